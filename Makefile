@@ -1,0 +1,43 @@
+# Everything below works on a fresh clone with Python >= 3.11 and make.
+PYTHON ?= python3
+BIN := .venv/bin
+THREADS ?= 2
+export OMP_NUM_THREADS := $(THREADS)
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: env demo test check cards leopard proof clean
+
+env: .venv/.complete
+
+.venv/.complete: pyproject.toml .ci/requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement .ci/requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+demo: env  ## meta-train, compare with the baselines, adapt to a task from a CSV: at most 5 minutes on 2 cores
+	$(BIN)/python recipes/demo.py
+	$(BIN)/metanlp adapt --from out/demo --examples recipes/tickets.csv --out out/demo/tickets
+	$(BIN)/metanlp predict --from out/demo/tickets recipes/tickets.txt
+
+test: env
+	$(BIN)/python -m pytest
+
+check: env  ## lint, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest tests/test_layers.py
+
+cards: env  ## write data_cards/ anew from the tasks
+	$(BIN)/python -m metanlp.tasks.cards
+
+leopard: env  ## the README's table: train on GLUE, test on LEOPARD, about two hours on 2 cores; METANLP_DATA names the folder of both
+	$(BIN)/accelerate launch recipes/maml_glue.py --model minilm --data $(METANLP_DATA)/glue --test $(METANLP_DATA)/leopard \
+		--max-minutes 20 --test-rows 500 --out out/leopard
+
+proof: env  ## the slow tests: kill loops
+	$(BIN)/python -m pytest -m slow
+
+clean:
+	rm -rf out build dist *.egg-info

@@ -1,0 +1,49 @@
+"""First-order MAML over adapters, with a prototype head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from metanlp import weights
+from metanlp.algorithms.base import Algorithm, Net
+from metanlp.inner import Inner
+from metanlp.types import MetaGrad, Pass, Weights
+
+
+@dataclass(frozen=True)
+class Maml(Algorithm):
+    """Model-agnostic meta-learning: Finn, Abbeel & Levine 2017, arXiv 1703.03400, first order (§5.2).
+
+    The head starts from the prototypes at θ and keeps that path in the outer gradient: Proto-MAML, Triantafillou et al.
+    2020, arXiv 1903.03096; first order on BERT, Holla et al. 2020, arXiv 2004.14355. With `head_only` the inner loop
+    moves the head alone: ANIL, Raghu et al. 2020, arXiv 1909.09157.
+    """
+
+    head_only: bool = False  # adapt the head alone; θ's adapters still learn in the outer loop
+
+    def __post_init__(self) -> None:
+        if self.head_only and self.inner.lr:
+            object.__setattr__(self, "inner", replace(self.inner, lr=0.0))
+
+    def meta_grad(self, net: Net, theta: Weights, episodes: Pass) -> MetaGrad:
+        """With the inner updates Δ held fixed, the gradient is that of the query loss at θ + Δ, through the adapters
+        and through the prototypes that the support set gives there."""
+        support, query = net.with_trunk(episodes.support), net.with_trunk(episodes.query)
+        *_, moved = self.inner_loop(net, weights.detach(theta), support)
+        theta = weights.leaves(theta)
+        adapters = weights.expand(weights.pick(theta, "lora/"), support.count_tasks)
+        delta = weights.add(weights.detach(weights.pick(moved, "lora/")), weights.detach(adapters), -1.0)
+        phi = self.finish(net, theta, moved | weights.add(adapters, delta), support)
+        loss = self.query_loss(net, phi, query)
+        grad = weights.gradient(loss.sum(), theta)
+        passes = 2 + 2 * (self.inner.steps if self.inner.lr else 0)
+        return MetaGrad(grad, loss.detach(), net.work(support, passes) + net.work(query, 2))
+
+    def recipes(self) -> tuple[Algorithm, ...]:
+        return self, *gradient_recipes(self)
+
+
+def gradient_recipes(algorithm: Algorithm) -> list[Algorithm]:
+    """Settings of the inner loop to try: step counts are read off one trajectory, so only rates are listed."""
+    rates = [(0.0, 0.3), (0.03, 0.1), (0.1, 0.1), (0.3, 0.3)]
+    return [replace(algorithm, inner=Inner(20, lr, head_lr, algorithm.inner.clip)) for lr, head_lr in rates]

@@ -1,0 +1,143 @@
+"""The files of a learner or an adapted model: what plain peft opens, what it does not know, and what both were made with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from metanlp.backbone import Backbone
+from metanlp.backbone.encoder import MINILM, Options, sha256_of
+from metanlp.checkpoint import atomic_write
+from metanlp.config import from_json, to_json
+from metanlp.errors import DamagedError, InputError
+from metanlp.types import Weights
+from metanlp.weights import drop, finite, pick
+
+ADAPTER, META, CONFIG = "adapter_model.safetensors", "meta_model.safetensors", "meta_config.json"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """What a folder held."""
+
+    net: Backbone
+    weights: Weights
+    settings: Mapping[str, Any]
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that decide a result."""
+    found: dict[str, str] = {}
+    for name in ("metanlp", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def write_artefact(folder: Path, kind: str, net: Backbone, weights: Weights, settings: Mapping[str, Any]) -> None:
+    """`weights` have no task axis. Each file is written whole or not at all; the configuration comes last, with the
+    sha256 of the others."""
+    if not finite(weights):
+        raise ValueError("weights with NaN or infinity are not saved")
+    folder.mkdir(parents=True, exist_ok=True)
+    adapters = {key.removeprefix("lora/"): value.cpu().contiguous() for key, value in pick(weights, "lora/").items()}
+    others = {key: value.cpu().contiguous() for key, value in drop(weights, "lora/").items()}
+    net.save_adapter_config(folder)
+    for name, tensors in ((ADAPTER, adapters), (META, others)):
+        atomic_write(folder / name, save(tensors, metadata={"format": "pt"}))
+    config = {
+        "schema": SCHEMA,
+        "kind": kind,
+        "base": {"name": net.name, "sha256": net.sha256},
+        "backbone": to_json(net.options),
+        "files": {name: sha256_of(folder / name) for name in (ADAPTER, META)},
+        "versions": versions(),
+        **settings,
+    }
+    atomic_write(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_artefact(folder: Path, kind: str, *, base: str | None, device: torch.device | str) -> Artefact:
+    """Verified before it is used. Raises InputError for a folder that is no such thing, DamagedError for one that was
+    cut or altered."""
+    config = read_config(folder, kind)
+    adapters, others = (_tensors(folder / name, config["files"][name]) for name in (ADAPTER, META))
+    net = _backbone(config, base, device)
+    weights = {f"lora/{key}": value for key, value in adapters.items()} | others
+    _check_adapters(folder, net, weights)
+    return Artefact(net, {key: value.to(device) for key, value in weights.items()}, config)
+
+
+def read_config(folder: Path, kind: str) -> dict[str, Any]:
+    """`meta_config.json`, of the kind asked for."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise InputError(f"{folder} holds no {CONFIG}; give a folder that metanlp saved a {kind} model in")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        found, schema = config["kind"], config["schema"]
+        _ = (
+            config["files"][ADAPTER],
+            config["files"][META],
+            config["base"]["name"],
+            config["backbone"],
+            config["algorithm"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"{path} is damaged: {type(error).__name__} {error}") from error
+    if schema != SCHEMA:
+        raise DamagedError(f"{path} has format {schema}, this version of metanlp reads format {SCHEMA}")
+    if found != kind:
+        raise InputError(f"{folder} holds a model of kind {found!r}, but one of kind {kind!r} is needed here")
+    return config
+
+
+def _tensors(path: Path, sha256: str) -> Weights:
+    if not path.is_file():
+        raise DamagedError(f"{path} is missing")
+    if sha256_of(path) != sha256:
+        raise DamagedError(f"{path} is not the file that was saved: its sha256 differs from the one in {CONFIG}")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise DamagedError(f"{path} is damaged: {error}") from error
+    if not finite(tensors):
+        raise DamagedError(f"{path} holds NaN or infinity")
+    return tensors
+
+
+def _backbone(config: Mapping[str, Any], base: str | None, device: torch.device | str) -> Backbone:
+    name, sha256 = config["base"]["name"], config["base"]["sha256"]
+    options = from_json(Options, config["backbone"])
+    net = Backbone.load(
+        base or ("minilm" if name == MINILM else name),
+        options.adapt,
+        views=options.views,
+        precision=options.precision,
+        max_length=options.max_length,
+        device=device,
+    )
+    if sha256 and net.sha256 and net.sha256 != sha256:
+        raise InputError(f"the adapter was learned on {name} with sha256 {sha256}, but the model here has {net.sha256}")
+    return net
+
+
+def _check_adapters(folder: Path, net: Backbone, weights: Weights) -> None:
+    expected = {key: value.shape for key, value in net.init(torch.Generator().manual_seed(0)).items()}
+    found = {key: value.shape for key, value in pick(weights, "lora/").items()}
+    if expected != found:
+        wrong = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))[0]
+        raise DamagedError(
+            f"{folder / ADAPTER}: {wrong} is {found.get(wrong)}, the base model asks for {expected.get(wrong)}"
+        )

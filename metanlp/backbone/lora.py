@@ -1,0 +1,127 @@
+"""LoRA adapters with a task axis: the one door of peft. LoRA: Hu et al. 2022, arXiv 2106.09685."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from peft import LoraConfig, TaskType, inject_adapter_in_model
+from peft.tuners.lora.layer import Linear as LoraLinear
+from torch import Tensor, nn
+
+from metanlp.backbone.families import Family
+from metanlp.errors import InputError
+from metanlp.types import Weights
+
+PREFIX = "lora/base_model.model."  # our prefix and peft's, in front of a module's name inside the bare model
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Which weights of the backbone learn."""
+
+    rank: int = 8  # inner size r of the update B·A
+    alpha: float = 16.0  # the update is scaled by alpha / rank
+    layers: Literal["top half", "all"] = "top half"  # below the lowest adapted layer, states are computed once
+    targets: Literal["attention", "all linear"] = "attention"  # linear layers of a block that carry an adapter
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or self.rank % 4:
+            raise InputError(f"LoRA rank {self.rank} is not a positive multiple of 4; take 4, 8 or 16")
+
+    def lowest(self, depth: int) -> int:
+        """Number of the lowest adapted layer of `depth`, from 0."""
+        return depth // 2 if self.layers == "top half" else 0
+
+
+class TaskLinear(LoraLinear):
+    """A linear layer whose adapter may differ from task to task within one pass.
+
+    With `lora_A` (T, r, in) and `lora_B` (T, out, r) in place of peft's matrices, rows `ends[t-1]:ends[t]` of the
+    packed input go through task t's adapter. Both, and `ends`, are handed in by `functional_call`.
+    """
+
+    ends: Tensor
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register_buffer("ends", torch.zeros(0, dtype=torch.int32), persistent=False)
+
+    def forward(self, x: Tensor, *_: object, **__: object) -> Tensor:
+        down, up = (cast(nn.Linear, layers["default"]).weight for layers in (self.lora_A, self.lora_B))
+        base = self.base_layer(x)
+        low = _product(x[0].to(down.dtype), down, self.ends)
+        update = _product(low, up, self.ends) * self.scaling["default"]
+        return base + update.to(base.dtype)
+
+
+def _product(x: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
+    """Each task's rows times its matrix: (P, in), (T, out, in) -> (P, out). `grouped_mm` needs no host sync."""
+    if matrices.dim() == 2:
+        return x @ matrices.T
+    if matrices.shape[0] == 1:
+        return x @ matrices[0].T
+    return nn.functional.grouped_mm(x, matrices.transpose(1, 2), offs=ends)
+
+
+def peft_config(lora: Lora, family: Family, depth: int, base_name: str) -> LoraConfig:
+    """What `adapter_config.json` says. Targets are a regular expression over full names: `layers_to_transform`
+    raises on several architectures."""
+    inside = family.attention + (family.feed_forward if lora.targets == "all linear" else ())
+    numbers = "|".join(str(n) for n in range(lora.lowest(depth), depth))
+    names = "|".join(re.escape(path) for path in inside)
+    return LoraConfig(
+        task_type=TaskType.FEATURE_EXTRACTION,
+        base_model_name_or_path=base_name,
+        r=lora.rank,
+        lora_alpha=cast(int, lora.alpha),
+        lora_dropout=0.0,
+        target_modules=rf"(.*\.)?{re.escape(family.layers)}\.({numbers})\.({names})",
+    )
+
+
+def add_adapters(model: nn.Module, config: LoraConfig) -> nn.Module:
+    """The bare model with `TaskLinear` in place of its targets; the model handed in is changed and returned."""
+    config._register_custom_module({nn.Linear: TaskLinear})  # pyright: ignore[reportPrivateUsage]
+    return inject_adapter_in_model(config, model)
+
+
+def adapter_shapes(model: nn.Module) -> dict[str, torch.Size]:
+    """Key in Weights -> shape without a task axis."""
+    return {_key(name): p.shape for name, p in model.named_parameters() if ".lora_" in name}
+
+
+def init(model: nn.Module, generator: torch.Generator) -> Weights:
+    """Fresh adapters: A uniform as in a linear layer (Kaiming, a = √5, peft's own choice), B zero."""
+    weights: Weights = {}
+    for key, shape in adapter_shapes(model).items():
+        bound = shape[1] ** -0.5
+        uniform = torch.rand(shape, generator=generator) * 2 - 1
+        weights[key] = uniform * bound if ".lora_A." in key else torch.zeros(shape)
+    return weights
+
+
+def arguments(w: Weights, task_layers: Iterable[str], ends: Tensor) -> dict[str, Tensor]:
+    """The dictionary for `functional_call`: adapters under peft's module names, and every layer's `ends`."""
+    named = {_name(key): value for key, value in w.items() if key.startswith(PREFIX)}
+    return named | {f"{layer}.ends": ends for layer in task_layers}
+
+
+def task_layers(model: nn.Module) -> tuple[str, ...]:
+    return tuple(name for name, module in model.named_modules() if isinstance(module, TaskLinear))
+
+
+def save_config(config: LoraConfig, folder: Path) -> None:
+    config.save_pretrained(str(folder))
+
+
+def _key(name: str) -> str:
+    return PREFIX + name.replace(".default.weight", ".weight")
+
+
+def _name(key: str) -> str:
+    return key.removeprefix(PREFIX).removesuffix(".weight") + ".default.weight"

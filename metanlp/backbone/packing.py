@@ -1,0 +1,123 @@
+"""Token-packed passes: all sequences lie end to end, and only attention looks at where one ends.
+
+Linear layers, norms and adapters see no padding. Letters: P packed tokens, N sequences, L longest, H heads, d head size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metanlp.types import Batch, Tokens
+
+ATTENTION = "metanlp_packed"  # the name of `packed_attention` in transformers' registry
+HARMLESS = {"position_ids", "is_causal", "output_attentions", "use_cache", "cache_position", "output_hidden_states"}
+
+
+def pack(tokens: Tokens, rows: Sequence[int], targets: Sequence[int], ways: int) -> Batch:
+    """The given rows of one task, end to end, in the order given."""
+    picked = np.asarray(rows, dtype=np.int64)
+    lengths = tokens.lengths()[picked]
+    ends = np.cumsum(lengths)
+    example_of = np.repeat(np.arange(len(picked)), lengths)
+    positions = np.arange(int(ends[-1])) - np.repeat(ends - lengths, lengths)
+    places = np.repeat(tokens.starts[picked], lengths) + positions
+    return Batch(
+        ids=torch.from_numpy(tokens.ids[places]),
+        positions=torch.from_numpy(positions),
+        types=torch.from_numpy(tokens.types[places]),
+        segments=torch.from_numpy(tokens.segments[places]),
+        example_of=torch.from_numpy(example_of),
+        lengths=torch.from_numpy(lengths),
+        task_of=torch.zeros(len(picked), dtype=torch.long),
+        targets=torch.as_tensor(targets, dtype=torch.long),
+        ways=torch.tensor([ways]),
+        ends=torch.tensor([int(ends[-1])], dtype=torch.int32),
+        max_length=int(lengths.max()),
+        max_ways=ways,
+    )
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """Several batches in one pass; their tasks keep their order."""
+    if len(batches) == 1:
+        return batches[0]
+
+    def cat(name: str, offsets: Sequence[int] | None = None) -> Tensor:
+        parts = [getattr(batch, name) for batch in batches]
+        return torch.cat([part + by for part, by in zip(parts, offsets, strict=True)] if offsets else parts)
+
+    def before(sizes: Sequence[int]) -> list[int]:
+        return [int(n) for n in np.cumsum([0, *sizes])[:-1]]
+
+    return Batch(
+        **{name: cat(name) for name in ("ids", "positions", "types", "segments", "lengths", "targets", "ways")},
+        example_of=cat("example_of", before([len(b.lengths) for b in batches])),
+        task_of=cat("task_of", before([b.count_tasks for b in batches])),
+        ends=cat("ends", before([b.count_tokens for b in batches])).to(torch.int32),
+        max_length=max(b.max_length for b in batches),
+        max_ways=max(b.max_ways for b in batches),
+    )
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Travels with one call of the model, as a keyword, down to every layer."""
+
+    slots: Tensor  # (P,) place of each token in the padded grid of N × L, flattened
+    shape: tuple[int, int]  # (N, L)
+    mask: Tensor  # (N, 1, 1, L) True where a token is
+    recall: Tensor | None = None  # (1, P, hidden) what the layers below the adapters gave; None where they run
+    states: dict[int, Tensor] = field(default_factory=dict)  # layer number -> (1, P, hidden), written by the layers
+
+    @staticmethod
+    def of(batch: Batch, recall: Tensor | None = None) -> Packing:
+        shape = (batch.lengths.shape[0], batch.max_length)
+        grid = torch.arange(batch.max_length, device=batch.lengths.device)
+        return Packing(
+            slots=batch.example_of * batch.max_length + batch.positions,
+            shape=shape,
+            mask=(grid < batch.lengths[:, None])[:, None, None],
+            recall=None if recall is None else recall[None],
+        )
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    packing: Packing,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **others: object,
+) -> tuple[Tensor, None]:
+    """Attention within each sequence: three times (1, H, P, d) -> (1, P, H, d). Registered under `ATTENTION`.
+
+    It pads inside itself only. Keywords that would change the result are refused rather than passed over.
+    """
+    unknown = sorted(name for name, what in others.items() if what is not None and name not in HARMLESS)
+    if unknown or attention_mask is not None or dropout:
+        raise NotImplementedError(f"packed attention does not know {unknown or ['attention_mask', 'dropout']}")
+    heads, size = query.shape[1], query.shape[3]
+    q, k, v = (_pad(x, packing) for x in (query, key, value))
+    # bf16 attention is slow on CPUs (42 % of a pass when measured), so it runs in fp32 there.
+    if query.device.type == "cpu":
+        q, k, v = q.float(), k.float(), v.float()
+    out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=packing.mask, scale=scaling)
+    flat = out.transpose(1, 2).reshape(-1, heads * size).index_select(0, packing.slots)
+    return flat.view(1, -1, heads, size).to(query.dtype), None
+
+
+def _pad(x: Tensor, packing: Packing) -> Tensor:
+    """(1, H, P, d) -> (N, H, L, d). `index_copy` has a fast backward, unlike indexing with a grid."""
+    count, longest = packing.shape
+    flat = x[0].transpose(0, 1).flatten(1)
+    grid = flat.new_zeros(count * longest, flat.shape[1]).index_copy(0, packing.slots, flat)
+    return grid.view(count, longest, x.shape[1], x.shape[3]).transpose(1, 2)

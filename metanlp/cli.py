@@ -1,0 +1,141 @@
+"""The command `metanlp`, and the door that every recipe goes through: options in, one clear line and an exit code out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+import tyro
+
+from metanlp.config import parse
+from metanlp.errors import EXIT_CODES, InputError
+from metanlp.options import Experiment
+
+if TYPE_CHECKING:
+    import numpy as np
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Adapt:
+    """Adapt a saved learner to a new task from a handful of labelled examples."""
+
+    source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of a learner
+    examples: Path  # JSONL, CSV or Parquet with text, or text_a and text_b, and label
+    out: Path  # folder for the adapted model
+    effort: Literal["fast", "recipe"] = "recipe"  # fast takes no gradient step
+    base: str | None = None  # where the pretrained model is, if not at its public id
+
+    def run(self) -> None:
+        from metanlp.learner import Learner
+        from metanlp.tasks.files import read_task
+
+        task = read_task(self.examples)
+        learner = Learner.load(self.source, base=self.base)
+        adapted = learner.adapt(
+            [{**row, "label": task.labels[row["label"]]} for row in task.pools["train"]], effort=self.effort
+        )
+        adapted.save(self.out)
+        print(f"{self.out}: adapted to {len(task.pools['train'])} examples of {', '.join(adapted.labels)}")
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Label texts with an adapted model. One line a text on standard output, or a file with --out."""
+
+    source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of an adapted model
+    texts: Annotated[Path | None, tyro.conf.Positional] = None  # lines of text, CSV or JSONL; else standard input
+    out: Path | None = None  # .csv or .jsonl
+    format: Literal["csv", "jsonl"] = "jsonl"  # of standard output
+    base: str | None = None  # where the pretrained model is, if not at its public id
+
+    def run(self) -> None:
+        from metanlp.checkpoint import atomic_write
+        from metanlp.learner import Adapted
+        from metanlp.tasks.files import read_texts
+
+        kind = self.out.suffix.lstrip(".") if self.out else self.format
+        if kind not in ("csv", "jsonl"):
+            raise InputError(f"--out {self.out}: predictions are written as .csv or .jsonl; give one of these endings")
+        rows = read_texts(self.texts) if self.texts else read_texts(sys.stdin.buffer)
+        adapted = Adapted.load(self.source, base=self.base)
+        text = as_table(rows, adapted.labels, adapted.scores(rows), kind)
+        if self.out:
+            atomic_write(self.out, text.encode())
+        else:
+            print(text, end="")
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Validate a file or a folder of tasks, and describe them."""
+
+    folder: Annotated[Path, tyro.conf.Positional]  # a file, a task's folder, or a folder of tasks
+
+    def run(self) -> None:
+        from metanlp import report
+        from metanlp.tasks.taskset import describe, read
+
+        report.console().print(report.task_table(describe(read(str(self.folder), data_root=None))))
+
+
+Command = (
+    Annotated[Adapt, tyro.conf.subcommand("adapt")]
+    | Annotated[Predict, tyro.conf.subcommand("predict")]
+    | Annotated[Tasks, tyro.conf.subcommand("tasks")]
+)
+
+
+def main() -> None:
+    """The console script."""
+    command = parse(Command, sys.argv[1:], prog="metanlp", description="Few-shot learners from many tasks.")
+    guarded(command.run)
+
+
+def launch(defaults: Experiment) -> None:
+    """What a recipe does: its values are the defaults of the command line."""
+    asked = parse(Experiment, sys.argv[1:], default=defaults)
+
+    def run() -> None:
+        from metanlp.experiment import run as run_experiment
+
+        run_experiment(asked)
+
+    guarded(run)
+
+
+def guarded(run: Callable[[], object]) -> None:
+    """Run; a user's mistake, a damaged file or a full disk ends in one line and its exit code."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        run()
+    except tuple(EXIT_CODES) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        sys.exit(next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind)))
+    except KeyboardInterrupt:
+        print("stopped; a run with checkpoints goes on with --resume", file=sys.stderr)
+        sys.exit(130)
+
+
+def as_table(rows: Sequence[object], labels: Sequence[str], scores: np.ndarray, kind: str) -> str:
+    """Each row with its likeliest label and that label's probability, as JSONL or CSV."""
+    import io
+
+    records = [
+        {**dict(row), "label": labels[int(p.argmax())], "probability": round(float(p.max()), 4)}  # type: ignore[call-overload]
+        for row, p in zip(rows, scores, strict=True)
+    ]
+    if kind == "jsonl":
+        return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return stream.getvalue()

@@ -1,0 +1,93 @@
+"""Frozen dataclasses as command lines and as JSON. tyro and pydantic parse; both are imported when needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import reprlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from metanlp.errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+    from pydantic import ValidationError
+
+T = TypeVar("T")
+
+
+def parse(
+    cls: type[T],
+    argv: Sequence[str],
+    prog: str | None = None,
+    description: str | None = None,
+    *,
+    default: T | None = None,
+) -> T:
+    """An instance of the frozen dataclass `cls` from the words of a command line; `default` holds the values of what
+    they leave out.
+
+    Ends the process with code 0 after `--help`, and with code 2 for what it does not understand, naming the nearest
+    option that exists.
+    """
+    import tyro
+
+    if default is None:
+        return tyro.cli(cls, args=list(argv), prog=prog, description=description)
+    return tyro.cli(cls, args=list(argv), prog=prog, description=description, default=default)
+
+
+def to_json(obj: DataclassInstance) -> dict[str, Any]:
+    """The fields as what JSON can hold: tuples become lists, paths and keys strings."""
+    return json.loads(json.dumps(asdict(obj), default=os.fspath))
+
+
+def from_json(cls: type[T], data: dict[str, Any]) -> T:
+    """The instance of the frozen dataclass `cls` that `to_json` gave `data` for.
+
+    Nothing is guessed: every field is there, nothing else is, and "3" is not 3. Raises InputError naming the key.
+    """
+    import pydantic
+
+    try:
+        made = pydantic.TypeAdapter(cls).validate_json(json.dumps(data), strict=True)
+    except pydantic.ValidationError as problem:
+        raise InputError(f"{cls.__name__}: {_reason(problem)}") from None
+    # pydantic fills in defaults and drops keys that it does not know; what it made shows both.
+    if reason := _other_keys(data, to_json(cast("DataclassInstance", made))):
+        raise InputError(f"{cls.__name__}: {reason}")
+    return made
+
+
+def _reason(problem: ValidationError) -> str:
+    """The first of pydantic's complaints in one line."""
+    first = problem.errors()[0]
+    key, given = ".".join(str(part) for part in first["loc"]), first["input"]
+    if first["type"] == "missing":
+        near = f"; the nearest one given is {_nearest(key.split('.')[-1], given)!r}" if isinstance(given, dict) else ""
+        return f"the key {key!r} is missing{near}"
+    # A complaint of ours comes wrapped in one of pydantic's.
+    said = str(first.get("ctx", {}).get("error", first["msg"]))
+    return " ".join(f"{key or 'the whole'} is {reprlib.repr(given)}: {said}".split())
+
+
+def _other_keys(given: Any, made: Any, at: str = "") -> str | None:
+    """What the keys of `given` have too much or too little, at any depth."""
+    if isinstance(made, dict):
+        for key in sorted(given.keys() - made.keys()):
+            return f"the key {at + key!r} is unknown; the nearest known one is {_nearest(key, made)!r}"
+        for key in sorted(made.keys() - given.keys()):
+            return f"the key {at + key!r} is missing; `to_json` writes every key"
+        inside = {str(key): (given[key], value) for key, value in made.items()}
+    elif isinstance(made, list):
+        inside = {str(place): pair for place, pair in enumerate(zip(given, made, strict=True))}
+    else:
+        return None
+    return next((found for key, pair in inside.items() if (found := _other_keys(*pair, f"{at}{key}."))), None)
+
+
+def _nearest(key: str, names: Iterable[str]) -> str:
+    return next(iter(get_close_matches(key, list(names), n=1, cutoff=0.0)), "none")

@@ -1,0 +1,234 @@
+"""One experiment: train every method on the same tasks at equal compute, choose recipes, test on the same episodes, save.
+
+The steps are `meta_train`, `recipe.choose` and `meta_test`; here is only their order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from metanlp import checkpoint, report
+from metanlp.algorithms import ALGORITHMS, BASELINES, Algorithm, Multitask
+from metanlp.artefact import CONFIG
+from metanlp.backbone import Backbone, Lora
+from metanlp.config import to_json
+from metanlp.episodes import Episodes, Sampling
+from metanlp.errors import InputError
+from metanlp.exams import Exam, Protocol, Support
+from metanlp.learner import Learner
+from metanlp.meta_test import Report, count_trials, meta_test
+from metanlp.meta_train import Plan, meta_train
+from metanlp.options import Experiment
+from metanlp.parallel import Ranks
+from metanlp.progress import Progress
+from metanlp.recipe import accuracy, choose
+from metanlp.tasks.taskset import drop_leaks, read
+from metanlp.types import Roles, Task, Weights
+
+WNLI = "glue/wnli"  # its development split is built to mislead models that learned from its training split
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the methods of one experiment share."""
+
+    asked: Experiment
+    net: Backbone
+    roles: Roles
+    episodes: Episodes
+    trials: list[tuple[Exam, Support]]
+    ranks: Ranks
+    leaks: Mapping[str, int] = field(default_factory=dict)
+
+
+def run(asked: Experiment) -> Report | None:
+    """Everything, on as many processes as the launcher started; they train together, then rank 0 tests.
+
+    Leaves the files of the README's table in `asked.out`. The report, on rank 0.
+    """
+    names, ranks = methods(asked), Ranks.start()
+    with checkpoint.lock(asked.out) if ranks.main else nullcontext():
+        shared = prepare(asked, ranks)
+        learners = {asked.method: learner(shared, asked.method, plan_of(asked))}
+        equal = replace(plan_of(asked), steps=None, minutes=None, tokens=learners[asked.method].record["tokens"])
+        for name in names[:-1]:
+            learners[name] = learner(shared, name, equal)
+        ranks.close()
+        if not ranks.main:
+            return None
+        found = test(shared, {name: learners[name] for name in names})
+        save(shared, learners[asked.method], found)
+        return found
+
+
+def methods(asked: Experiment) -> tuple[str, ...]:
+    """Baselines first, the main method last. Raises InputError for an unknown one."""
+    names = (*(name for name in asked.baselines if name != asked.method), asked.method)
+    if unknown := [name for name in names if name not in ALGORITHMS]:
+        raise InputError(f"method {unknown[0]!r} is not known; choose from {sorted(ALGORITHMS)}")
+    if asked.method in BASELINES:
+        raise InputError(f"--method {asked.method} learns nothing from tasks; choose it as one of --baselines")
+    return names
+
+
+def plan_of(asked: Experiment) -> Plan:
+    """The main method's outer loop."""
+    return Plan(
+        steps=asked.steps, minutes=asked.max_minutes, meta_batch=asked.meta_batch, lr=asked.lr, exact=asked.exact
+    )
+
+
+def protocol_of(asked: Experiment) -> Protocol:
+    return Protocol(asked.shots, asked.episodes, asked.test_rows, seed=asked.seed)
+
+
+def prepare(asked: Experiment, ranks: Ranks) -> Run:
+    """Load tasks and backbone; say what leaks, take it out of training."""
+    roles, leaks = read_roles(asked)
+    net = Backbone.load(asked.model, Lora(rank=asked.rank, alpha=2 * asked.rank), views=asked.views,
+                        precision=asked.precision, device=ranks.device)  # fmt: skip
+    episodes = Episodes(roles.train, net.encode, Sampling(), asked.seed)
+    shared = Run(asked, net, roles, episodes, validation_trials(roles.validation, net, asked), ranks, leaks)
+    if ranks.main:
+        report.say(start_facts(shared))
+    return shared
+
+
+def start_facts(shared: Run) -> dict[str, str]:
+    """What the run is about to do, for people."""
+    roles, net = shared.roles, shared.net
+    leaks = sum(shared.leaks.values())
+    return {
+        "model": f"{net.name}, {net.depth} layers, adapters from layer {net.lowest + 1}, {net.options.precision}",
+        "processes": f"{shared.ranks.size} on {shared.ranks.device.type}, {torch.get_num_threads()} threads each",
+        "tasks": f"{len(roles.train)} train, {len(roles.validation)} validation, {len(roles.test)} test",
+        "leakage": f"{leaks} training rows left out because they stand in a validation or test task",
+        "views": ", ".join(net.view_names),
+    }
+
+
+def read_roles(asked: Experiment) -> tuple[Roles, dict[str, int]]:
+    """The tasks of each role, and the training rows left out because a validation or test task holds them."""
+    root = Path(os.environ["METANLP_DATA"]) if "METANLP_DATA" in os.environ else None
+    taught_by_mini = "mini" in asked.data.split(",")
+    within = {"data": "train", "validation": "validation" if taught_by_mini else "", "test": "test"}
+    columns = []
+    for role, part in within.items():
+        names = getattr(asked, role).split(",")
+        names = [f"mini/{part}" if name == "mini" and part else name for name in names]
+        columns.append(read(",".join(names), data_root=root))
+    train = tuple(task for task in columns[0] if task.name != WNLI or len(columns[0]) == 1)
+    return drop_leaks(Roles(train, columns[1], columns[2]))
+
+
+def validation_trials(tasks: Sequence[Task], net: Backbone, asked: Experiment) -> list[tuple[Exam, Support]]:
+    """Support sets of the validation tasks, tasks taking turns, the fewest shots of the test first."""
+    episodes = 1 + asked.validation_trials // max(1, len(tasks))
+    protocol = Protocol(asked.shots[:2], episodes, test_rows=64, seed=asked.seed + 1)
+    exams = [Exam(task, net, protocol) for task in tasks]
+    turns = max((len(exam.supports) for exam in exams), default=0)
+    trials = [(exam, exam.supports[n]) for n in range(turns) for exam in exams if n < len(exam.supports)]
+    return trials[: asked.validation_trials]
+
+
+def learner(shared: Run, name: str, plan: Plan) -> Learner:
+    """Train one method, unless it is in the folder already or needs none, and choose its recipe."""
+    asked, ranks = shared.asked, shared.ranks
+    folder = asked.out if name == asked.method else asked.out / "baselines" / name
+    if asked.resume and (folder / CONFIG).is_file():
+        return replace(Learner.load(folder, base=asked.model), net=shared.net)
+    algorithm = make(name, asked, shared.roles.train)
+    if name in BASELINES:
+        made = Learner(algorithm, shared.net, algorithm.init(shared.net, torch.Generator().manual_seed(asked.seed)))
+    else:
+        made = meta_train(
+            algorithm, shared.net, shared.episodes, plan, validate=validator(algorithm, shared), folder=folder,
+            resume=asked.resume, seed=asked.seed, ranks=ranks, name=name,
+        )  # fmt: skip
+    made = replace(made, record={**made.record, **origin(shared)})
+    if ranks.main:
+        made = with_recipe(made, shared.trials[:: max(1, len(shared.trials) // asked.search_trials)])
+        made.save(folder)
+    return made
+
+
+def make(name: str, asked: Experiment, train: Sequence[Task]) -> Algorithm:
+    """A method with the settings of the experiment."""
+    algorithm = ALGORITHMS[name]()
+    inner = replace(algorithm.inner, lr=asked.inner_lr, head_lr=asked.head_lr)
+    algorithm = replace(algorithm, inner=replace(inner, steps=asked.inner_steps) if inner.steps else inner)
+    if isinstance(algorithm, Multitask):
+        algorithm = replace(algorithm, classes=tuple((task.name, len(task.labels)) for task in train))
+    return algorithm
+
+
+def validator(algorithm: Algorithm, shared: Run) -> Callable[[Weights], float] | None:
+    """Mean accuracy on the validation trials, dealt over the ranks; None where there are no validation tasks."""
+    if not shared.trials:
+        return None
+
+    def validate(theta: Weights) -> float:
+        mine = []
+        for number in shared.ranks.mine(len(shared.trials)):
+            exam, support = shared.trials[number]
+            phi = algorithm.adapt(shared.net, theta, support.batch)
+            mine.append((number, accuracy(exam, support, exam.probabilities(algorithm, phi))))
+        # In the order of the trials, so that the mean has the same bits with any number of processes.
+        return float(np.mean([value for _, value in sorted(shared.ranks.gather(mine))]))
+
+    return validate
+
+
+def with_recipe(made: Learner, trials: Sequence[tuple[Exam, Support]]) -> Learner:
+    """The learner with the adaptation that did best on validation tasks."""
+    if not trials:
+        return made
+    settings = made.algorithm.recipes()
+    with Progress("recipe") as progress:
+        search = choose(made.algorithm, made.net, made.theta, trials, progress.ticks(len(settings) * len(trials)))
+    record = {**made.record, "recipe_s": search.seconds, "recipe_accuracy": search.accuracy,
+              "curve": {str(step): value for step, value in search.curve.items()}}  # fmt: skip
+    return replace(made, algorithm=search.algorithm, record=record)
+
+
+def test(shared: Run, learners: Mapping[str, Learner]) -> Report:
+    """Held-out tasks, every method on the same episodes."""
+    asked, tasks = shared.asked, shared.roles.test
+    with Progress("test") as progress:
+        tick = progress.ticks(count_trials(tasks, protocol_of(asked)) * len(learners))
+        found = meta_test(learners, tasks, protocol_of(asked), main=asked.method, tick=tick)
+    extra = {"world_size": shared.ranks.size, "training_rows_left_out": dict(shared.leaks), "asked": shown(asked)}
+    return replace(found, protocol=found.protocol | extra)
+
+
+def save(shared: Run, main: Learner, found: Report) -> None:
+    """`results.json`, and the table on standard output."""
+    text = json.dumps(asdict(found), indent=1, ensure_ascii=False) + "\n"
+    checkpoint.atomic_write(shared.asked.out / "results.json", text.encode())
+    report.show(found, main.record)
+
+
+def origin(shared: Run) -> dict[str, Any]:
+    """Where a learner comes from, for its configuration."""
+    roles = shared.roles
+    tasks = {"train": [t.name for t in roles.train], "validation": [t.name for t in roles.validation]}
+    return {"tasks": tasks, "seed": shared.asked.seed, "sampling": to_json(shared.episodes.sampling),
+            "world_size": shared.ranks.size}  # fmt: skip
+
+
+def shown(asked: Experiment) -> dict[str, Any]:
+    """The options, without paths of this machine."""
+    options = to_json(asked)
+    return {key: value for key, value in options.items() if key not in ("out", "resume")} | {
+        role: ",".join(Path(name).name if os.sep in name else name for name in options[role].split(","))
+        for role in ("model", "data", "validation", "test")
+    }

@@ -1,0 +1,143 @@
+"""What users hold: a Learner, which knows how to adapt, and what it becomes for one task, an Adapted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from metanlp.algorithms import ALGORITHMS, Algorithm
+from metanlp.artefact import read_artefact, write_artefact
+from metanlp.backbone import Backbone
+from metanlp.config import from_json, to_json
+from metanlp.episodes import pack_rows
+from metanlp.errors import InputError
+from metanlp.exams import packed
+from metanlp.forms import classify
+from metanlp.tasks.build import task_from_rows
+from metanlp.types import Row, Weights
+from metanlp.weights import drop
+
+Examples = Iterable[Row | tuple[str, str] | tuple[str, str, str]] | Sequence[str]
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A backbone, an algorithm with its adaptation recipe, and the θ that it learned."""
+
+    algorithm: Algorithm
+    net: Backbone
+    theta: Weights
+    record: Mapping[str, Any] = field(default_factory=dict)  # how it was made: tasks, seeds, cost, versions
+
+    def adapt(
+        self, examples: Examples, labels: Sequence[str] | None = None, *, effort: Literal["fast", "recipe"] = "recipe"
+    ) -> Adapted:
+        """Adapt to a new task. `examples` are rows ({"text": …, "label": …}, or "text_a" and "text_b"), or tuples
+        with the label last, or plain texts with `labels` beside them. "fast" takes no gradient step. θ stays as it was.
+        Raises InputError for rows that can't be used, naming the row."""
+        task = task_from_rows("examples", as_rows(examples, labels))
+        inner = replace(self.algorithm.inner, steps=0) if effort == "fast" else self.algorithm.inner
+        algorithm = replace(self.algorithm, inner=inner)
+        phi = algorithm.adapt(self.net, self.theta, pack_rows(task.pools["train"], len(task.labels), self.net.encode))
+        return Adapted(algorithm, self.net, phi, task.labels, self.record)
+
+    def save(self, folder: str | Path) -> None:
+        """adapter_model.safetensors and adapter_config.json, which plain peft opens, meta_model.safetensors and
+        meta_config.json. Heads of training tasks are not kept: they adapt to nothing."""
+        write_artefact(Path(folder), "learner", self.net, drop(self.theta, "tasks/"), self._settings())
+
+    @staticmethod
+    def load(folder: str | Path, *, base: str | None = None, device: torch.device | str = "cpu") -> Learner:
+        """The learner of a folder; `base` names another place for the pretrained model, by default its public id."""
+        artefact = read_artefact(Path(folder), "learner", base=base, device=device)
+        algorithm = algorithm_from_json(artefact.settings["algorithm"])
+        return Learner(algorithm, artefact.net, artefact.weights, artefact.settings["record"])
+
+    def _settings(self) -> dict[str, Any]:
+        return {"algorithm": algorithm_to_json(self.algorithm), "record": dict(self.record)}
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A classifier for one task."""
+
+    algorithm: Algorithm
+    net: Backbone
+    phi: Weights  # task axis of length one
+    labels: tuple[str, ...]
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def predict(self, rows: Sequence[Row | str | tuple[str, str]]) -> list[str]:
+        """The likeliest label of each row: a text, a pair of texts, or a row with `text` or `text_a` and `text_b`."""
+        return [self.labels[int(n)] for n in self.scores(rows).argmax(1)]
+
+    def scores(self, rows: Sequence[Row | str | tuple[str, str]]) -> np.ndarray:
+        """Probabilities, classes in the order of `labels`: (N, K)."""
+        texts = [
+            classify.texts(row) if isinstance(row, Mapping) else ((row,) if isinstance(row, str) else row)
+            for row in rows
+        ]
+        out = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
+        with torch.no_grad():
+            for arity in {len(text) for text in texts}:  # pairs and single texts are tokenised apart
+                where = np.array([n for n, text in enumerate(texts) if len(text) == arity])
+                tokens = self.net.encode([texts[n] for n in where])
+                for part, batch in packed(tokens, np.zeros(len(where), np.int64), len(self.labels)):
+                    scores = self.algorithm.scores(self.net, self.phi, batch)
+                    out[where[part]] = torch.softmax(scores, dim=1).cpu().numpy()
+        return out
+
+    def save(self, folder: str | Path) -> None:
+        """The same four files as a learner's, with this task's weights and labels."""
+        one = {key: value[0] for key, value in self.phi.items()}
+        settings = {
+            "algorithm": algorithm_to_json(self.algorithm),
+            "labels": list(self.labels),
+            "record": dict(self.record),
+        }
+        write_artefact(Path(folder), "adapted", self.net, one, settings)
+
+    @staticmethod
+    def load(folder: str | Path, *, base: str | None = None, device: torch.device | str = "cpu") -> Adapted:
+        artefact = read_artefact(Path(folder), "adapted", base=base, device=device)
+        phi = {key: value[None] for key, value in artefact.weights.items()}
+        algorithm = algorithm_from_json(artefact.settings["algorithm"])
+        return Adapted(algorithm, artefact.net, phi, tuple(artefact.settings["labels"]), artefact.settings["record"])
+
+
+def as_rows(examples: Examples, labels: Sequence[str] | None) -> Iterable[Mapping[str, Any]]:
+    """Whatever form examples come in, as rows."""
+    items = list(examples)
+    if labels is not None and len(labels) != len(items):
+        raise InputError(f"{len(items)} texts came with {len(labels)} labels; give one label for each text")
+    for number, item in enumerate(items):
+        if isinstance(item, Mapping):
+            yield item
+            continue
+        texts = (item,) if isinstance(item, str) else tuple(item)
+        label = texts[-1] if labels is None else labels[number]
+        texts = texts[:-1] if labels is None else texts
+        if len(texts) not in (1, 2):
+            raise InputError(
+                f"example {number + 1} is {item!r}; give (text, label), (text, text, label) or a row with names"
+            )
+        yield dict(zip(("text",) if len(texts) == 1 else ("text_a", "text_b"), texts, strict=True)) | {"label": label}
+
+
+def algorithm_to_json(algorithm: Algorithm) -> dict[str, Any]:
+    names = {cls: name for name, cls in ALGORITHMS.items()}
+    return {"name": names[type(algorithm)], **to_json(algorithm)}
+
+
+def algorithm_from_json(data: Mapping[str, Any]) -> Algorithm:
+    """Raises InputError for a name or a key that this version does not know."""
+    settings = dict(data)
+    name = settings.pop("name", None)
+    if name not in ALGORITHMS:
+        raise InputError(f"meta_config.json names the algorithm {name!r}, known are {sorted(ALGORITHMS)}")
+    return from_json(ALGORITHMS[name], settings)

@@ -1,0 +1,226 @@
+"""The outer loop, the only one."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metanlp import checkpoint, weights
+from metanlp.algorithms import Algorithm
+from metanlp.backbone import Backbone
+from metanlp.config import to_json
+from metanlp.episodes import Episodes
+from metanlp.errors import DivergedError, InputError
+from metanlp.learner import Learner
+from metanlp.outer import Outer
+from metanlp.parallel import Ranks
+from metanlp.progress import Progress
+from metanlp.types import Weights
+
+Validate = Callable[[Weights], float]
+PATIENCE_NAN = 10  # bad steps in a row that end a run
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast the outer loop goes. One of steps, minutes and tokens sets the length."""
+
+    steps: int | None = None  # meta-steps; such a run is reproducible to the byte
+    minutes: float | None = None  # of wall time
+    tokens: int | None = None  # through the whole stack, forward and backward: equal compute
+    meta_batch: int = 8  # episodes a meta-step
+    tasks_per_pass: int = 1  # episodes that share one call of the model
+    lr: float = 1e-3  # highest rate of AdamW
+    warmup: float = 0.05  # share of the run in which the rate rises; then it falls as a cosine
+    weight_decay: float = 0.0  # of AdamW
+    clip: float = 1.0  # longest meta-gradient
+    validations: int = 8  # spread evenly over the run
+    patience: int = 4  # validations without a better one that end the run; 0 never
+    checkpoints: int = 20  # spread evenly over the run
+    exact: bool = True  # add gradients in one order, so that any number of processes gives the same bits
+
+    def __post_init__(self) -> None:
+        lengths = [self.steps, self.minutes, self.tokens]
+        if sum(length is not None for length in lengths) != 1 or any(n is not None and n <= 0 for n in lengths):
+            raise InputError("give the run one length above 0: --steps N or --max-minutes M")
+        if self.meta_batch % self.tasks_per_pass:
+            raise InputError(f"--meta-batch {self.meta_batch} is not a multiple of {self.tasks_per_pass} tasks a pass")
+
+    def done(self, state: State) -> float:
+        """Share of the run that lies behind: 0 to 1."""
+        shares = [
+            state.step / self.steps if self.steps else 0.0,
+            state.seconds / (60 * self.minutes) if self.minutes else 0.0,
+            state.tokens / self.tokens if self.tokens else 0.0,
+        ]
+        return min(1.0, max(shares))
+
+    def rate(self, done: float) -> float:
+        """Step size of AdamW at this point: linear warm-up, then cosine to zero (Loshchilov & Hutter 2017)."""
+        return self.lr * min(1.0, (done + 1e-3) / max(self.warmup, 1e-3)) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run is, apart from its tensors."""
+
+    step: int = 0  # meta-steps taken or skipped
+    tokens: int = 0
+    seconds: float = 0.0
+    skipped: int = 0  # steps whose loss or gradient was not finite
+    bad_in_a_row: int = 0
+    loss: float | None = None  # of the last good step
+    best: float = -1.0  # best validation accuracy
+    best_step: int = 0
+    since_best: int = 0  # validations since
+
+
+def meta_train(
+    algorithm: Algorithm,
+    net: Backbone,
+    episodes: Episodes,
+    plan: Plan,
+    *,
+    validate: Validate | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    ranks: Ranks | None = None,
+    name: str = "meta-training",
+) -> Learner:
+    """Learn θ: the best on `validate` (θ -> accuracy), or the last where it is not given.
+
+    Into `folder` go `metrics.jsonl` and `checkpoints/`; with `resume` the run goes on from the newest of them.
+    Raises InputError for a folder that holds another run, DivergedError after ten bad steps in a row.
+    """
+    ranks = ranks or Ranks.alone()
+    identity = {"algorithm": type(algorithm).__name__, **to_json(algorithm), "plan": to_json(plan), "seed": seed,
+                "sampling": to_json(episodes.sampling), "backbone": to_json(net.options)}  # fmt: skip
+    theta = algorithm.init(net, torch.Generator().manual_seed(seed))
+    outer, state, best = Outer(theta, plan.weight_decay), State(), theta
+    if folder and resume and (saved := checkpoint.newest(folder / "checkpoints")):
+        tensors, stored = checkpoint.load(saved)
+        _same_run(stored["run"], identity, saved)
+        state = State(**stored["state"])
+        best = weights.to(weights.pick_inside(tensors, "best/"), net.device)
+        outer.restore(weights.to(tensors, net.device))
+    log, lap = Log(folder if ranks.main else None, state.step), stopwatch()
+    with Progress(name, quiet=not ranks.main) as progress:
+        while (done := plan.done(state)) < 1.0 and not _out_of_patience(plan, state):
+            grad, loss, tokens = meta_step(algorithm, net, outer.theta, episodes, plan, state.step, ranks)
+            ok = math.isfinite(loss) and weights.finite(grad)
+            if ok:
+                outer.step(grad, plan.rate(done), plan.clip)
+            # All ranks must end a timed run at the same step, so they go by the clock of rank 0.
+            state = _after(state, ok, loss, tokens, ranks.broadcast(lap()) if plan.minutes else lap())
+            now = plan.done(state)
+            if validate and _crosses(done, now, plan.validations):
+                state, best = _validated(state, best, outer.theta, validate(outer.theta))
+            log.write(state)
+            progress.show(now, loss=state.loss, validation=state.best)
+            if folder and (_crosses(done, now, plan.checkpoints) or now == 1.0):
+                tensors = outer.tensors() | {f"best/{key}": value for key, value in best.items()}
+                _save(folder, tensors, {"run": identity, "state": asdict(state)}, state.step, ranks)
+    record = {"tokens": state.tokens, "train_s": state.seconds, "steps": state.step, "skipped": state.skipped,
+              "best_step": state.best_step, "validation": state.best}  # fmt: skip
+    return Learner(algorithm, net, best if state.best >= 0 else outer.theta, record)
+
+
+def meta_step(
+    algorithm: Algorithm, net: Backbone, theta: Weights, episodes: Episodes, plan: Plan, step: int, ranks: Ranks
+) -> tuple[Weights, float, int]:
+    """Mean gradient and loss of one meta-batch, and the tokens it took. Passes are dealt over the ranks."""
+    passes = episodes.passes(step * plan.meta_batch, plan.meta_batch, plan.tasks_per_pass)
+    parts = []
+    for number in ranks.mine(len(passes)):
+        given = algorithm.meta_grad(net, theta, passes[number]())
+        parts.append((number, given.grad, given.loss.sum(), given.tokens))
+    grad, loss, tokens = ranks.total(parts, theta, len(passes), exact=plan.exact)
+    return weights.scale(grad, 1 / plan.meta_batch), loss / plan.meta_batch, tokens
+
+
+def stopwatch() -> Callable[[], float]:
+    """A function that gives the seconds since it was last called."""
+    last = time.perf_counter()
+
+    def lap() -> float:
+        nonlocal last
+        last, before = time.perf_counter(), last
+        return last - before
+
+    return lap
+
+
+def _after(state: State, ok: bool, loss: float, tokens: int, seconds: float) -> State:
+    """The state after a step. A bad step is skipped and counted; ten in a row end the run, θ as it was before them."""
+    bad = 0 if ok else state.bad_in_a_row + 1
+    if bad == PATIENCE_NAN:
+        raise DivergedError(
+            f"{PATIENCE_NAN} meta-steps in a row had no finite loss or gradient (steps {state.step - bad + 1} to "
+            f"{state.step + 1}); lower --lr or --inner-lr, then go on from the last checkpoint with --resume"
+        )
+    return replace(
+        state,
+        step=state.step + 1,
+        tokens=state.tokens + tokens,
+        seconds=state.seconds + seconds,
+        skipped=state.skipped + (not ok),
+        bad_in_a_row=bad,
+        loss=loss if ok else state.loss,
+    )
+
+
+def _validated(state: State, best: Weights, theta: Weights, accuracy: float) -> tuple[State, Weights]:
+    if accuracy > state.best:
+        return replace(state, best=accuracy, best_step=state.step, since_best=0), weights.clone(theta)
+    return replace(state, since_best=state.since_best + 1), best
+
+
+def _out_of_patience(plan: Plan, state: State) -> bool:
+    return bool(plan.patience) and state.since_best >= plan.patience
+
+
+def _crosses(before: float, now: float, parts: int) -> bool:
+    """Whether the run passed the end of one of `parts` equal parts."""
+    return parts > 0 and math.floor(before * parts + 1e-9) < math.floor(now * parts + 1e-9)
+
+
+def _same_run(stored: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
+    """A run may be continued only as it was begun. JSON turned tuples into lists, so both sides go through JSON."""
+    asked = json.loads(json.dumps(asked))
+    for key in sorted(stored.keys() | asked.keys()):
+        if stored.get(key) != asked.get(key):
+            raise InputError(
+                f"{folder} was made with {key} = {stored.get(key)}, now it is {asked.get(key)}; resume with the same "
+                "settings, or take another --out"
+            )
+
+
+def _save(folder: Path, tensors: Weights, state: dict[str, Any], step: int, ranks: Ranks) -> None:
+    if ranks.main:
+        checkpoint.save(folder / "checkpoints" / f"step_{step}", tensors, state)
+        checkpoint.prune(folder / "checkpoints", keep=2)
+    ranks.barrier()
+
+
+class Log:
+    """`metrics.jsonl`: one line a meta-step. A resumed run drops the lines that it will write again."""
+
+    def __init__(self, folder: Path | None, step: int) -> None:
+        self._path = folder / "metrics.jsonl" if folder else None
+        if self._path:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            kept = self._path.read_text().splitlines(keepends=True)[:step] if step and self._path.exists() else []
+            checkpoint.atomic_write(self._path, "".join(kept).encode())
+
+    def write(self, state: State) -> None:
+        if self._path:
+            with self._path.open("a") as file:
+                file.write(json.dumps(asdict(state)) + "\n")

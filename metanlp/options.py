@@ -1,0 +1,38 @@
+"""What an experiment may be asked: the options of the recipes. Imports nothing heavy, so that --help is quick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Meta-train, adapt to held-out tasks, compare with the baselines, save."""
+
+    model: str = "bert-base-uncased"  # minilm, a folder, or a model's id on the Hub
+    data: str = "glue"  # training tasks: glue, mini, glue/mnli, or folders; separated by commas
+    validation: str = "mini"  # tasks that choose weights and recipes; of mini only what --data leaves
+    test: str = "leopard"  # held-out tasks that judge
+    method: str = "maml"  # the method that is saved and compared with the others
+    baselines: tuple[str, ...] = ("frozen", "finetune", "multitask", "protonet")  # the others, at equal compute
+    steps: int | None = None  # meta-steps; such a run is reproducible to the byte
+    max_minutes: float | None = None  # of meta-training, in place of --steps
+    meta_batch: int = 8  # episodes a meta-step
+    lr: float = 1e-3  # highest rate of the outer AdamW
+    inner_steps: int = 3  # gradient steps on a support set while training
+    inner_lr: float = 0.3  # their size for adapters
+    head_lr: float = 0.3  # their size for the head
+    rank: int = 8  # of the LoRA adapters
+    shots: tuple[int, ...] = (4, 8, 16)  # support rows a class in the test
+    episodes: int = 10  # support sets a test task and shots, where it does not bring its own
+    test_rows: int | None = None  # query rows a test task at the most, for a quicker look
+    validation_trials: int = 24  # support sets of validation tasks, used while training
+    search_trials: int = 12  # of these, used for the search of the adaptation recipe
+    seed: int = 0  # of everything that is drawn
+    exact: bool = True  # the same bits with any number of processes
+    views: tuple[str, ...] = ()  # what is read off the encoder; by default the last and the middle layers
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the frozen weights
+    out: Path = Path("out/run")  # folder for everything that the run leaves
+    resume: bool = False  # go on from the newest checkpoint in --out

@@ -1,0 +1,54 @@
+"""AdamW over Weights (Loshchilov & Hutter 2019), torch's own, with its state as named tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from metanlp.types import Weights
+from metanlp.weights import norm, pick_inside, scale
+
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+class Outer:
+    """Holds θ while it learns."""
+
+    def __init__(self, theta: Weights, weight_decay: float) -> None:
+        self._parameters = {key: nn.Parameter(value.clone()) for key, value in theta.items()}
+        self._adamw = torch.optim.AdamW(self._parameters.values(), lr=0.0, weight_decay=weight_decay)
+
+    @property
+    def theta(self) -> Weights:
+        return {key: parameter.detach() for key, parameter in self._parameters.items()}
+
+    def step(self, grad: Weights, rate: float, clip: float) -> None:
+        """One update with a gradient shortened to `clip`; a key that `grad` lacks does not move."""
+        length = norm(grad)
+        grad = scale(grad, torch.clamp(clip / length.clamp(min=1e-12), max=1.0))
+        for key, parameter in self._parameters.items():
+            parameter.grad = grad.get(key)
+        self._adamw.param_groups[0]["lr"] = rate
+        self._adamw.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """θ and the optimizer's moments, copied: `theta/KEY`, `exp_avg/KEY`, …"""
+        found = {f"theta/{key}": parameter.detach().clone() for key, parameter in self._parameters.items()}
+        for key, parameter in self._parameters.items():
+            state = self._adamw.state.get(parameter, {})
+            found |= {
+                f"{moment}/{key}": torch.as_tensor(state[moment]).clone() for moment in MOMENTS if moment in state
+            }
+        return found
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `tensors`."""
+        for key, value in pick_inside(tensors, "theta/").items():
+            with torch.no_grad():
+                self._parameters[key].copy_(value)
+        for moment in MOMENTS:
+            for key, value in pick_inside(tensors, f"{moment}/").items():
+                parameter = self._parameters[key]
+                # torch keeps the step count on the CPU; on the device it would cost a sync each step.
+                kept = value.cpu() if moment == "step" else value
+                self._adamw.state[parameter][moment] = kept.clone()

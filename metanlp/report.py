@@ -1,0 +1,126 @@
+"""What a run says to people: tables on standard output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from metanlp.meta_test import Report
+
+
+def console() -> Console:
+    """Standard output; wide enough for the tables where it is no terminal."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
+
+
+def show(found: Report, record: Mapping[str, Any]) -> None:
+    """Accuracy by task and shots, paired differences, cost, and what was left out."""
+    out = console()
+    for table in (accuracy_table(found), paired_table(found), cost_table(found)):
+        out.print(table)
+    for task, notes in found.protocol["left_out"].items():
+        for shots, reason in notes["shots"].items():
+            out.print(f"{task}: no {shots} shots, {reason}")
+        if notes["query_rows_in_support"]:
+            out.print(
+                f"{task}: {notes['query_rows_in_support']} query rows stand in a published support set; scored as published"
+            )
+    out.print(verdict(found))
+    if record.get("skipped"):
+        out.print(f"{record['skipped']} meta-steps were skipped for want of a finite gradient")
+
+
+def say(facts: Mapping[str, str]) -> None:
+    """What is about to happen, one fact a line."""
+    for name, fact in facts.items():
+        console().print(f"{name}: {fact}")
+
+
+def accuracy_table(found: Report) -> Table:
+    """Methods in columns, tasks and shots in rows, mean accuracy in percent with half the width of its interval."""
+    table = Table(title="Accuracy on held-out tasks, % (± half the 95 % interval over support sets)")
+    for column in ("task", "shots", *found.methods):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    tasks = list(dict.fromkeys(task for by_task in found.scores.values() for task in by_task))
+    for task in tasks:
+        for k in next(iter(found.scores.values()))[task]:
+            table.add_row(task, k, *(percent(found.scores[name][task][k]["accuracy"]) for name in found.methods))
+    for number, k in enumerate(next(iter(found.means.values()))):
+        cells = (percent(found.means[name][k]["accuracy"]) for name in found.methods)
+        table.add_row("mean" if number == 0 else "", k, *cells, style="bold")
+    return table
+
+
+def paired_table(found: Report) -> Table:
+    """The main method against each of the others on the same episodes."""
+    main = found.paired[0]["a"] if found.paired else ""
+    table = Table(title=f"Paired difference of {main}, points (95 % interval); * lies wholly on one side of zero")
+    others = list(dict.fromkeys(row["b"] for row in found.paired))
+    for column in ("task", "shots", *(f"− {other}" for other in others)):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    rows: dict[tuple[str, int], dict[str, str]] = {}
+    for row in found.paired:
+        rows.setdefault((row["task"] or "mean", row["k"]), {})[row["b"]] = difference(row)
+    for (task, k), cells in sorted(rows.items(), key=lambda item: item[0][0] == "mean"):
+        table.add_row(task, str(k), *(cells.get(other, "") for other in others), style="bold" if task == "mean" else "")
+    return table
+
+
+def cost_table(found: Report) -> Table:
+    """What each method took, and the recipe it adapts with."""
+    table = Table(title="Cost")
+    names = (
+        "method",
+        "train s",
+        "M tokens",
+        "recipe s",
+        "adapt s",
+        "peak MB",
+        "inner steps",
+        "rates",
+        "calibration error",
+    )
+    for column in names:
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for name, cost in found.methods.items():
+        inner = cost["recipe"]["inner"]
+        rates = cost["recipe"].get("classifier") or f"{inner['lr']:g} / {inner['head_lr']:g}"
+        error = sum(found.calibration[name].values()) / len(found.calibration[name])
+        table.add_row(name, f"{cost['train_s']:.0f}", f"{cost['tokens'] / 1e6:.2f}", f"{cost['recipe_s']:.0f}",
+                      f"{cost['adapt_s']:.2f}", f"{cost['peak_mb']:.0f}", str(inner["steps"]), rates, f"{error:.3f}")  # fmt: skip
+    return table
+
+
+def verdict(found: Report) -> str:
+    """One line a baseline: is the main method better, worse, or can't these episodes tell?"""
+    lines = []
+    for row in found.paired:
+        if row["task"] is None:
+            word = "better than" if row["low"] > 0 else "worse than" if row["high"] < 0 else "not distinguishable from"
+            lines.append(
+                f"{row['k']} shots: {row['a']} is {word} {row['b']} on the mean of the tasks, {difference(row)} points"
+            )
+    return "\n".join(lines)
+
+
+def percent(cell: Mapping[str, float]) -> str:
+    return f"{100 * cell['mean']:.1f} ± {50 * (cell['high'] - cell['low']):.1f}"
+
+
+def difference(row: Mapping[str, Any]) -> str:
+    star = "*" if row["low"] > 0 or row["high"] < 0 else ""
+    return f"{100 * row['difference']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]{star}"
+
+
+def task_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Descriptions of tasks, one a row."""
+    table = Table()
+    for column in rows[0]:
+        table.add_column(column.replace("_", " "), justify="left" if column in ("task", "pools") else "right")
+    for row in rows:
+        table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()))
+    return table

@@ -1,0 +1,1 @@
+"""Where tasks come from: files and folders, GLUE, LEOPARD, and the set that ships with metanlp."""

@@ -1,0 +1,150 @@
+"""Tasks on disk: a file is a task, a folder of splits is a task, a folder of those is a task set."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, cast
+
+from metanlp.errors import InputError
+from metanlp.tasks.build import build_task, check_name, task_from_rows, with_labels
+from metanlp.tasks.leopard import has_supports, read_leopard
+from metanlp.tasks.records import BY_LINE, READERS, check_regular, decoded_lines, entries, read_records, shown
+from metanlp.tasks.rows import read_rows, unlabelled_rows
+from metanlp.types import Row, Task
+
+__all__ = ["read_rows", "read_task", "read_tasks", "read_texts", "task_from_rows", "with_labels"]
+
+POOLS = ("train", "validation", "test")
+ENDINGS = (".jsonl", ".csv", ".parquet")
+OTHER_NAMES = {"training": "train", "dev": "validation", "val": "validation", "valid": "validation", "eval": "test"}
+UNREAD = (".tsv", ".ndjson", ".xlsx", ".xls", ".arrow", ".feather", ".gz", ".zip", ".pkl")
+
+
+def read_task(path: str | Path, *, columns: Mapping[str, str] | None = None, name: str | None = None) -> Task:
+    """One task from a file (all rows are "train"), or from a folder of splits or of fixed support sets.
+
+    `columns` maps our names to the file's: {"text": "sentence", "label": "class"}. The name is the file's or the
+    folder's where none is given. Raises InputError."""
+    path = Path(path)
+    name = check_name(name or (path.resolve().name if os.path.isdir(path) else path.stem))
+    if os.path.isdir(path) and has_supports(path):
+        return _with_fixed_supports(path, columns, name)
+    files = split_files(path) if os.path.isdir(path) else {"train": _data_file(path)}
+    if "train" not in files:
+        allowed = ", ".join(f"train{ending}" for ending in ENDINGS)
+        raise InputError(f"{shown(path)}: has no training rows; add one of {allowed}")
+    pools = {pool: read_rows(file, columns) for pool, file in files.items()}
+    # The bare name, as a source is published with the model and a full path would tell of the machine.
+    return build_task(name, pools, source=path.resolve().name)
+
+
+def read_tasks(
+    folder: str | Path, *, columns: Mapping[str, str] | None = None, name: str | None = None
+) -> tuple[Task, ...]:
+    """The tasks of a file or folder, sorted by path: names are paths below `folder`, after `name/` where it is given.
+
+    Nothing that looks like a task is passed over. Raises InputError."""
+    folder = Path(folder)
+    if not os.path.isdir(folder) or is_task_folder(folder):
+        return (read_task(folder, columns=columns, name=name),)
+    found = dict[str, Path]()
+    for path in _find(folder, ()):
+        short = path.relative_to(folder)
+        full = "/".join(
+            ([name] if name else []) + list((short if os.path.isdir(path) else short.with_suffix("")).parts)
+        )
+        if full in found:
+            raise InputError(
+                f"{shown(path)}: {shown(found[full].name)} beside it is also the task {full!r}; rename one"
+            )
+        found[full] = path
+    if not found:
+        inside = ", ".join(shown(entry.name) for entry in entries(folder)[:5]) or "nothing"
+        raise InputError(f"{shown(folder)}: holds no task but {inside}; put .jsonl, .csv or .parquet files there")
+    return tuple(read_task(path, columns=columns, name=full) for full, path in found.items())
+
+
+def is_task_folder(folder: Path) -> bool:
+    """Whether `folder` is one task: it holds files of splits or of fixed support sets."""
+    return bool(split_files(folder)) or has_supports(folder)
+
+
+def split_files(folder: Path) -> dict[str, Path]:
+    """The files of a folder by pool, "train" first. Raises InputError for two files of one pool, or an old name."""
+    files = dict[str, Path]()
+    for pool in POOLS:
+        for path in (folder / f"{pool}{ending}" for ending in ENDINGS):
+            if os.path.isdir(path) or not os.path.lexists(path):
+                continue
+            if pool in files:
+                raise InputError(f"{shown(path)}: {files[pool].name} beside it holds {pool!r} too; keep one of the two")
+            files[pool] = path
+    for other, pool in OTHER_NAMES.items():
+        misnamed = [folder / f"{other}{ending}" for ending in ENDINGS if (folder / f"{other}{ending}").is_file()]
+        if files and misnamed:
+            raise InputError(
+                f"{shown(misnamed[0])}: beside {', '.join(files)} this has to be called {pool}{misnamed[0].suffix}"
+            )
+    return files
+
+
+def _with_fixed_supports(folder: Path, columns: Mapping[str, str] | None, name: str) -> Task:
+    if "train" in split_files(folder):
+        raise InputError(f"{shown(folder)}: has a train file and fixed support sets; keep one of the two")
+    if columns:
+        raise InputError(f"{shown(folder)}: columns cannot be renamed in fixed support sets; leave `columns` out")
+    return read_leopard(folder, name=name)
+
+
+def _data_file(path: Path) -> Path:
+    check_regular(path)
+    if path.suffix.lower() not in ENDINGS:
+        raise InputError(f"{shown(path)}: files ending in {path.suffix!r} are not read; use {', '.join(ENDINGS)}")
+    return path
+
+
+def _find(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """Task files and task folders below `folder`; `above` are device and inode of the folders on the way."""
+    here = (folder.stat().st_dev, folder.stat().st_ino)
+    if here in above:
+        raise InputError(f"{shown(folder)}: links back to a folder that holds it; remove the link")
+    for path in entries(folder):
+        ending = path.suffix.lower()
+        if path.name.startswith("."):
+            continue
+        if os.path.isdir(path) and not is_task_folder(path):
+            yield from _find(path, (*above, here))
+        elif os.path.isdir(path) or ending in ENDINGS:
+            yield path
+        elif ending in UNREAD:
+            raise InputError(
+                f"{shown(path)}: files ending in {ending!r} are not read; use {', '.join(ENDINGS)} or move it"
+            )
+
+
+def read_texts(
+    source: str | Path | IO[str] | IO[bytes], *, columns: Mapping[str, str] | None = None, ending: str | None = None
+) -> list[Row]:
+    """Rows without labels, to predict: {"text": …} or {"text_a": …, "text_b": …}; other columns are passed over.
+
+    A path is read by its ending: .jsonl, .csv, .parquet, anything else as one text a line. A stream is read as
+    `ending` says (".jsonl", ".csv"), else as one text a line. Blank lines are refused. Raises InputError."""
+    if isinstance(source, str | Path):
+        path = Path(source)
+        ending = ending or path.suffix.lower()
+        records, name = read_records(path, ending if ending in READERS else ".txt"), shown(path)
+    else:
+        name = "input"
+        records = BY_LINE[ending or ".txt"](decoded_lines(_binary(source), name))
+    return list[Row](unlabelled_rows(records, columns, name))
+
+
+def _binary(stream: IO[str] | IO[bytes]) -> IO[bytes]:
+    """The bytes beneath a text stream, so that its own idea of encoding does not come between."""
+    if not isinstance(stream, io.TextIOBase):
+        return cast("IO[bytes]", stream)
+    beneath: IO[bytes] | None = getattr(stream, "buffer", None)
+    return beneath or io.BytesIO(cast("IO[str]", stream).read().encode("utf-8", "surrogatepass"))

@@ -1,0 +1,231 @@
+"""Sets of tasks: found by name or on disk, divided into roles, held against each other for leaks, described."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from textwrap import shorten
+
+from metanlp.errors import InputError
+from metanlp.forms.classify import key, texts
+from metanlp.tasks import glue, leopard
+from metanlp.tasks.build import task_from_rows
+from metanlp.tasks.files import is_task_folder, read_tasks
+from metanlp.tasks.mini import ROLES, read_mini
+from metanlp.tasks.rows import nearest
+from metanlp.types import Roles, Row, Task
+
+__all__ = ["Leakage", "Overlap", "TaskSet", "describe", "drop_leaks", "leakage", "read", "refuse", "task_from_rows"]
+
+PUBLISHED = ("glue", "leopard")  # sources whose splits are fixed by others: their repeats are reported, never refused
+
+
+@dataclass(frozen=True)
+class TaskSet:
+    """Tasks with different names."""
+
+    tasks: Sequence[Task]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tasks", tuple(self.tasks))
+        twice = [name for name, count in Counter(self.names).items() if count > 1]
+        if twice:
+            raise InputError(f"two tasks are called {twice[0]!r}; name each once, or rename the file of one of them")
+
+    @classmethod
+    def from_files(cls, path: str | Path, columns: Mapping[str, str] | None = None) -> TaskSet:
+        """The tasks of a file or folder; `columns` maps our names to theirs: {"text": "body"}. Raises InputError."""
+        return cls(read_tasks(path, columns=columns))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(task.name for task in self.tasks)
+
+    def split(self, validation: Sequence[str] = (), test: Sequence[str] = ()) -> Roles:
+        """The named tasks choose and judge, the rest teach. Raises InputError for a name that is unknown or in both."""
+        for name in chain(validation, test):
+            if name not in self.names:
+                listed = ", ".join(self.names[:8]) + (", …" if len(self.names) > 8 else "")
+                raise InputError(f"no task is called {name!r}; there are {listed}{nearest(name, self.names)}")
+        both = set(validation) & set(test)
+        if both:
+            raise InputError(f"task {min(both)!r} is named for validation and for test; choose one")
+        by_name = {task.name: task for task in self.tasks}
+        train = tuple(task for task in self.tasks if task.name not in {*validation, *test})
+        if not train:
+            raise InputError(f"all {len(by_name)} tasks are named for validation or test; leave some to train on")
+        return Roles(train, tuple(by_name[name] for name in validation), tuple(by_name[name] for name in test))
+
+
+def read(names: str, *, data_root: Path | None, columns: Mapping[str, str] | None = None) -> tuple[Task, ...]:
+    """The tasks behind comma-separated names: `mini`, `mini/train`, `mini/emotions`, files and folders, and what stands
+    below `data_root`: `glue`, `glue/mnli`, `leopard`. `columns` is for users' files. Raises InputError."""
+    found = [_read_one(name.strip(), data_root, columns) for name in names.split(",")]
+    return tuple(TaskSet(tuple(chain.from_iterable(found))).tasks)
+
+
+def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | None) -> tuple[Task, ...]:
+    if name.split("/")[0] == "mini":
+        return _read_mini(name)
+    here = Path(name).expanduser()
+    if name and os.path.lexists(here):
+        return _read_path(here, columns, None)
+    if name and data_root is not None and os.path.lexists(data_root / name):
+        return _read_path(data_root / name, columns, name)
+    place = "METANLP_DATA is not set" if data_root is None else "the folder of METANLP_DATA holds none of that name"
+    raise InputError(
+        f"no tasks called {name!r}: no file or folder here, and {place}; "
+        f"use --data mini, or set METANLP_DATA to the folder that holds it{nearest(name, ('mini', 'glue', 'leopard'))}"
+    )
+
+
+def _read_mini(name: str) -> tuple[Task, ...]:
+    roles = read_mini()
+    by_role = dict(zip(ROLES, (roles.train, roles.validation, roles.test), strict=True))
+    everything = tuple(chain.from_iterable(by_role.values()))
+    by_name = {"mini": everything} | {f"mini/{role}": tasks for role, tasks in by_role.items()}
+    by_name |= {task.name: (task,) for task in everything}
+    if name not in by_name:
+        raise InputError(
+            f"no tasks called {name!r}; use mini, mini/train, mini/test or one task{nearest(name, by_name)}"
+        )
+    return by_name[name]
+
+
+def _read_path(path: Path, columns: Mapping[str, str] | None, name: str | None) -> tuple[Task, ...]:
+    """The reader that knows the folder: GLUE's, LEOPARD's, or the one for users' tasks."""
+    parent = path.absolute().parent.name
+    if os.path.isdir(path) and columns is None:
+        if parent == "glue" and path.name in {*glue.BY_NAME, *glue.LEFT_OUT}:
+            return (glue.read_glue_task(path),)
+        if parent == "leopard" and path.name in leopard.BY_NAME:
+            return (leopard.read_published(path),)
+        if not is_task_folder(path) and glue.is_glue(path):
+            return glue.read_glue(path)
+        if not is_task_folder(path) and leopard.is_leopard(path):
+            return leopard.read_published_set(path)
+    return read_tasks(path, columns=columns, name=name)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Rows by which one evaluation task is judged and from which one training task teaches."""
+
+    evaluation: str  # name of the validation or test task
+    training: str  # name of the training task, or the same name where a task's own pools share rows
+    count: int  # rows of the evaluation pool that also stand in the training pool
+    first: str  # the first of them, cut to fit a line
+    published: bool  # whether the evaluation rows are fixed by others, so that this is reported and not refused
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """What training has seen of evaluation."""
+
+    overlaps: tuple[Overlap, ...]
+
+    @property
+    def count(self) -> int:
+        """Rows, over all pairs of tasks."""
+        return sum(overlap.count for overlap in self.overlaps)
+
+
+def query_pool(task: Task) -> str:
+    """The pool by whose rows a task is judged: "test" where there is one."""
+    return "test" if "test" in task.pools else "train"
+
+
+def leakage(roles: Roles) -> Leakage:
+    """Every evaluation row that is also a training row, by pair of tasks, and within a task between its own pools."""
+    training = [(task.name, _keys(task.pools["train"])) for task in roles.train]
+    return Leakage(tuple(chain.from_iterable(_overlaps(task, training) for task in (*roles.validation, *roles.test))))
+
+
+def _overlaps(task: Task, training: Sequence[tuple[str, set[tuple[str, ...]]]]) -> Iterator[Overlap]:
+    pool = query_pool(task)
+    judged = [(key(row), row) for row in task.pools[pool]]
+    own = [(task.name, _keys(task.pools["train"]))] if pool != "train" else []
+    for name, taught in (*own, *training):
+        leaked = [row for identity, row in judged if identity in taught]
+        if leaked:
+            first = " | ".join(value for value in leaked[0].values() if isinstance(value, str))
+            published = bool(task.supports) or task.source in PUBLISHED
+            yield Overlap(task.name, name, len(leaked), shorten(first, 80, placeholder=" …"), published)
+
+
+def _keys(rows: Iterable[Row]) -> set[tuple[str, ...]]:
+    return {key(row) for row in rows}
+
+
+def refuse(roles: Roles) -> Leakage:
+    """The leakage, to be reported; raises InputError where it is in users' tasks and could be mended."""
+    found = leakage(roles)
+    bad = [overlap for overlap in found.overlaps if not overlap.published]
+    if bad:
+        worst, more = bad[0], f" ({len(bad) - 1} more such pairs)" if len(bad) > 1 else ""
+        ours = (
+            f"its own {'train'!r} pool" if worst.training == worst.evaluation else f"training task {worst.training!r}"
+        )
+        raise InputError(
+            f"task {worst.evaluation!r}: {worst.count} of its evaluation rows are also in {ours}{more}, "
+            f"the first: {worst.first!r}; remove them from one side, or let `drop_leaks` do it"
+        )
+    return found
+
+
+def drop_leaks(roles: Roles) -> tuple[Roles, dict[str, int]]:
+    """The same roles without training rows that stand in an evaluation pool, and how many were dropped, by task.
+
+    Rows of a task's "train" pool that stand in its own "test" pool go too; fixed support sets stay as published.
+    Raises InputError where that leaves a task with fewer than two classes."""
+    judged = set[tuple[str, ...]]().union(
+        *(_keys(task.pools[query_pool(task)]) for task in (*roles.validation, *roles.test))
+    )
+    clean = Roles(
+        tuple(_without(task, judged | _keys(task.pools.get("test", ()))) for task in roles.train),
+        tuple(_without(task, _keys(task.pools.get("test", ()))) for task in roles.validation),
+        tuple(_without(task, _keys(task.pools.get("test", ()))) for task in roles.test),
+    )
+    before, after = ({task.name: len(task.pools["train"]) for task in _all(each)} for each in (roles, clean))
+    return clean, {name: count - after[name] for name, count in before.items() if count > after[name]}
+
+
+def _all(roles: Roles) -> tuple[Task, ...]:
+    return (*roles.train, *roles.validation, *roles.test)
+
+
+def _without(task: Task, unwanted: set[tuple[str, ...]]) -> Task:
+    rows = tuple(row for row in task.pools["train"] if key(row) not in unwanted)
+    if len({row["label"] for row in rows}) < 2:
+        raise InputError(f"task {task.name!r}: without its leaked rows fewer than two classes are left; leave it out")
+    return replace(task, pools={**task.pools, "train": rows})
+
+
+def describe(tasks: Sequence[Task]) -> list[dict[str, str | int | float]]:
+    """One line of a table a task, by column: over all pools, words counted between spaces, duplicates by identity."""
+    return [_described(task) for task in tasks]
+
+
+def _described(task: Task) -> dict[str, str | int | float]:
+    rows = list(chain.from_iterable(task.pools.values()))
+    counts = Counter(row["label"] for row in rows)
+    a_class = [counts[label] for label in range(len(task.labels))]
+    words = [sum(len(text.split()) for text in texts(row)) for row in rows]
+    return {
+        "task": task.name,
+        "rows": len(rows),
+        "classes": len(task.labels),
+        "min a class": min(a_class),
+        "median a class": statistics.median(a_class),
+        "max a class": max(a_class),
+        "mean words": round(statistics.fmean(words), 1),
+        "texts": "pair" if "text_a" in rows[0] else "single",
+        "duplicates": len(rows) - len(_keys(rows)),
+        "pools": ", ".join(f"{pool} {len(pool_rows)}" for pool, pool_rows in task.pools.items()),
+        "fixed shots": ", ".join(str(shots) for shots in task.supports) or "-",
+    }

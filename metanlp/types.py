@@ -1,0 +1,131 @@
+"""The words that the rooms share. Letters: T tasks, N examples, P packed tokens, V views, D features, K classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Weights = dict[str, Tensor]
+"""Everything that is learned, by name: `lora/…` (peft's names in its files), `head/…`, `views/…`.
+
+θ has no task axis; φ, after adaptation, carries one in front of every tensor."""
+
+Row = Mapping[str, Any]
+"""One labelled example: `text`, or `text_a` and `text_b`; `label` is an index into its task's labels."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A named set of labelled rows."""
+
+    name: str  # unique within a task set, `source/name` for the built-in sources
+    pools: Mapping[str, Sequence[Row]]  # "train", "validation", "test": rows; "train" is always there
+    labels: tuple[str, ...]  # label words, in the order of the indices
+    source: str  # where the rows come from: a folder, a file, "mini"
+    form: str = "classify"  # what one example is: the name of a module of `metanlp.forms`
+    supports: Mapping[int, Sequence[Sequence[Row]]] = field(default_factory=dict)  # fixed support sets by shots
+    metric: str = "accuracy"  # the metric that speaks for this task
+    about: str = ""  # one sentence for people
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which tasks teach, which choose, which judge."""
+
+    train: tuple[Task, ...]
+    validation: tuple[Task, ...]
+    test: tuple[Task, ...]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of N examples, end to end, in numpy: what a pool looks like once it is encoded."""
+
+    ids: np.ndarray  # (P,)
+    types: np.ndarray  # (P,) token types as the model wants them
+    segments: np.ndarray  # (P,) 0 special token, 1 first text, 2 second text
+    starts: np.ndarray  # (N + 1,) example n is [starts[n], starts[n + 1])
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def lengths(self) -> np.ndarray:
+        """Tokens of each example: (N,)."""
+        return np.diff(self.starts)
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """What the frozen model alone says of a batch: it never changes while adapters learn, so it is computed once."""
+
+    states: Tensor  # (P, H) hidden states below the lowest adapter
+    frozen: Tensor  # (N, frozen views, D)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples of one or more tasks, packed end to end without padding, tasks one after the other."""
+
+    ids: Tensor  # (P,)
+    positions: Tensor  # (P,) place within its example, from 0
+    types: Tensor  # (P,)
+    segments: Tensor  # (P,) 0 special, 1 first text, 2 second text
+    example_of: Tensor  # (P,)
+    lengths: Tensor  # (N,)
+    task_of: Tensor  # (N,)
+    targets: Tensor  # (N,) class index within the task
+    ways: Tensor  # (T,) number of classes of each task
+    ends: Tensor  # (T,) int32: where each task's tokens end
+    max_length: int  # the longest example, kept here so that no step asks the device
+    max_ways: int  # K: the most classes of any task
+    trunk: Trunk | None = None
+
+    @property
+    def count_tasks(self) -> int:
+        return self.ways.shape[0]
+
+    @property
+    def count_tokens(self) -> int:
+        return self.ids.shape[0]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`, copied asynchronously where the device allows it."""
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)
+                 if isinstance(getattr(self, f.name), Tensor)}  # fmt: skip
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One few-shot problem: rows of one task, by number."""
+
+    task: str  # name of the task
+    number: int  # episode i is a function of (seed, i)
+    classes: tuple[int, ...]  # the task's classes that take part; targets count within these
+    support_rows: tuple[int, ...]  # indices into the task's pool
+    query_rows: tuple[int, ...]
+    support: Batch
+    query: Batch
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Episodes that go through the model together: T tasks in one call."""
+
+    episodes: tuple[Episode, ...]
+    support: Batch
+    query: Batch
+
+
+@dataclass(frozen=True)
+class MetaGrad:
+    """What one pass says about θ. A pass is a fixed group of consecutive episodes, whatever the number of processes."""
+
+    grad: Weights  # summed over the pass's episodes, no task axis; a key of θ that is absent has no gradient
+    loss: Tensor  # (T,) query loss of each episode
+    tokens: int  # tokens forward plus tokens backward: the unit of equal compute

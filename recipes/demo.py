@@ -1,0 +1,25 @@
+"""What metanlp does, in a few minutes on two cores and without a network: the embedded tasks, the packaged encoder."""
+
+from pathlib import Path
+
+from metanlp.cli import launch
+from metanlp.options import Experiment
+
+DEFAULTS = Experiment(
+    model="minilm",
+    data="mini",
+    validation="mini",
+    test="mini",
+    baselines=("frozen", "finetune", "multitask"),
+    max_minutes=0.8,
+    meta_batch=2,
+    lr=2e-3,
+    shots=(4, 8),
+    episodes=10,
+    validation_trials=10,
+    search_trials=5,
+    out=Path("out/demo"),
+)
+
+if __name__ == "__main__":
+    launch(DEFAULTS)

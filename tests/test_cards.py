@@ -1,0 +1,57 @@
+"""The data cards say what the files and the tables of the code say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from metanlp.tasks import cards, glue, leopard
+
+FOLDER = Path(__file__).parent.parent / "data_cards"
+
+
+def table(page: str) -> dict[str, list[str]]:
+    """The rows of the card's tables by their first cell."""
+    lines = (FOLDER / page).read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return {cells[0].strip("`"): cells[1:] for cells in rows}
+
+
+@pytest.mark.parametrize("page", cards.pages())
+def test_the_generated_cards_are_fresh(page: str) -> None:
+    written = (FOLDER / page).read_text(encoding="utf-8") if (FOLDER / page).exists() else ""
+    assert written == cards.pages()[page], "stale: run `python -m metanlp.tasks.cards`"
+
+
+def test_no_card_is_left_over() -> None:
+    assert {f"mini/{path.name}" for path in (FOLDER / "mini").glob("*.md")} == set(cards.pages()) - {"mini.md"}
+
+
+def test_writing_the_cards_removes_old_ones(tmp_path: Path) -> None:
+    (tmp_path / "mini").mkdir()
+    (tmp_path / "mini" / "gone.md").write_text("old")
+    cards.write(tmp_path)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.md")} == set(cards.pages())
+
+
+@pytest.mark.parametrize("row", glue.GLUE, ids=lambda row: row.name)
+def test_the_card_of_glue(row: glue.GlueTask) -> None:
+    columns = ", ".join(row.hub_columns.values())
+    assert table("glue.md")[f"glue/{row.name}"][:3] == [" · ".join(row.labels), row.metric, columns]
+
+
+@pytest.mark.parametrize("row", leopard.LEOPARD, ids=lambda row: row.name)
+def test_the_card_of_leopard(row: leopard.Published) -> None:
+    cells = table("leopard.md")[f"leopard/{row.name}"]
+    assert cells[:3] == [" · ".join(row.written), " · ".join(row.labels), row.metric]
+
+
+def test_the_cards_name_no_other_tasks() -> None:
+    named = {name for page in ("glue.md", "leopard.md") for name in table(page) if "/" in name}
+    assert named == {f"glue/{row.name}" for row in glue.GLUE} | {f"leopard/{row.name}" for row in leopard.LEOPARD}
+
+
+def test_what_is_left_out_is_said() -> None:
+    page = (FOLDER / "glue.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page for name in glue.LEFT_OUT)
