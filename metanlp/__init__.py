@@ -5,7 +5,9 @@ The public names; each is imported when it is first used, so that `import metanl
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,14 +25,22 @@ if TYPE_CHECKING:
     from metanlp.tasks.taskset import TaskSet
     from metanlp.types import Roles, Task
 
-HOME = {
-    "Adapted": "learner", "Backbone": "backbone", "DamagedError": "errors", "DivergedError": "errors",
-    "Episodes": "episodes", "Experiment": "options", "Finetune": "algorithms", "Frozen": "algorithms",
-    "Inner": "inner", "InputError": "errors", "Learner": "learner", "Lora": "backbone", "Maml": "algorithms",
-    "Multitask": "algorithms", "Plan": "meta_train", "ProtoNet": "algorithms", "Protocol": "exams", "Report": "meta_test",
-    "Roles": "types", "Sampling": "episodes", "StorageError": "errors", "Task": "types", "TaskSet": "tasks.taskset",
-    "meta_test": "meta_test", "meta_train": "meta_train", "read_mini": "tasks.mini",
-}  # fmt: skip
+NAMES = {
+    "algorithms": ("Finetune", "Frozen", "Maml", "Multitask", "ProtoNet"),
+    "backbone": ("Backbone", "Lora"),
+    "episodes": ("Episodes", "Sampling"),
+    "errors": ("DamagedError", "DivergedError", "InputError", "StorageError"),
+    "exams": ("Protocol",),
+    "inner": ("Inner",),
+    "learner": ("Adapted", "Learner"),
+    "meta_test": ("Report", "meta_test"),
+    "meta_train": ("Plan", "meta_train"),
+    "options": ("Experiment",),
+    "tasks.mini": ("read_mini",),
+    "tasks.taskset": ("TaskSet",),
+    "types": ("Roles", "Task"),
+}
+HOME = {name: module for module, names in NAMES.items() for name in names}
 
 __all__ = [
     "Adapted", "Backbone", "DamagedError", "DivergedError", "Episodes", "Experiment", "Finetune", "Frozen", "Inner",
@@ -47,3 +57,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Index(ModuleType):
+    """Importing a module puts it here under its name: not so where that is the name of a function, as `meta_train` is."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in HOME:
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Index

@@ -1,4 +1,4 @@
-"""The files of a learner or an adapted model: what plain peft opens, what it does not know, and what both were made with."""
+"""The files of a learner or an adapted model: what plain peft opens, what it does not know, what made them both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 
 from metanlp.backbone import Backbone
 from metanlp.backbone.encoder import MINILM, Options, sha256_of
-from metanlp.checkpoint import atomic_write
+from metanlp.checkpoint import atomic_write, disk
 from metanlp.config import from_json, to_json
 from metanlp.errors import DamagedError, InputError
 from metanlp.types import Weights
@@ -50,10 +50,11 @@ def write_artefact(folder: Path, kind: str, net: Backbone, weights: Weights, set
     sha256 of the others."""
     if not finite(weights):
         raise ValueError("weights with NaN or infinity are not saved")
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        net.save_adapter_config(folder)
     adapters = {key.removeprefix("lora/"): value.cpu().contiguous() for key, value in pick(weights, "lora/").items()}
     others = {key: value.cpu().contiguous() for key, value in drop(weights, "lora/").items()}
-    net.save_adapter_config(folder)
     for name, tensors in ((ADAPTER, adapters), (META, others)):
         atomic_write(folder / name, save(tensors, metadata={"format": "pt"}))
     config = {
@@ -87,14 +88,9 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         found, schema = config["kind"], config["schema"]
-        _ = (
-            config["files"][ADAPTER],
-            config["files"][META],
-            config["base"]["name"],
-            config["backbone"],
-            config["algorithm"],
-        )
-    except (ValueError, KeyError, TypeError) as error:
+        _ = config["files"][ADAPTER], config["files"][META], config["base"]["name"], config["base"]["sha256"]
+        _ = config["backbone"], config["algorithm"], config["record"], found != "adapted" or config["labels"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError(f"{path} is damaged: {type(error).__name__} {error}") from error
     if schema != SCHEMA:
         raise DamagedError(f"{path} has format {schema}, this version of metanlp reads format {SCHEMA}")
@@ -120,14 +116,13 @@ def _tensors(path: Path, sha256: str) -> Weights:
 def _backbone(config: Mapping[str, Any], base: str | None, device: torch.device | str) -> Backbone:
     name, sha256 = config["base"]["name"], config["base"]["sha256"]
     options = from_json(Options, config["backbone"])
-    net = Backbone.load(
-        base or ("minilm" if name == MINILM else name),
-        options.adapt,
-        views=options.views,
-        precision=options.precision,
-        max_length=options.max_length,
-        device=device,
-    )
+    try:
+        net = Backbone.load(
+            base or ("minilm" if name == MINILM else name), options.adapt, views=options.views,
+            precision=options.precision, max_length=options.max_length, device=device,
+        )  # fmt: skip
+    except InputError as error:
+        raise InputError(f"the base model is not to be had: {error}; or give its folder as `base`, --base") from error
     if sha256 and net.sha256 and net.sha256 != sha256:
         raise InputError(f"the adapter was learned on {name} with sha256 {sha256}, but the model here has {net.sha256}")
     return net

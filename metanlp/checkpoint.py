@@ -42,7 +42,7 @@ def save(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> Non
     plain = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
     files = {TENSORS: safetensors.torch.save(plain), STATE: json.dumps(state, indent=1, allow_nan=False).encode()}
     files[MANIFEST] = _manifest(files)
-    with _disk(folder):
+    with disk(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         _settle(folder)
         _publish(folder, files)
@@ -71,7 +71,7 @@ def newest(folder: Path) -> Path | None:
 
     What a killed `save` left behind is put right: a half-written folder is removed, a replaced one put back.
     """
-    with _disk(folder):
+    with disk(folder):
         if not folder.is_dir():
             return None
         _tidy(folder)
@@ -83,16 +83,17 @@ def newest(folder: Path) -> Path | None:
 
 
 def prune(folder: Path, keep: int = 2) -> None:
-    """Leave the `keep` newest `step_N` in `folder`."""
-    with _disk(folder):
-        for path in _steps(folder)[:-keep]:
+    """Leave the `keep` newest `step_N` in `folder`, which need not be there."""
+    with disk(folder):
+        steps = _steps(folder) if folder.is_dir() else []
+        for path in steps[: max(0, len(steps) - keep)]:
             # Renamed first, so that a kill in between leaves no half of a checkpoint.
             shutil.rmtree(path.rename(_temporary(path)))
 
 
 def atomic_write(path: Path, data: bytes) -> None:
     """Put `data` at `path`: readers see the old file or the new one, also after a crash. Raises StorageError."""
-    with _disk(path):
+    with disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(path)
         try:
@@ -109,14 +110,14 @@ def lock(folder: Path) -> Generator[None]:
 
     The operating system drops the lock of a process that dies, however it dies.
     """
-    with _disk(folder):
+    with disk(folder):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise InputError(f"{folder} is a file or lies under one; choose a folder") from None
         handle = (folder / ".lock").open("a+")
     with handle:
-        with _disk(folder):
+        with disk(folder):
             _take(handle.fileno(), folder)
             handle.truncate(0)
             handle.write(f"{os.getpid()} {socket.gethostname()}")
@@ -234,7 +235,7 @@ def _verified(folder: Path) -> dict[str, bytes]:
 
 
 def _check_names(folder: Path) -> None:
-    with _disk(folder):
+    with disk(folder):
         if folder.is_symlink() or not folder.is_dir():
             raise _damaged(folder, "is missing" if not folder.exists() else "is not a folder, or a link to one")
         names = {path.name for path in folder.iterdir()}
@@ -259,7 +260,7 @@ def _listed(folder: Path) -> dict[str, Any]:
 
 def _read(path: Path, size: int | None = None) -> bytes:
     """The bytes of a file, which must be `size` of them; a manifest is small."""
-    with _disk(path):
+    with disk(path):
         found = path.stat().st_size
         if size is None and found > 10_000:
             raise _damaged(path, f"is {found} bytes long, too long for a manifest")
@@ -304,7 +305,8 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
-def _disk(path: Path) -> Generator[None]:
+def disk(path: Path) -> Generator[None]:
+    """Turns what the operating system says while `path` is written into a StorageError."""
     try:
         yield
     except OSError as problem:

@@ -1,4 +1,4 @@
-"""The command `metanlp`, and the door that every recipe goes through: options in, one clear line and an exit code out."""
+"""The command `metanlp`, and the door of every recipe: options in, one clear line and an exit code out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
 
 import tyro
 
@@ -95,7 +95,8 @@ Command = (
 
 def main() -> None:
     """The console script."""
-    command = parse(Command, sys.argv[1:], prog="metanlp", description="Few-shot learners from many tasks.")
+    asked = cast("type[Adapt | Predict | Tasks]", Command)
+    command = parse(asked, sys.argv[1:], prog="metanlp", description="Few-shot learners from many tasks.")
     guarded(command.run)
 
 

@@ -1,4 +1,4 @@
-"""One experiment: train every method on the same tasks at equal compute, choose recipes, test on the same episodes, save.
+"""One experiment: every method trained on the same tasks at equal compute, and tested on the same episodes.
 
 The steps are `meta_train`, `recipe.choose` and `meta_test`; here is only their order.
 """
@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from metanlp import checkpoint, report
-from metanlp.algorithms import ALGORITHMS, BASELINES, Algorithm, Multitask
+from metanlp.algorithms import ALGORITHMS, BASELINES, Algorithm
 from metanlp.artefact import CONFIG
 from metanlp.backbone import Backbone, Lora
 from metanlp.config import to_json
@@ -31,10 +31,11 @@ from metanlp.options import Experiment
 from metanlp.parallel import Ranks
 from metanlp.progress import Progress
 from metanlp.recipe import accuracy, choose
-from metanlp.tasks.taskset import drop_leaks, read
+from metanlp.tasks.taskset import drop_leaks, read_roles
 from metanlp.types import Roles, Task, Weights
 
-WNLI = "glue/wnli"  # its development split is built to mislead models that learned from its training split
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,10 @@ def protocol_of(asked: Experiment) -> Protocol:
 
 def prepare(asked: Experiment, ranks: Ranks) -> Run:
     """Load tasks and backbone; say what leaks, take it out of training."""
-    roles, leaks = read_roles(asked)
-    net = Backbone.load(asked.model, Lora(rank=asked.rank, alpha=2 * asked.rank), views=asked.views,
-                        precision=asked.precision, device=ranks.device)  # fmt: skip
+    root = os.environ.get("METANLP_DATA")
+    roles, leaks = drop_leaks(read_roles(asked.data, asked.validation, asked.test, Path(root) if root else None))
+    adapt = Lora(rank=asked.rank, alpha=2 * asked.rank, targets=asked.targets)
+    net = Backbone.load(asked.model, adapt, views=asked.views, precision=asked.precision, device=ranks.device)
     episodes = Episodes(roles.train, net.encode, Sampling(), asked.seed)
     shared = Run(asked, net, roles, episodes, validation_trials(roles.validation, net, asked), ranks, leaks)
     if ranks.main:
@@ -116,28 +118,20 @@ def start_facts(shared: Run) -> dict[str, str]:
     }
 
 
-def read_roles(asked: Experiment) -> tuple[Roles, dict[str, int]]:
-    """The tasks of each role, and the training rows left out because a validation or test task holds them."""
-    root = Path(os.environ["METANLP_DATA"]) if "METANLP_DATA" in os.environ else None
-    taught_by_mini = "mini" in asked.data.split(",")
-    within = {"data": "train", "validation": "validation" if taught_by_mini else "", "test": "test"}
-    columns = []
-    for role, part in within.items():
-        names = getattr(asked, role).split(",")
-        names = [f"mini/{part}" if name == "mini" and part else name for name in names]
-        columns.append(read(",".join(names), data_root=root))
-    train = tuple(task for task in columns[0] if task.name != WNLI or len(columns[0]) == 1)
-    return drop_leaks(Roles(train, columns[1], columns[2]))
-
-
 def validation_trials(tasks: Sequence[Task], net: Backbone, asked: Experiment) -> list[tuple[Exam, Support]]:
-    """Support sets of the validation tasks, tasks taking turns, the fewest shots of the test first."""
+    """Support sets of the validation tasks, evenly spread over tasks and the two fewest shots of the test."""
     episodes = 1 + asked.validation_trials // max(1, len(tasks))
     protocol = Protocol(asked.shots[:2], episodes, test_rows=64, seed=asked.seed + 1)
     exams = [Exam(task, net, protocol) for task in tasks]
     turns = max((len(exam.supports) for exam in exams), default=0)
     trials = [(exam, exam.supports[n]) for n in range(turns) for exam in exams if n < len(exam.supports)]
-    return trials[: asked.validation_trials]
+    return spread(trials, asked.validation_trials)
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """`count` of the items, evenly spaced; all of them where there are no more."""
+    places = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)) if items else []
+    return [items[int(place)] for place in places]
 
 
 def learner(shared: Run, name: str, plan: Plan) -> Learner:
@@ -156,7 +150,7 @@ def learner(shared: Run, name: str, plan: Plan) -> Learner:
         )  # fmt: skip
     made = replace(made, record={**made.record, **origin(shared)})
     if ranks.main:
-        made = with_recipe(made, shared.trials[:: max(1, len(shared.trials) // asked.search_trials)])
+        made = with_recipe(made, spread(shared.trials, asked.search_trials))
         made.save(folder)
     return made
 
@@ -166,9 +160,9 @@ def make(name: str, asked: Experiment, train: Sequence[Task]) -> Algorithm:
     algorithm = ALGORITHMS[name]()
     inner = replace(algorithm.inner, lr=asked.inner_lr, head_lr=asked.head_lr)
     algorithm = replace(algorithm, inner=replace(inner, steps=asked.inner_steps) if inner.steps else inner)
-    if isinstance(algorithm, Multitask):
-        algorithm = replace(algorithm, classes=tuple((task.name, len(task.labels)) for task in train))
-    return algorithm
+    if name in BASELINES:
+        return algorithm
+    return replace(algorithm, classes=tuple((task.name, len(task.labels)) for task in train))
 
 
 def validator(algorithm: Algorithm, shared: Run) -> Callable[[Weights], float] | None:

@@ -35,11 +35,13 @@ class PrototypeHead:
             "head/scale": torch.tensor(math.log(self.scale)),
         }
 
-    def residual(self, features: Tensor, batch: Batch) -> Weights:
-        """Zeros: `head/weight` (T, K, V·D), `head/bias` (T, K)."""
-        tasks, ways = batch.count_tasks, batch.max_ways
-        width = features.shape[1] * features.shape[2]
-        return {"head/weight": features.new_zeros(tasks, ways, width), "head/bias": features.new_zeros(tasks, ways)}
+    def residual(self, width: int, batch: Batch) -> Weights:
+        """Zeros for features of `width` = V·D: `head/weight` (T, K, V·D), `head/bias` (T, K)."""
+        tasks, ways, device = batch.count_tasks, batch.max_ways, batch.ways.device
+        return {
+            "head/weight": torch.zeros(tasks, ways, width, device=device),
+            "head/bias": torch.zeros(tasks, ways, device=device),
+        }
 
     def left_out(self, theta: Weights, residual: Weights, features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Support rows scored against prototypes without themselves: (N, K), and which of them count: (N,)."""
@@ -70,6 +72,7 @@ class PrototypeHead:
         """Softmax of prior plus evidence: (N, K, V) -> (T, V). Evidence is −√n times the mean left-out loss of n rows,
         because the doubt about that mean shrinks with √n."""
         index = batch.targets[:, None, None].expand(-1, 1, left_out.shape[2])
+        left_out = left_out.masked_fill(beyond(batch)[..., None], -math.inf)
         loss = -torch.log_softmax(left_out, dim=1).gather(1, index).squeeze(1)  # (N, V)
         n = per_task(usable, batch)  # (T,)
         mean = per_task(loss * usable[:, None], batch) / n.clamp(min=1)[:, None]
@@ -111,7 +114,8 @@ def left_out_scores(x: Tensor, prototypes: Tensor, counts: Tensor, batch: Batch)
     """2 x·c − ‖c‖² of every support row, view by view, against prototypes without that row: (N, K, V).
 
     Also which rows count: (N,), 1 or 0. A row that is alone in its class would leave an empty prototype: it does not.
-    In closed form from n·c − x, so no prototype is computed twice.
+    In closed form from n·c − x, so no prototype is computed twice. Beyond a task's own classes stands 0, and not −∞ yet:
+    these scores are still multiplied, and the gradient of a product with −∞ is not a number.
     """
     tasks, ways = batch.count_tasks, batch.max_ways
     c = prototypes.view(tasks, ways, *x.shape[1:])[batch.task_of]  # (N, K, V, D)
@@ -125,7 +129,7 @@ def left_out_scores(x: Tensor, prototypes: Tensor, counts: Tensor, batch: Batch)
     mine = one_hot(batch.targets, ways).bool()[..., None]
     scores = torch.where(mine, 2 * dot_without - square_without, 2 * dot - square)
     usable = n.squeeze(-1).gather(1, batch.targets[:, None]).squeeze(1) > 1
-    return scores.masked_fill(beyond(batch)[..., None], -math.inf), usable.to(x.dtype)
+    return scores, usable.to(x.dtype)
 
 
 def per_task(values: Tensor, batch: Batch) -> Tensor:

@@ -37,8 +37,8 @@ def trajectory(loss: Callable[[Weights], Tensor], phi: Weights, inner: Inner) ->
     phi = weights.detach(phi)
     yield phi
     rates = inner.moving(phi)
-    for _ in range(inner.steps if rates else 0):
-        phi = _step(loss, phi, rates, inner.clip)
+    for _ in range(inner.steps):
+        phi = _step(loss, phi, rates, inner.clip) if rates else phi
         yield phi
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from reprlib import repr as brief
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -17,10 +18,9 @@ from metanlp.config import from_json, to_json
 from metanlp.episodes import pack_rows
 from metanlp.errors import InputError
 from metanlp.exams import packed
-from metanlp.forms import classify
 from metanlp.tasks.build import task_from_rows
 from metanlp.types import Row, Weights
-from metanlp.weights import drop
+from metanlp.weights import drop, expand, pick
 
 Examples = Iterable[Row | tuple[str, str] | tuple[str, str, str]] | Sequence[str]
 
@@ -78,10 +78,7 @@ class Adapted:
 
     def scores(self, rows: Sequence[Row | str | tuple[str, str]]) -> np.ndarray:
         """Probabilities, classes in the order of `labels`: (N, K)."""
-        texts = [
-            classify.texts(row) if isinstance(row, Mapping) else ((row,) if isinstance(row, str) else row)
-            for row in rows
-        ]
+        texts = as_texts(rows)
         out = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
         with torch.no_grad():
             for arity in {len(text) for text in texts}:  # pairs and single texts are tokenised apart
@@ -94,7 +91,9 @@ class Adapted:
 
     def save(self, folder: str | Path) -> None:
         """The same four files as a learner's, with this task's weights and labels."""
-        one = {key: value[0] for key, value in self.phi.items()}
+        # A method without adapters is saved with such as change nothing: the files are the same four for all.
+        phi = self.phi if pick(self.phi, "lora/") else self.phi | expand(self.net.init(torch.Generator()), 1)
+        one = {key: value[0] for key, value in phi.items()}
         settings = {
             "algorithm": algorithm_to_json(self.algorithm),
             "labels": list(self.labels),
@@ -111,22 +110,44 @@ class Adapted:
 
 
 def as_rows(examples: Examples, labels: Sequence[str] | None) -> Iterable[Mapping[str, Any]]:
-    """Whatever form examples come in, as rows."""
-    items = list(examples)
+    """Whatever form examples come in, as rows. Raises InputError for one that is neither a row nor texts."""
+    items = [examples] if isinstance(examples, str) else list(examples)
     if labels is not None and len(labels) != len(items):
         raise InputError(f"{len(items)} texts came with {len(labels)} labels; give one label for each text")
     for number, item in enumerate(items):
+        label = {} if labels is None else {"label": labels[number]}
         if isinstance(item, Mapping):
-            yield item
+            yield {**item, **label}
             continue
-        texts = (item,) if isinstance(item, str) else tuple(item)
-        label = texts[-1] if labels is None else labels[number]
-        texts = texts[:-1] if labels is None else texts
-        if len(texts) not in (1, 2):
+        names = {2: ("text", "label"), 3: ("text_a", "text_b", "label")}
+        if labels is not None:
+            names = {1: ("text",), 2: ("text_a", "text_b")}
+        parts = _parts(item)
+        if len(parts) not in names:
             raise InputError(
-                f"example {number + 1} is {item!r}; give (text, label), (text, text, label) or a row with names"
+                f"example {number + 1} is {brief(item)}; give (text, label), (text, text, label), a row with names, or "
+                "texts with `labels` beside them"
             )
-        yield dict(zip(("text",) if len(texts) == 1 else ("text_a", "text_b"), texts, strict=True)) | {"label": label}
+        yield dict(zip(names[len(parts)], parts, strict=True)) | label
+
+
+def as_texts(rows: Sequence[Row | str | tuple[str, str]]) -> list[tuple[str, ...]]:
+    """One text or two of each row. Raises InputError for what is neither."""
+    found: list[tuple[str, ...]] = []
+    for number, row in enumerate([rows] if isinstance(rows, str) else rows, start=1):
+        if isinstance(row, Mapping):
+            texts = (row["text"],) if "text" in row else (row.get("text_a"), row.get("text_b"))
+        else:
+            texts = _parts(row)
+        if len(texts) not in (1, 2) or not all(isinstance(text, str) for text in texts):
+            raise InputError(f"row {number} is {brief(row)}; give a text, two texts, or a row with `text`")
+        found.append(cast("tuple[str, ...]", texts))
+    return found
+
+
+def _parts(item: object) -> tuple[object, ...]:
+    """A text alone, or what a list or tuple holds."""
+    return (item,) if isinstance(item, str) else tuple(item) if isinstance(item, Sequence) else ()
 
 
 def algorithm_to_json(algorithm: Algorithm) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def meta_test(
     for task in tasks:
         exam = Exam(task, net, protocol)
         digest.update(exam.fingerprint().encode())
-        left_out[task.name] = {"shots": exam.skipped, "query_rows_in_support": count_repeats(exam)}
+        reasons = {str(k): reason for k, reason in exam.skipped.items()}
+        left_out[task.name] = {"shots": reasons, "query_rows_in_support": count_repeats(exam)}
         for support in exam.supports:
             for name, learner in learners.items():
                 entry, adapt_s = examine(learner, exam, support)

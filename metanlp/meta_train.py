@@ -62,6 +62,10 @@ class Plan:
         ]
         return min(1.0, max(shares))
 
+    def over(self, state: State) -> bool:
+        """Whether the run has its length, or has waited too long for a better validation."""
+        return self.done(state) >= 1.0 or bool(self.patience and state.since_best >= self.patience)
+
     def rate(self, done: float) -> float:
         """Step size of AdamW at this point: linear warm-up, then cosine to zero (Loshchilov & Hutter 2017)."""
         return self.lr * min(1.0, (done + 1e-3) / max(self.warmup, 1e-3)) * 0.5 * (1 + math.cos(math.pi * done))
@@ -97,15 +101,15 @@ def meta_train(
 ) -> Learner:
     """Learn θ: the best on `validate` (θ -> accuracy), or the last where it is not given.
 
-    Into `folder` go `metrics.jsonl` and `checkpoints/`; with `resume` the run goes on from the newest of them.
-    Raises InputError for a folder that holds another run, DivergedError after ten bad steps in a row.
+    Into `folder` go `metrics.jsonl` and `checkpoints/`; with `resume` the run goes on from the newest of them, without
+    it this run takes the place of an earlier one. Raises InputError for `resume` with other settings, DivergedError
+    after ten bad steps in a row, with θ of before them in the newest checkpoint.
     """
     ranks = ranks or Ranks.alone()
-    identity = {"algorithm": type(algorithm).__name__, **to_json(algorithm), "plan": to_json(plan), "seed": seed,
-                "sampling": to_json(episodes.sampling), "backbone": to_json(net.options)}  # fmt: skip
+    identity = _identity(algorithm, net, episodes, plan, seed)
     theta = algorithm.init(net, torch.Generator().manual_seed(seed))
     outer, state, best = Outer(theta, plan.weight_decay), State(), theta
-    if folder and resume and (saved := checkpoint.newest(folder / "checkpoints")):
+    if folder and (saved := _to_resume(folder / "checkpoints", resume, ranks)):
         tensors, stored = checkpoint.load(saved)
         _same_run(stored["run"], identity, saved)
         state = State(**stored["state"])
@@ -113,7 +117,8 @@ def meta_train(
         outer.restore(weights.to(tensors, net.device))
     log, lap = Log(folder if ranks.main else None, state.step), stopwatch()
     with Progress(name, quiet=not ranks.main) as progress:
-        while (done := plan.done(state)) < 1.0 and not _out_of_patience(plan, state):
+        while not plan.over(state):
+            done = plan.done(state)
             grad, loss, tokens = meta_step(algorithm, net, outer.theta, episodes, plan, state.step, ranks)
             ok = math.isfinite(loss) and weights.finite(grad)
             if ok:
@@ -125,9 +130,11 @@ def meta_train(
                 state, best = _validated(state, best, outer.theta, validate(outer.theta))
             log.write(state)
             progress.show(now, loss=state.loss, validation=state.best)
-            if folder and (_crosses(done, now, plan.checkpoints) or now == 1.0):
+            if folder and (_crosses(done, now, plan.checkpoints) or plan.over(state) or _diverged(state)):
                 tensors = outer.tensors() | {f"best/{key}": value for key, value in best.items()}
                 _save(folder, tensors, {"run": identity, "state": asdict(state)}, state.step, ranks)
+            if _diverged(state):
+                raise DivergedError(_advice(state, folder))
     record = {"tokens": state.tokens, "train_s": state.seconds, "steps": state.step, "skipped": state.skipped,
               "best_step": state.best_step, "validation": state.best}  # fmt: skip
     return Learner(algorithm, net, best if state.best >= 0 else outer.theta, record)
@@ -159,20 +166,14 @@ def stopwatch() -> Callable[[], float]:
 
 
 def _after(state: State, ok: bool, loss: float, tokens: int, seconds: float) -> State:
-    """The state after a step. A bad step is skipped and counted; ten in a row end the run, θ as it was before them."""
-    bad = 0 if ok else state.bad_in_a_row + 1
-    if bad == PATIENCE_NAN:
-        raise DivergedError(
-            f"{PATIENCE_NAN} meta-steps in a row had no finite loss or gradient (steps {state.step - bad + 1} to "
-            f"{state.step + 1}); lower --lr or --inner-lr, then go on from the last checkpoint with --resume"
-        )
+    """The state after a step. A bad step is skipped and counted."""
     return replace(
         state,
         step=state.step + 1,
         tokens=state.tokens + tokens,
         seconds=state.seconds + seconds,
         skipped=state.skipped + (not ok),
-        bad_in_a_row=bad,
+        bad_in_a_row=0 if ok else state.bad_in_a_row + 1,
         loss=loss if ok else state.loss,
     )
 
@@ -183,8 +184,16 @@ def _validated(state: State, best: Weights, theta: Weights, accuracy: float) -> 
     return replace(state, since_best=state.since_best + 1), best
 
 
-def _out_of_patience(plan: Plan, state: State) -> bool:
-    return bool(plan.patience) and state.since_best >= plan.patience
+def _diverged(state: State) -> bool:
+    return state.bad_in_a_row >= PATIENCE_NAN
+
+
+def _advice(state: State, folder: Path | None) -> str:
+    kept = f"; the weights of before are in {folder / 'checkpoints' / f'step_{state.step}'}" if folder else ""
+    return (
+        f"{state.bad_in_a_row} meta-steps in a row, up to step {state.step}, had no finite loss or gradient{kept}; "
+        "begin anew with a lower --lr or --inner-lr"
+    )
 
 
 def _crosses(before: float, now: float, parts: int) -> bool:
@@ -192,22 +201,55 @@ def _crosses(before: float, now: float, parts: int) -> bool:
     return parts > 0 and math.floor(before * parts + 1e-9) < math.floor(now * parts + 1e-9)
 
 
+def _identity(algorithm: Algorithm, net: Backbone, episodes: Episodes, plan: Plan, seed: int) -> dict[str, Any]:
+    """All that decides what a run learns, as JSON has it."""
+    return {
+        "algorithm": {"name": type(algorithm).__name__, **to_json(algorithm)},
+        "plan": to_json(plan),
+        "seed": seed,
+        "base": {"name": net.name, "sha256": net.sha256},
+        "backbone": to_json(net.options),
+        "episodes": {"seed": episodes.seed, "sampling": to_json(episodes.sampling)},
+        "tasks": {pool.name: f"{len(pool.rows)} rows" for pool in episodes.pools},
+    }
+
+
 def _same_run(stored: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
-    """A run may be continued only as it was begun. JSON turned tuples into lists, so both sides go through JSON."""
-    asked = json.loads(json.dumps(asked))
-    for key in sorted(stored.keys() | asked.keys()):
-        if stored.get(key) != asked.get(key):
+    """A run may be continued only as it was begun, with any number of processes."""
+    before, now = _flat(stored), _flat(asked)
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
             raise InputError(
-                f"{folder} was made with {key} = {stored.get(key)}, now it is {asked.get(key)}; resume with the same "
+                f"{folder} was made with {key} = {before.get(key)}, now it is {now.get(key)}; resume with the same "
                 "settings, or take another --out"
             )
 
 
+def _flat(settings: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """The leaves by their path: {"plan": {"lr": 1}} -> {"plan.lr": 1}."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return found
+
+
+def _to_resume(checkpoints: Path, resume: bool, ranks: Ranks) -> Path | None:
+    """The checkpoint to go on from. A run that begins anew clears those of the run before: their steps are higher."""
+
+    def find() -> Path | None:
+        if not resume:
+            checkpoint.prune(checkpoints, keep=0)
+        return checkpoint.newest(checkpoints)
+
+    return ranks.on_main(find)
+
+
 def _save(folder: Path, tensors: Weights, state: dict[str, Any], step: int, ranks: Ranks) -> None:
-    if ranks.main:
+    def save() -> None:
         checkpoint.save(folder / "checkpoints" / f"step_{step}", tensors, state)
         checkpoint.prune(folder / "checkpoints", keep=2)
-    ranks.barrier()
+
+    ranks.on_main(save)
 
 
 class Log:

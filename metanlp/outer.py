@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from metanlp.types import Weights
-from metanlp.weights import norm, pick_inside, scale
+from metanlp.weights import clone, norm, pick_inside, scale
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -20,7 +20,8 @@ class Outer:
 
     @property
     def theta(self) -> Weights:
-        return {key: parameter.detach() for key, parameter in self._parameters.items()}
+        """θ as it is now, copied: the next step does not change it."""
+        return clone(dict(self._parameters))
 
     def step(self, grad: Weights, rate: float, clip: float) -> None:
         """One update with a gradient shortened to `clip`; a key that `grad` lacks does not move."""
@@ -43,6 +44,7 @@ class Outer:
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of `tensors`."""
+        self._adamw.state.clear()
         for key, value in pick_inside(tensors, "theta/").items():
             with torch.no_grad():
                 self._parameters[key].copy_(value)

@@ -9,17 +9,18 @@ process and says nothing, so print `Ranks.size`. Nothing is wrapped in Distribut
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from metanlp import weights
-from metanlp.errors import InputError
+from metanlp.errors import EXIT_CODES, InputError
 from metanlp.types import Weights
 
+T = TypeVar("T")
 Part = tuple[int, Weights, float, int]
 """What one pass brings: its number, its gradient, its summed loss, its tokens."""
 
@@ -96,6 +97,22 @@ class Ranks:
         from accelerate.utils import broadcast_object_list
 
         return broadcast_object_list([value])[0]
+
+    def on_main(self, work: Callable[[], T]) -> T:
+        """What `work` gives on rank 0, which alone does it. An error of ours is raised on every rank: the others would
+        wait for a rank that is gone."""
+        if self.size == 1:
+            return work()
+        found: Any = None
+        if self.main:
+            try:
+                found = work()
+            except tuple(EXIT_CODES) as error:
+                found = error
+        found = self.broadcast(found)
+        if isinstance(found, tuple(EXIT_CODES)):
+            raise found
+        return found
 
     def gather(self, values: list[Any]) -> list[Any]:
         """The lists of all ranks end to end, in the order of the ranks."""

@@ -75,6 +75,26 @@ def test_byte_order_mark_and_crlf_are_accepted(tmp_path: Path) -> None:
     assert read_task(path).pools == read_task(put(tmp_path / "u.jsonl")).pools
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\n\n\n", b"\r\n \t\r\n", b"  "])
+def test_blank_lines_at_the_end_are_no_rows(end: bytes, tmp_path: Path) -> None:
+    wanted = read_task(put(tmp_path / "t.jsonl")).pools
+    assert read_task(put(tmp_path / "t.jsonl", lines(*GOOD) + end)).pools == wanted
+    csv = b'text,label\nwhat a day,good\n"never again",bad\n'
+    assert read_task(put(tmp_path / "t.csv", csv + end)).pools == wanted
+    assert len(read_texts(put(tmp_path / "t.txt", b"what a day\nnever again\n" + end))) == 2
+    assert len(read_texts(io.BytesIO(b"what a day\n" + end))) == 1
+
+
+def test_blank_lines_inside_a_quoted_cell_are_text(tmp_path: Path) -> None:
+    path = put(tmp_path / "t.csv", b'label,text\nx,"two\n\nlines"\ny,one\n\n')
+    assert [row.texts["text"] for row in read_rows(path)] == ["two\n\nlines", "one"]
+    assert ":2: is not valid CSV" in refusal(read_rows, put(path, b'label,text\nx,"left open\n\n\n'))
+
+
+def test_a_bad_line_after_blank_ones_is_found(tmp_path: Path) -> None:
+    assert ":4: byte 0xff" in refusal(read_task, put(tmp_path / "t.jsonl", lines(*GOOD) + b"\n\xff\n"))
+
+
 def test_columns_are_renamed(tmp_path: Path) -> None:
     rows = [{"sentence": "a", "text": "noise", "class": "x"}, {"sentence": "b", "text": "noise", "class": "y"}]
     task = read_task(put(tmp_path / "t.jsonl", lines(*rows)), columns={"text": "sentence", "label": "class"})
@@ -344,9 +364,11 @@ def test_texts_from_streams() -> None:
 
 
 def test_texts_that_are_refused(tmp_path: Path) -> None:
-    assert "t.txt:2: 'text' is empty" in refusal(read_texts, put(tmp_path / "t.txt", b"a\n\nb\n"))
+    assert "t.txt:2: the line is blank" in refusal(read_texts, put(tmp_path / "t.txt", b"a\n\nb\n"))
+    assert "t.txt:1: the line is blank" in refusal(read_texts, put(tmp_path / "t.txt", b" \n\n\nb\n"))
     assert "t.csv:2: the line is blank" in refusal(read_texts, put(tmp_path / "t.csv", b"text\n\nb\n"))
-    assert "t.jsonl:1: the line is blank" in refusal(read_texts, put(tmp_path / "t.jsonl", b"\n"))
+    assert "t.csv:1: the line is blank" in refusal(read_texts, put(tmp_path / "t.csv", b"\ntext\nb\n"))
+    assert "t.jsonl: has no rows" in refusal(read_texts, put(tmp_path / "t.jsonl", b"\n"))
     assert "t.txt: has no rows" in refusal(read_texts, put(tmp_path / "t.txt", b""))
     assert "input:2: byte 0xe9" in refusal(read_texts, io.BytesIO(b"a\ncaf\xe9\n"))
     assert "absent.txt: cannot be read" in refusal(read_texts, tmp_path / "absent.txt")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from metanlp import weights
 from metanlp.forms import classify
-from metanlp.heads import PrototypeHead
+from metanlp.heads import PrototypeHead, linear_scores
 from metanlp.inner import Inner, trajectory
-from metanlp.types import Batch, MetaGrad, Pass, Weights
+from metanlp.types import Batch, Episode, MetaGrad, Pass, Weights
 
 
 class Net(Protocol):
@@ -36,24 +37,35 @@ class Algorithm(ABC):
 
     inner: Inner = Inner()  # how it adapts to a support set
     head: PrototypeHead = PrototypeHead()  # from features to class scores
+    classes: tuple[tuple[str, int], ...] = ()  # training tasks that get a linear head in θ, and their numbers of classes
 
     def init(self, net: Net, generator: torch.Generator) -> Weights:
-        """θ before any training."""
+        """θ before any training: adapters, the head's part, and for each of `classes` a linear head of zeros,
+        `tasks/NAME/weight` (K, V·D) and `tasks/NAME/bias` (K,)."""
         theta = net.init(generator)
-        device = next(iter(theta.values())).device
-        return theta | weights.to(self.head.init(len(net.view_names)), device)
+        like = next(iter(theta.values()))
+        width = len(net.view_names) * net.width
+        heads: Weights = {}
+        for name, count in self.classes:
+            heads[f"tasks/{name}/weight"] = like.new_zeros(count, width)
+            heads[f"tasks/{name}/bias"] = like.new_zeros(count)
+        return theta | weights.to(self.head.init(len(net.view_names)), like.device) | heads
 
     def adapt(self, net: Net, theta: Weights, support: Batch) -> Weights:
         """φ for the T tasks of a support batch, one slice a task. θ stays as it was."""
-        *_, phi = self.adapting(net, theta, support)
+        ((_, phi),) = self.adapting(net, theta, support, [self.inner.steps])
         return phi
 
-    def adapting(self, net: Net, theta: Weights, support: Batch) -> Iterator[Weights]:
-        """φ after 0, 1, … inner steps: the last one is what `adapt` gives."""
+    def adapting(
+        self, net: Net, theta: Weights, support: Batch, steps: Collection[int]
+    ) -> Iterator[tuple[int, Weights]]:
+        """Number of inner steps and φ after them, for those of `steps` that the inner loop passes."""
         support = net.with_trunk(support)
-        for moved in self.inner_loop(net, theta, support):
-            with torch.no_grad():
-                yield self.finish(net, theta, moved, support)
+        for step, moved in enumerate(self.inner_loop(net, theta, support)):
+            if step in steps:
+                with torch.no_grad():
+                    phi = self.finish(net, theta, moved, support)
+                yield step, phi
 
     def scores(self, net: Net, phi: Weights, batch: Batch) -> Tensor:
         """(N, K), −inf beyond a task's own classes."""
@@ -67,26 +79,40 @@ class Algorithm(ABC):
 
     def inner_loop(self, net: Net, theta: Weights, support: Batch) -> Iterator[Weights]:
         """What moves, after 0, 1, … steps: the adapters from θ and the head's residual from zero, (T, …) each."""
-        adapters = weights.expand(weights.detach(weights.pick(theta, "lora/")), support.count_tasks)
-        with torch.no_grad():
-            features = net.features(theta, support)
-        fixed = features if not self.inner.lr else None  # a head alone needs the features only once
+        start = weights.detach(weights.pick(theta, "lora/"))
+        fixed: Tensor | None = None
+        if self.inner.steps and not self.inner.lr:  # a head alone needs the features only once
+            with torch.no_grad():
+                fixed = net.features(start, support)
 
         def loss(moved: Weights) -> Tensor:
             x = net.features(moved, support) if fixed is None else fixed
             scores, counted = self.head.left_out(theta, moved, x, support)
             return classify.loss(scores, support.targets, support.task_of, support.count_tasks, counted)
 
-        return trajectory(loss, adapters | self.head.residual(features, support), self.inner)
+        residual = self.head.residual(len(net.view_names) * net.width, support)
+        return trajectory(loss, weights.expand(start, support.count_tasks) | residual, self.inner)
 
     def finish(self, net: Net, theta: Weights, moved: Weights, support: Batch) -> Weights:
         """φ: the moved adapters, and the head that the support set gives through them."""
         adapters = weights.pick(moved, "lora/")
         return adapters | self.head.finish(theta, moved, net.features(adapters, support), support)
 
-    def query_loss(self, net: Net, phi: Weights, query: Batch) -> Tensor:
-        """(T,)"""
-        return classify.loss(self.scores(net, phi, query), query.targets, query.task_of, query.count_tasks)
+    def scores_loss(self, scores: Tensor, batch: Batch) -> Tensor:
+        """(N, K) -> (T,)"""
+        return classify.loss(scores, batch.targets, batch.task_of, batch.count_tasks)
+
+    def task_heads_loss(self, theta: Weights, features: Tensor, batch: Batch, episodes: tuple[Episode, ...]) -> Tensor:
+        """Mean cross-entropy under the linear head that θ keeps for each training task: (T,)."""
+        heads = [
+            (theta[f"tasks/{e.task}/weight"][list(e.classes)], theta[f"tasks/{e.task}/bias"][list(e.classes)])
+            for e in episodes
+        ]
+        weight = torch.stack([pad(w, (0, 0, 0, batch.max_ways - len(w))) for w, _ in heads])
+        bias = torch.stack([pad(b, (0, batch.max_ways - len(b))) for _, b in heads])
+        scale = theta["head/scale"].exp()
+        scores = linear_scores(scale * weight, scale * bias, features, batch)
+        return self.scores_loss(scores, batch)
 
     def recipes(self) -> tuple[Algorithm, ...]:
         """Other settings of the adaptation that the recipe search may try on validation tasks; itself first."""

@@ -18,4 +18,4 @@ class Finetune(Algorithm):
         raise InputError("finetune learns nothing from other tasks, so it can't be meta-trained; use it as it is")
 
     def recipes(self) -> tuple[Algorithm, ...]:
-        return self, *gradient_recipes(self)
+        return gradient_recipes(self)

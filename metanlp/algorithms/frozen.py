@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,6 +14,7 @@ from metanlp import weights
 from metanlp.algorithms.base import Algorithm, Net
 from metanlp.errors import InputError
 from metanlp.heads import normalized
+from metanlp.inner import Inner
 from metanlp.types import Batch, MetaGrad, Pass, Weights
 
 
@@ -21,6 +22,7 @@ from metanlp.types import Batch, MetaGrad, Pass, Weights
 class Frozen(Algorithm):
     """No adapter: prototypes (Snell et al. 2017), or a logistic regression, on the frozen views alone."""
 
+    inner: Inner = Inner(steps=0)  # no gradient step
     classifier: Literal["prototypes", "logistic"] = "prototypes"  # what reads the features
     c: float = 10.0  # inverse strength of the logistic regression's L2 penalty
 
@@ -29,15 +31,18 @@ class Frozen(Algorithm):
             raise InputError(f"the frozen baseline needs a frozen view, but the views are {list(net.view_names)}")
         return super().init(net, generator)
 
-    def adapting(self, net: Net, theta: Weights, support: Batch) -> Iterator[Weights]:
+    def adapting(
+        self, net: Net, theta: Weights, support: Batch, steps: Collection[int]
+    ) -> Iterator[tuple[int, Weights]]:
         support = net.with_trunk(support)
         features = frozen_features(support)
         if self.classifier == "logistic":
-            yield logistic_heads(features, support, self.c)
+            yield self.inner.steps, logistic_heads(features, support, self.c)
             return
         shown = [number for number, name in enumerate(net.view_names) if _is_frozen(name)]
         theta = theta | {"views/prior": theta["views/prior"][shown]}
-        yield weights.detach(self.head.finish(theta, self.head.residual(features, support), features, support))
+        residual = self.head.residual(features[0].numel(), support)
+        yield self.inner.steps, weights.detach(self.head.finish(theta, residual, features, support))
 
     def scores(self, net: Net, phi: Weights, batch: Batch) -> Tensor:
         batch = net.with_trunk(batch)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
+
 from metanlp import weights
 from metanlp.algorithms.base import Algorithm, Net
-from metanlp.inner import Inner
 from metanlp.types import MetaGrad, Pass, Weights
 
 
@@ -17,8 +18,12 @@ class Maml(Algorithm):
     The head starts from the prototypes at θ and keeps that path in the outer gradient: Proto-MAML, Triantafillou et al.
     2020, arXiv 1903.03096; first order on BERT, Holla et al. 2020, arXiv 2004.14355. With `head_only` the inner loop
     moves the head alone: ANIL, Raghu et al. 2020, arXiv 1909.09157.
+
+    Where `classes` names the training tasks, the linear heads of multi-task learning help: prototypes of a few rows say
+    little about entailment before the features do. Their loss, on the same features, is added with the weight `guide`.
     """
 
+    guide: float = 1.0  # weight of the training tasks' own linear heads in the outer loss, where `classes` names them
     head_only: bool = False  # adapt the head alone; θ's adapters still learn in the outer loop
 
     def __post_init__(self) -> None:
@@ -33,17 +38,22 @@ class Maml(Algorithm):
         theta = weights.leaves(theta)
         adapters = weights.expand(weights.pick(theta, "lora/"), support.count_tasks)
         delta = weights.add(weights.detach(weights.pick(moved, "lora/")), weights.detach(adapters), -1.0)
-        phi = self.finish(net, theta, moved | weights.add(adapters, delta), support)
-        loss = self.query_loss(net, phi, query)
-        grad = weights.gradient(loss.sum(), theta)
+        adapters = weights.add(adapters, delta)
+        seen, asked = net.features(adapters, support), net.features(adapters, query)
+        phi = self.head.finish(theta, moved, seen, support)
+        loss = outer = self.scores_loss(self.head.scores(phi, asked, query), query)
+        if self.classes and self.guide:
+            guides = [self.task_heads_loss(theta, x, b, episodes.episodes) for x, b in ((seen, support), (asked, query))]
+            outer = loss + self.guide * torch.stack(guides).mean(0)
+        grad = weights.gradient(outer.sum(), theta)
         passes = 2 + 2 * (self.inner.steps if self.inner.lr else 0)
         return MetaGrad(grad, loss.detach(), net.work(support, passes) + net.work(query, 2))
 
     def recipes(self) -> tuple[Algorithm, ...]:
-        return self, *gradient_recipes(self)
+        return gradient_recipes(self)
 
 
-def gradient_recipes(algorithm: Algorithm) -> list[Algorithm]:
+def gradient_recipes(algorithm: Algorithm) -> tuple[Algorithm, ...]:
     """Settings of the inner loop to try: step counts are read off one trajectory, so only rates are listed."""
-    rates = [(0.0, 0.3), (0.03, 0.1), (0.1, 0.1), (0.3, 0.3)]
-    return [replace(algorithm, inner=Inner(20, lr, head_lr, algorithm.inner.clip)) for lr, head_lr in rates]
+    rates = [(0.0, 1.0), (0.1, 0.1), (0.5, 0.5)]
+    return tuple(replace(algorithm, inner=replace(algorithm.inner, steps=10, lr=lr, head_lr=head)) for lr, head in rates)

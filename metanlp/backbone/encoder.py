@@ -94,6 +94,7 @@ class Backbone:
         self.options = replace(options, views=views, precision=precision)
         self.views = tuple(View.parse(view) for view in views)
         self._check_views()
+        self._check_length(config.max_position_embeddings - self.family.position_offset)
         model = model.to(torch.bfloat16 if precision == "bf16" else torch.float32).eval().requires_grad_(False)
         cast(Any, model).set_attn_implementation(ATTENTION)
         if getattr(model, "pooler", None) is not None:
@@ -226,6 +227,12 @@ class Backbone:
                     f"view {str(view)!r} reads layer {view.layer}, but with adapters from layer {self.lowest + 1} of "
                     f"{self.depth} on, it may read layers {low} to {self.depth}"
                 )
+
+    def _check_length(self, most: int) -> None:
+        if self.options.max_length > most:
+            raise InputError(
+                f"{self.name} reads at most {most} tokens, but max_length is {self.options.max_length}; lower it"
+            )
 
     def _probe(self) -> None:
         """A neighbour in the pack must not change a row: an attention that is not ours would let it."""

@@ -131,7 +131,8 @@ def read_texts(
     """Rows without labels, to predict: {"text": …} or {"text_a": …, "text_b": …}; other columns are passed over.
 
     A path is read by its ending: .jsonl, .csv, .parquet, anything else as one text a line. A stream is read as
-    `ending` says (".jsonl", ".csv"), else as one text a line. Blank lines are refused. Raises InputError."""
+    `ending` says (".jsonl", ".csv"), else as one text a line. Blank lines may stand at the end alone. Raises
+    InputError."""
     if isinstance(source, str | Path):
         path = Path(source)
         ending = ending or path.suffix.lower()

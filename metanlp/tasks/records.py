@@ -10,7 +10,7 @@ import csv
 import json
 import stat
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
@@ -93,10 +93,17 @@ def decoded(raw: bytes, where: str) -> str:
     return text
 
 
-def jsonl_records(lines: Iterable[tuple[str, str]]) -> Iterator[Record]:
+def filled(lines: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """The same lines without blank ones at the end; one with text after it raises InputError."""
     for where, line in lines:
-        if not line.strip():
+        if line.strip():
+            yield where, line
+        elif any(later.strip() for _, later in lines):
             raise InputError(f"{where}: the line is blank; remove it")
+
+
+def jsonl_records(lines: Iterator[tuple[str, str]]) -> Iterator[Record]:
+    for where, line in filled(lines):
         yield where, as_object(parse_json(line, where), where)
 
 
@@ -152,15 +159,13 @@ def csv_records(lines: Iterator[tuple[str, str]]) -> Iterator[Record]:
 
 def csv_rows(lines: Iterator[tuple[str, str]]) -> Iterator[tuple[str, list[str]]]:
     """The cells of each row and the line on which it starts; a quoted cell may span lines. Raises InputError."""
-    for where, line in lines:
+    for where, line in filled(lines):
         # A reader a row: it takes only the lines that belong to the row, so the place stays exact and memory bounded.
         rest = _within(LINE_LIMIT, (text for _, text in lines), where)
         try:
             cells = next(csv.reader(chain([line], rest), strict=True))
         except csv.Error as error:
             raise InputError(f"{where}: is not valid CSV ({error}); is a double quote left open?") from None
-        if not cells:
-            raise InputError(f"{where}: the line is blank; remove it")
         yield where, cells
 
 
@@ -172,9 +177,9 @@ def _within(limit: int, lines: Iterator[str], where: str) -> Iterator[str]:
         yield line
 
 
-def text_records(lines: Iterable[tuple[str, str]]) -> Iterator[Record]:
+def text_records(lines: Iterator[tuple[str, str]]) -> Iterator[Record]:
     """One text a line, as the column `text`."""
-    for where, line in lines:
+    for where, line in filled(lines):
         yield where, {"text": line.rstrip("\r\n")}
 
 

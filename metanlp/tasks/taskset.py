@@ -69,6 +69,23 @@ def read(names: str, *, data_root: Path | None, columns: Mapping[str, str] | Non
     return tuple(TaskSet(tuple(chain.from_iterable(found))).tasks)
 
 
+def read_roles(data: str, validation: str, test: str, data_root: Path | None) -> Roles:
+    """The tasks behind the three options of a recipe. `mini` alone means its tasks of that role; its validation tasks
+    are all of it where nothing of it is taught. Of several GLUE tasks, those that are no use for training are left out.
+    """
+    taught = "mini" in data.split(",")
+    parts = {"train": data, "validation": validation, "test": test}
+    found: dict[str, tuple[Task, ...]] = {}
+    for role, names in parts.items():
+        of_role = "mini" if role == "validation" and not taught else f"mini/{role}"
+        found[role] = read(
+            ",".join(of_role if name == "mini" else name for name in names.split(",")), data_root=data_root
+        )
+    several = sum(task.source == "glue" for task in found["train"]) > 1
+    train = tuple(t for t in found["train"] if t.source != "glue" or not several or t.name in glue.TRAIN)
+    return Roles(train, found["validation"], found["test"])
+
+
 def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | None) -> tuple[Task, ...]:
     if name.split("/")[0] == "mini":
         return _read_mini(name)

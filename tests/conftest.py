@@ -1,0 +1,87 @@
+"""A tiny BERT with random weights and a real tokenizer, and a handful of the embedded tasks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from transformers import BertConfig, BertModel, BertTokenizerFast
+
+from metanlp.backbone import Backbone, Lora
+from metanlp.episodes import Episodes, Sampling, group
+from metanlp.forms import classify
+from metanlp.tasks.mini import read_mini
+from metanlp.types import Pass, Task
+
+TOYS = ("mini/emotions", "mini/answer_match", "mini/commit_types", "mini/intents_home", "mini/formality")
+
+torch.set_num_threads(1)
+
+
+def mini_tasks() -> dict[str, Task]:
+    roles = read_mini()
+    return {task.name: task for task in (*roles.train, *roles.validation, *roles.test)}
+
+
+def word_pieces(texts: Sequence[str], size: int) -> dict[str, int]:
+    """A WordPiece vocabulary: every character, alone and inside a word, and the commonest words. Not trained with
+    `tokenizers`, which breaks ties differently in every process: the tiny model is to be the same in all."""
+    normal, split = BertNormalizer(), BertPreTokenizer()
+    words = Counter(word for text in texts for word, _ in split.pre_tokenize_str(normal.normalize_str(text)))
+    letters = sorted({letter for word in words for letter in word})
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    common = sorted(words, key=lambda word: (-words[word], word))
+    pieces = dict.fromkeys([*special, *letters, *(f"##{letter}" for letter in letters), *common])
+    return {piece: number for number, piece in enumerate(list(pieces)[:size])}
+
+
+def write_tiny(folder: Path, texts: Sequence[str]) -> None:
+    """4 layers, hidden size 32, 1,000 tokens; the same bytes in every process."""
+    config = BertConfig(
+        vocab_size=1000,
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=128,
+        initializer_range=0.3,  # at the usual 0.02 so small a model says nearly the same of every text
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(folder)
+    BertTokenizerFast(vocab=word_pieces(texts, config.vocab_size)).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that `Backbone.load(str(tiny))` opens."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-bert"
+    folder.mkdir()
+    texts = [text for task in mini_tasks().values() for row in task.pools["train"] for text in classify.texts(row)]
+    write_tiny(folder, texts)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def net(tiny: Path) -> Backbone:
+    """fp32 on every computer; nothing in it changes after construction, so one serves all tests."""
+    return Backbone.load(str(tiny), Lora(rank=4, alpha=8), precision="fp32")
+
+
+@pytest.fixture(scope="session")
+def toy_tasks() -> tuple[Task, ...]:
+    """Five tasks with two to many classes, pairs and single texts."""
+    tasks = mini_tasks()
+    return tuple(tasks[name] for name in TOYS)
+
+
+@pytest.fixture(scope="session")
+def toy_pass(net: Backbone, toy_tasks: tuple[Task, ...]) -> Pass:
+    """One episode of every toy task in one pass: 6, 2, 5, 6 and 2 ways, pairs beside single texts."""
+    sampling = Sampling(shots=(2, 4), queries=3)
+    return group([Episodes([task], net.encode, sampling, seed=5)[0] for task in toy_tasks])

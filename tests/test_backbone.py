@@ -1,0 +1,288 @@
+"""The pretrained model, packed: it says what plain transformers and plain peft say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import AutoModel, AutoTokenizer, BertModel
+
+from metanlp import weights
+from metanlp.algorithms import Maml
+from metanlp.artefact import write_artefact
+from metanlp.backbone import Backbone, Lora, View
+from metanlp.backbone.encoder import Options
+from metanlp.backbone.packing import Packing, join, pack, packed_attention
+from metanlp.errors import InputError
+from metanlp.types import Batch, Pass, Weights
+
+Texts = Sequence[tuple[str, ...]]
+
+SINGLES: Texts = [("hello",), ("please cancel my order, it came too late and broken",), ("the a of",), ("what?",)]
+PAIRS: Texts = [("is it raining", "yes, all day long and all night"), ("no", "a"), ("the long first text of two", "b")]
+POOLINGS = ("all", "first", "second", "cls")
+EVERY_VIEW = [f"{kind}.{layer}.{pooling}" for kind in ("adapted", "frozen") for layer in range(1, 5) for pooling in POOLINGS]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def everything(tiny: Path) -> Backbone:
+    """Adapters in all layers, every view there is."""
+    return Backbone.load(str(tiny), Lora(rank=4, layers="all"), views=EVERY_VIEW, precision="fp32")
+
+
+def one_batch(net: Backbone, texts: Texts) -> Batch:
+    return pack(net.encode(texts), range(len(texts)), [0] * len(texts), 2)
+
+
+def stirred(theta: Weights, seed: int, size: float = 0.2) -> Weights:
+    """Adapters that do something: a fresh B is zero."""
+    generator = torch.Generator().manual_seed(seed)
+    return {key: value + size * torch.randn(value.shape, generator=generator) for key, value in theta.items()}
+
+
+def fresh(net: Backbone, seed: int = 0) -> Weights:
+    return net.init(torch.Generator().manual_seed(seed))
+
+
+def padded_views(model: Any, folder: Path, texts: Texts, views: Sequence[str]) -> Tensor:
+    """What a careful user of transformers computes: padded, one row at a time in the pooling."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    columns = [list(column) for column in zip(*texts, strict=True)]
+    encoded = tokenizer(*columns, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        states = model.eval()(**encoded, output_hidden_states=True).hidden_states
+    return torch.stack([torch.stack([_read(states, encoded, n, View.parse(v)) for v in views]) for n in range(len(texts))])  # fmt: skip
+
+
+def _read(states: Any, encoded: Any, row: int, view: View) -> Tensor:
+    wanted = {"all": (None, 0, 1), "first": (0,), "second": (1,)}
+    if view.pooling == "cls":
+        return states[view.layer][row, 0]
+    real = encoded["attention_mask"][row].bool()
+    mine = torch.tensor([owner in wanted[view.pooling] for owner in encoded.sequence_ids(row)]) & real
+    return states[view.layer][row][mine if mine.any() else real].mean(0)
+
+
+# Packed is plain.
+
+
+@pytest.mark.parametrize("texts", [SINGLES, PAIRS], ids=["singles", "pairs"])
+def test_every_view_of_a_pack_is_that_of_plain_transformers_on_padded_input(
+    everything: Backbone, tiny: Path, texts: Texts
+) -> None:
+    found = everything.features(fresh(everything), one_batch(everything, texts))
+    plain = AutoModel.from_pretrained(tiny, attn_implementation="eager")
+    torch.testing.assert_close(found, padded_views(plain, tiny, texts, EVERY_VIEW), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layers", ["top half", "all"])
+@pytest.mark.parametrize("targets", ["attention", "all linear"])
+def test_a_saved_adapter_in_plain_peft_gives_the_same_features(
+    tiny: Path, tmp_path: Path, layers: Any, targets: Any
+) -> None:
+    views = ("adapted.3.second", "adapted.4.all", "adapted.4.cls")
+    lora = Lora(rank=4, alpha=12, layers=layers, targets=targets)
+    net = Backbone.load(str(tiny), lora, views=views, precision="fp32")
+    theta = stirred(fresh(net), 1)
+    write_artefact(tmp_path, "learner", net, theta, {})
+    plain = PeftModel.from_pretrained(AutoModel.from_pretrained(tiny), str(tmp_path))
+    batch = one_batch(net, PAIRS)
+    found, expected = net.features(theta, batch), padded_views(plain, tiny, PAIRS, views)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(found, net.features(fresh(net), batch), atol=0.1)  # the adapter does something
+
+
+def test_the_trunk_is_exact(tiny: Path) -> None:
+    """Adapters in the top half say the same whether the lower layers are recalled or run."""
+    top = Backbone.load(str(tiny), Lora(rank=4), precision="fp32")
+    full = Backbone.load(str(tiny), Lora(rank=4, layers="all"), views=top.view_names, precision="fp32")
+    theta = stirred(fresh(top), 2)
+    everywhere = {key: theta.get(key, torch.zeros_like(value)) for key, value in fresh(full).items()}
+    batch = one_batch(top, PAIRS)
+    torch.testing.assert_close(top.features(theta, batch), full.features(everywhere, batch), atol=1e-6, rtol=1e-6)
+    assert len(theta) == len(everywhere) / 2
+
+
+def test_a_trunk_computed_before_is_used_again(net: Backbone) -> None:
+    batch = one_batch(net, SINGLES)
+    ready = net.with_trunk(batch)
+    assert net.with_trunk(ready) is ready
+    assert batch.trunk is None
+    theta = stirred(fresh(net), 3)
+    assert torch.equal(net.features(theta, ready), net.features(theta, batch))
+
+
+def test_bf16_is_near_fp32(tiny: Path, net: Backbone) -> None:
+    """Within 3 % of the largest feature: bf16 keeps 8 bits, and the features come from 4 layers."""
+    half = Backbone.load(str(tiny), net.options.adapt, precision="bf16")
+    theta, batch = stirred(fresh(net), 4), one_batch(net, PAIRS)
+    exact, found = net.features(theta, batch), half.features(theta, batch)
+    assert found.dtype == torch.float32
+    assert (found - exact).abs().max() < 0.03 * exact.abs().max()
+
+
+# Tasks in one pass.
+
+
+def test_tasks_in_one_pass_give_what_they_give_alone(net: Backbone, toy_pass: Pass) -> None:
+    singles = [episode.query for episode in toy_pass.episodes]
+    parts = [weights.expand(stirred(fresh(net), seed), 1) for seed in range(len(singles))]
+    together = net.features(weights.stack(parts), toy_pass.query)
+    apart = torch.cat([net.features(w, batch) for w, batch in zip(parts, singles, strict=True)])
+    torch.testing.assert_close(together, apart, atol=2e-6, rtol=1e-6)
+
+
+def test_weights_without_a_task_axis_are_the_same_for_all(net: Backbone, toy_pass: Pass) -> None:
+    theta = stirred(fresh(net), 1)
+    stack = weights.expand(theta, toy_pass.query.count_tasks)
+    one, many = (net.features(w, toy_pass.query) for w in (theta, stack))
+    torch.testing.assert_close(one, many, atol=2e-6, rtol=1e-6)
+
+
+def test_gradients_of_tasks_in_one_pass_are_those_alone(net: Backbone, toy_pass: Pass) -> None:
+    singles = [episode.query for episode in toy_pass.episodes]
+    stack = weights.leaves(weights.expand(stirred(fresh(net), 1), len(singles)))
+    together = weights.gradient(net.features(stack, toy_pass.query).square().sum(), stack)
+    for task, batch in enumerate(singles):
+        alone = weights.leaves(weights.take(weights.detach(stack), task))
+        expected = weights.gradient(net.features(alone, batch).square().sum(), alone)
+        difference = weights.norm(weights.add(weights.take(together, task), expected, -1.0))
+        assert difference < 5e-6 * weights.norm(expected)  # sums of hundreds of terms, rounded in another order
+
+
+def test_a_pack_keeps_rows_and_targets(net: Backbone) -> None:
+    tokens = net.encode(SINGLES)
+    both = join([pack(tokens, [2, 0], [1, 0], 2), pack(tokens, [3, 1, 1], [2, 0, 1], 3)])
+    order = [2, 0, 3, 1, 1]
+    assert both.ids.tolist() == [int(i) for n in order for i in tokens.ids[tokens.starts[n] : tokens.starts[n + 1]]]
+    assert both.lengths.tolist() == tokens.lengths()[order].tolist()
+    assert both.task_of.tolist() == [0, 0, 1, 1, 1]
+    assert both.targets.tolist() == [1, 0, 2, 0, 1]
+    assert both.ways.tolist() == [2, 3]
+    assert both.max_ways == 3
+    assert both.ends.tolist() == [int(both.lengths[:2].sum()), both.count_tokens]
+    assert both.positions[both.example_of == 2].tolist() == list(range(int(both.lengths[2])))
+
+
+# State.
+
+
+def test_nothing_in_a_backbone_changes(tiny: Path, toy_pass: Pass) -> None:
+    net = Backbone.load(str(tiny), Lora(rank=4), precision="fp32")
+    trees = (net._plain, net._adapted)
+    before = [weights.checksum(tree.state_dict()) for tree in trees]
+    maml = Maml()
+    theta = maml.init(net, torch.Generator().manual_seed(0))
+    maml.meta_grad(net, theta, toy_pass)
+    maml.adapt(net, theta, toy_pass.support)
+    assert [weights.checksum(tree.state_dict()) for tree in trees] == before
+    assert not any(p.grad is not None for tree in trees for p in tree.parameters())
+
+
+def test_both_trees_share_their_tensors(net: Backbone) -> None:
+    plain = {p.data_ptr() for p in net._plain.parameters()}
+    adapted = {p.data_ptr() for name, p in net._adapted.named_parameters() if ".lora_" not in name}
+    assert len(plain & adapted) > 30  # embeddings, and the upper layers as far as frozen views read
+
+
+def test_init_depends_on_the_generator_alone(net: Backbone) -> None:
+    assert weights.equal(fresh(net, 1), fresh(net, 1))
+    assert not weights.equal(fresh(net, 1), fresh(net, 2))
+    assert all(value.any() == (".lora_A." in key) for key, value in fresh(net).items())
+
+
+def test_hidden_states_of_all_tokens(net: Backbone) -> None:
+    batch = one_batch(net, SINGLES)
+    hidden = net.hidden(fresh(net), batch)
+    assert hidden.shape == (batch.count_tokens, net.width)
+    mean = hidden[batch.example_of == 1].mean(0)
+    last = net.view_names.index("adapted.4.all")
+    torch.testing.assert_close(net.features(fresh(net), batch)[1, last], mean, atol=1e-6, rtol=1e-6)
+
+
+def test_work_counts_layers_that_run(net: Backbone, everything: Backbone) -> None:
+    batch = one_batch(net, SINGLES)
+    # Two of four layers adapted; the frozen views need all four once, the trunk is among them.
+    assert net.work(batch, 3) == round(batch.count_tokens * (4 + 3 * 2) / 4)
+    assert everything.work(batch, 3) == batch.count_tokens * (1 + 3)
+
+
+# Refusals.
+
+
+class KeepsItsAttention(BertModel):
+    """A model on which transformers' switch has no effect."""
+
+    def set_attn_implementation(self, *_: object, **__: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_the_probe_refuses_an_attention_that_is_not_ours(tiny: Path, attention: str) -> None:
+    model = KeepsItsAttention.from_pretrained(tiny, attn_implementation=attention)
+    with pytest.raises(RuntimeError, match="rows of a pack see each other"):
+        Backbone(model, AutoTokenizer.from_pretrained(tiny), Options(Lora(rank=4)), name="stubborn")
+
+
+@pytest.mark.parametrize(
+    "keyword", [{"attention_mask": torch.ones(1)}, {"dropout": 0.1}, {"sliding_window": 4}, {"softcap": 30.0}]
+)
+def test_packed_attention_refuses_what_it_would_pass_over(net: Backbone, keyword: dict[str, Any]) -> None:
+    batch = one_batch(net, SINGLES)
+    x = torch.ones(1, 2, batch.count_tokens, 4)
+    arguments: dict[str, Any] = {"attention_mask": None, "packing": Packing.of(batch)} | keyword
+    with pytest.raises(NotImplementedError, match=next(iter(keyword))):
+        packed_attention(torch.nn.Identity(), x, x, x, **arguments)
+
+
+def test_views_are_written_as_they_are_read() -> None:
+    assert all(str(View.parse(view)) == view for view in EVERY_VIEW)
+
+
+@pytest.mark.parametrize("view", ["", "adapted", "adapted.4", "frozen.x.all", "adapted.4.mean", "both.4.all"])
+def test_a_view_that_is_none(view: str) -> None:
+    with pytest.raises(InputError, match=r"KIND\.LAYER\.POOLING"):
+        View.parse(view)
+
+
+@pytest.mark.parametrize("view", ["adapted.2.all", "frozen.0.all", "frozen.5.all"])
+def test_a_view_that_this_backbone_can_not_read(tiny: Path, view: str) -> None:
+    with pytest.raises(InputError, match=f"view '{view}' reads layer"):
+        Backbone.load(str(tiny), Lora(rank=4), views=[view])
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="could not be loaded") as caught:
+        Backbone.load(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_architecture_that_is_not_known(tiny: Path) -> None:
+    model = BertModel.from_pretrained(tiny)
+    model.config.model_type = "mamba"
+    with pytest.raises(InputError, match="architecture 'mamba' is not supported yet, known are"):
+        Backbone(model, None, Options(), name="mamba")
+
+
+@pytest.mark.parametrize("rank", [-4, 0, 6])
+def test_a_rank_that_is_not_possible(rank: int) -> None:
+    with pytest.raises(InputError, match="multiple of 4"):
+        Lora(rank=rank)
+
+
+def test_the_name_is_never_a_path(net: Backbone, tiny: Path) -> None:
+    assert net.name == tiny.name
+    assert len(net.sha256) == 64
+
+
+def test_long_texts_are_cut(tiny: Path) -> None:
+    short = Backbone.load(str(tiny), Lora(rank=4), precision="fp32", max_length=7)
+    assert short.encode([("a " * 50,), ("a",)]).lengths().tolist() == [7, 3]
+    assert short.encode([("a " * 50, "b " * 50)]).lengths().tolist() == [7]
+    with pytest.raises(InputError, match="tiny-bert reads at most 128 tokens, but max_length is 129"):
+        Backbone.load(str(tiny), max_length=129)
