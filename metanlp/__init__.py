@@ -60,7 +60,7 @@ def __dir__() -> list[str]:
 
 
 class _Index(ModuleType):
-    """Importing a module puts it here under its name: not so where that is the name of a function, as `meta_train` is."""
+    """Importing a module puts it here under its name, but not in the place of a function, as `meta_train` is one."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name not in HOME:

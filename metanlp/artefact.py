@@ -84,7 +84,7 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
     """`meta_config.json`, of the kind asked for."""
     path = folder / CONFIG
     if not path.is_file():
-        raise InputError(f"{folder} holds no {CONFIG}; give a folder that metanlp saved a {kind} model in")
+        raise InputError(f"{folder} holds no {CONFIG}; give a folder with a model of kind {kind!r}")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         found, schema = config["kind"], config["schema"]

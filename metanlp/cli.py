@@ -117,9 +117,13 @@ def guarded(run: Callable[[], object]) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         run()
+        sys.stdout.flush()
     except tuple(EXIT_CODES) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         sys.exit(next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind)))
+    except BrokenPipeError:  # who reads our output has had enough; nothing more may go there, not even at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except KeyboardInterrupt:
         print("stopped; a run with checkpoints goes on with --resume", file=sys.stderr)
         sys.exit(130)

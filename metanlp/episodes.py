@@ -64,9 +64,15 @@ class Pool:
 
     def episode(self, number: int, classes: np.ndarray, support: np.ndarray, query: np.ndarray) -> Episode:
         place = np.searchsorted(classes, self.targets)
-        sides = [pack(self.tokens, rows, place[rows], len(classes)) for rows in (support, query)]
-        ints = [tuple(int(n) for n in numbers) for numbers in (classes, support, query)]
-        return Episode(self.name, number, *ints, *sides)
+        return Episode(
+            task=self.name,
+            number=number,
+            classes=tuple(classes.tolist()),
+            support_rows=tuple(support.tolist()),
+            query_rows=tuple(query.tolist()),
+            support=pack(self.tokens, support, place[support], len(classes)),
+            query=pack(self.tokens, query, place[query], len(classes)),
+        )
 
 
 class Episodes:
@@ -110,6 +116,6 @@ def _check_rows(task: Task, pool: Pool, shots: int) -> None:
     if enough < 2:
         sizes = {label: len(rows) for label, rows in zip(task.labels, pool.by_class, strict=True)}
         raise InputError(
-            f"task {task.name!r} has {sizes} different rows a class, but {shots} shots and 1 query row need {shots + 1} in "
-            "at least two classes; lower --shots, add rows, or leave the task out"
+            f"task {task.name!r} has {sizes} different rows a class, but {shots} shots and 1 query row need "
+            f"{shots + 1} in at least two classes; lower --shots, add rows, or leave the task out"
         )

@@ -87,28 +87,44 @@ class Exam:
         found: list[Support] = []
         skipped: dict[int, str] = {}
         for k in self.protocol.shots:
-            fixed, smallest = self.task.supports.get(k), min(map(len, self._train.by_class))
-            if fixed:
-                found += [self._fixed(k, number, rows) for number, rows in enumerate(fixed[: self.protocol.episodes])]
-            elif self.task.supports:
-                skipped[k] = f"its support sets are for {sorted(self.task.supports)} shots"
-            elif smallest < k + self._one_pool:
-                skipped[k] = f"its smallest class has {smallest} rows"
+            reason, supports = self._why_not(k), list[Support]()
+            if not reason:
+                supports = self._supports(k)
+                reason = "a support set leaves no query row" if any(s.excluded.all() for s in supports) else ""
+            if reason:
+                skipped[k] = reason
             else:
-                found += [self._drawn(k, number) for number in range(self.protocol.episodes)]
+                found += supports
         return found, skipped
 
+    def _why_not(self, k: int) -> str:
+        """Why this task can't give k shots; empty where it can."""
+        smallest = min(map(len, self._train.by_class))
+        if self.task.supports:
+            return "" if self.task.supports.get(k) else f"its support sets are for {sorted(self.task.supports)} shots"
+        return "" if smallest >= k + self._one_pool else f"its smallest class has {smallest} rows"
+
+    def _supports(self, k: int) -> list[Support]:
+        fixed = self.task.supports.get(k, ())[: self.protocol.episodes]
+        if fixed:
+            return [self._fixed(k, number, rows) for number, rows in enumerate(fixed)]
+        return [self._drawn(k, number) for number in range(self.protocol.episodes)]
+
     def _fixed(self, k: int, number: int, rows: Sequence[Row]) -> Support:
-        batch = pack_rows(rows, self.ways, self.net.encode)
         keys = tuple(classify.key(row) for row in rows)
-        repeats = np.array([key in set(keys) for key in self.keys])
-        return Support(k, number, batch, keys, repeats & self.protocol.drop_repeats)
+        excluded = self._among(keys) & self.protocol.drop_repeats
+        return Support(k, number, pack_rows(rows, self.ways, self.net.encode), keys, excluded)
 
     def _drawn(self, k: int, number: int) -> Support:
         chosen = np.concatenate([self._rng.permutation(rows)[:k] for rows in self._train.by_class])
         batch = pack(self._train.tokens, chosen, self._train.targets[chosen], self.ways)
         keys = tuple(classify.key(self._train.rows[n]) for n in chosen)
-        return Support(k, number, batch, keys, np.array([key in set(keys) for key in self.keys]))
+        return Support(k, number, batch, keys, self._among(keys))
+
+    def _among(self, keys: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """Query rows with one of these identities: (R,) bool."""
+        known = set(keys)
+        return np.array([key in known for key in self.keys])
 
 
 def packed(tokens: Tokens, targets: np.ndarray, ways: int) -> Iterator[tuple[np.ndarray, Batch]]:

@@ -34,7 +34,6 @@ from metanlp.recipe import accuracy, choose
 from metanlp.tasks.taskset import drop_leaks, read_roles
 from metanlp.types import Roles, Task, Weights
 
-
 T = TypeVar("T")
 
 

@@ -1,4 +1,7 @@
-"""From features to class scores: prototypes, and weights over views. N examples, V views, D features, K classes, T tasks."""
+"""From features to class scores: prototypes, and weights over views.
+
+Letters: N examples, V views, D features, K classes, T tasks.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +117,7 @@ def left_out_scores(x: Tensor, prototypes: Tensor, counts: Tensor, batch: Batch)
     """2 x·c − ‖c‖² of every support row, view by view, against prototypes without that row: (N, K, V).
 
     Also which rows count: (N,), 1 or 0. A row that is alone in its class would leave an empty prototype: it does not.
-    In closed form from n·c − x, so no prototype is computed twice. Beyond a task's own classes stands 0, and not −∞ yet:
+    In closed form from n·c − x, so no prototype is computed twice. Beyond a task's own classes stands 0, not yet −∞:
     these scores are still multiplied, and the gradient of a product with −∞ is not a number.
     """
     tasks, ways = batch.count_tasks, batch.max_ways

@@ -13,7 +13,7 @@ class Experiment:
 
     model: str = "bert-base-uncased"  # minilm, a folder, or a model's id on the Hub
     data: str = "glue"  # training tasks: glue, mini, glue/mnli, or folders; separated by commas
-    validation: str = "mini"  # tasks that choose weights and recipes; of mini only what --data leaves
+    validation: str = "auto"  # tasks that choose weights and recipes; auto: two of GLUE if taught, five of mini
     test: str = "leopard"  # held-out tasks that judge
     method: str = "maml"  # the method that is saved and compared with the others
     baselines: tuple[str, ...] = ("frozen", "finetune", "multitask", "protonet")  # the others, at equal compute

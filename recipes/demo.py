@@ -8,7 +8,6 @@ from metanlp.options import Experiment
 DEFAULTS = Experiment(
     model="minilm",
     data="mini",
-    validation="mini",
     test="mini",
     baselines=("frozen", "finetune", "multitask"),
     max_minutes=0.8,

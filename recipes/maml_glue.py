@@ -3,7 +3,8 @@
     accelerate launch recipes/maml_glue.py --model minilm --data DATA/glue --test DATA/leopard --max-minutes 20
     torchrun --standalone --nproc_per_node 2 recipes/maml_glue.py --model minilm --data mini --test mini --steps 100
 
-Every option has its sentence under --help. Validation tasks are those of `mini`, which shares no row with either.
+Every option has its sentence under --help. Validation tasks are GLUE's RTE and MRPC, which then do not teach, and five
+of `mini`.
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from metanlp.cli import launch
 from metanlp.options import Experiment
 
-DEFAULTS = Experiment(data="glue", validation="mini", test="leopard", out=Path("out/maml_glue"))
+DEFAULTS = Experiment(data="glue", test="leopard", out=Path("out/maml_glue"))
 
 if __name__ == "__main__":
     launch(DEFAULTS)

@@ -26,7 +26,7 @@ Texts = Sequence[tuple[str, ...]]
 SINGLES: Texts = [("hello",), ("please cancel my order, it came too late and broken",), ("the a of",), ("what?",)]
 PAIRS: Texts = [("is it raining", "yes, all day long and all night"), ("no", "a"), ("the long first text of two", "b")]
 POOLINGS = ("all", "first", "second", "cls")
-EVERY_VIEW = [f"{kind}.{layer}.{pooling}" for kind in ("adapted", "frozen") for layer in range(1, 5) for pooling in POOLINGS]  # fmt: skip
+EVERY_VIEW = [f"{kind}.{n}.{pooling}" for kind in ("adapted", "frozen") for n in range(1, 5) for pooling in POOLINGS]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,8 @@ def padded_views(model: Any, folder: Path, texts: Texts, views: Sequence[str]) -
     encoded = tokenizer(*columns, padding=True, return_tensors="pt")
     with torch.no_grad():
         states = model.eval()(**encoded, output_hidden_states=True).hidden_states
-    return torch.stack([torch.stack([_read(states, encoded, n, View.parse(v)) for v in views]) for n in range(len(texts))])  # fmt: skip
+    read = [[_read(states, encoded, row, View.parse(view)) for view in views] for row in range(len(texts))]
+    return torch.stack([torch.stack(vectors) for vectors in read])
 
 
 def _read(states: Any, encoded: Any, row: int, view: View) -> Tensor:

@@ -264,6 +264,11 @@ def test_prune_keeps_the_newest(tmp_path: Path) -> None:
         checkpoint.save(tmp_path / f"step_{step}", tensors(), {"step": step})
     checkpoint.prune(tmp_path, keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_10", "step_30"]
+    checkpoint.prune(tmp_path, keep=5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_10", "step_30"]
+    checkpoint.prune(tmp_path, keep=0)
+    assert not list(tmp_path.iterdir())
+    checkpoint.prune(tmp_path / "nowhere", keep=0)
 
 
 # ---- Sudden death and full disks ------------------------------------------------------------------------------------

@@ -90,7 +90,9 @@ def shares_by_hand(theta: Weights, x: Tensor, batch: Batch, task: int) -> Tensor
         return theta["views/prior"].softmax(0)
     scale, n = theta["head/scale"].exp(), len(usable)
     losses = [-torch.log_softmax(scale * scores[row], 0)[batch.targets[row]] for row in usable]
-    return (theta["views/prior"] - theta["views/evidence"].exp() * math.sqrt(n) * torch.stack(losses).mean(0)).softmax(0)
+    return (theta["views/prior"] - theta["views/evidence"].exp() * math.sqrt(n) * torch.stack(losses).mean(0)).softmax(
+        0
+    )
 
 
 def shares(phi: Weights, features: Tensor, batch: Batch) -> Tensor:

@@ -6,19 +6,19 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import write_tiny
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import metanlp
 from metanlp import checkpoint, weights
@@ -160,13 +160,14 @@ def test_other_settings_are_refused_by_name(
 
 
 def test_other_tasks_and_another_base_are_refused(
-    run: Callable[..., Learner], net: Backbone, toy_tasks: tuple[Task, ...], tmp_path: Path
+    run: Callable[..., Learner], net: Backbone, toy_tasks: tuple[Task, ...], tiny: Path, tmp_path: Path
 ) -> None:
     run()
     with pytest.raises(InputError, match=r"tasks\.mini/emotions = \d+ rows, now it is None"):
         run(resume=True, episodes=Episodes(toy_tasks[1:], net.encode, SAMPLING, 3))
-    (tmp_path / "tiny-bert").mkdir()
-    write_tiny(tmp_path / "tiny-bert", ["other words make another vocabulary and so other weights"])
+    shutil.copytree(tiny, tmp_path / "tiny-bert")
+    model = tmp_path / "tiny-bert" / "model.safetensors"
+    save_file({key: value * 1.01 for key, value in load_file(model).items()}, model, metadata={"format": "pt"})
     other = Backbone.load(str(tmp_path / "tiny-bert"), Lora(rank=4, alpha=8), precision="fp32")
     with pytest.raises(InputError, match=r"base\.sha256"):
         run(resume=True, net=other)
@@ -338,64 +339,77 @@ from metanlp.meta_train import Plan, meta_train
 from metanlp.parallel import Ranks
 from metanlp.tasks.taskset import read
 
-tiny, out, size, steps, exact = Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:])
-torch.set_num_threads(1)
-ranks = Ranks.start(cpu=True)
-assert ranks.size == size, f"{ranks.size} processes, not {size}"
-net = Backbone.load(str(tiny), Lora(rank=4, alpha=8), precision="fp32")
-tasks = read("mini/emotions,mini/answer_match,mini/intents_home", data_root=None)
-episodes = Episodes(tasks, net.encode, Sampling(shots=(1, 2), queries=2, ways=3), seed=3)
-plan = Plan(steps=steps, meta_batch=3, lr=1e-2, validations=4, patience=0, checkpoints=steps // 3, exact=bool(exact))
-
 
 def validate(theta):
     return float(sum(value.abs().sum() for key, value in theta.items() if "lora_B" in key))
 
 
-learned = meta_train(
-    Maml(inner=Inner(steps=1)), net, episodes, plan, validate=validate, folder=out, resume=True, seed=1, ranks=ranks
-)
-save_file(learned.theta, out / f"rank_{ranks.index}.safetensors")
-ranks.close()
+def main(ranks, tiny, steps, folders):
+    torch.set_num_threads(1)
+    net = Backbone.load(tiny, Lora(rank=4, alpha=8), precision="fp32")
+    tasks = read("mini/emotions,mini/answer_match,mini/intents_home", data_root=None)
+    episodes = Episodes(tasks, net.encode, Sampling(shots=(1, 2), queries=2, ways=3), seed=3)
+    for folder in map(Path, folders):
+        plan = Plan(steps=steps, meta_batch=3, lr=1e-2, validations=4, patience=0, checkpoints=steps // 3,
+                    exact=folder.name != "fast")
+        learned = meta_train(Maml(inner=Inner(steps=1)), net, episodes, plan, validate=validate, folder=folder,
+                             resume=True, seed=1, ranks=ranks)
+        save_file(learned.theta, folder / f"rank_{ranks.index}.safetensors")
+
+
+if __name__ == "__main__":
+    ranks = Ranks.start(cpu=True)
+    assert ranks.size == int(sys.argv[1]), f"{ranks.size} processes, not {sys.argv[1]}"
+    main(ranks, sys.argv[2], int(sys.argv[3]), sys.argv[4:])
+    ranks.close()
 """
 
 
-def command(folder: Path, launch: Sequence[str] = ()) -> tuple[list[str], dict[str, str]]:
+def words(folder: Path, size: int, tiny: Path, steps: int, *names: str) -> list[str]:
+    """The command line of `size` processes that run the script into folders of these names."""
     (folder / "script.py").write_text(SCRIPT)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(size)] if size > 1 else []
+    script = [str(folder / "script.py"), str(size), str(tiny), str(steps)]
+    return [sys.executable, *launch, *script, *(str(folder / name) for name in names)]
+
+
+def environment() -> dict[str, str]:
     root = str(Path(next(iter(metanlp.__path__))).parent)
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root, "CUDA_VISIBLE_DEVICES": ""}
-    return [sys.executable, *launch, str(folder / "script.py")], env
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root, "CUDA_VISIBLE_DEVICES": ""}
 
 
-def trained(tiny: Path, folder: Path, out: str, size: int, steps: int, exact: bool) -> list[Weights]:
-    """θ of every rank of a run with `size` processes."""
-    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(size)) if size > 1 else ()
-    words, env = command(folder, launch)
-    arguments = [str(tiny), str(folder / out), str(size), str(steps), str(int(exact))]
-    ended = subprocess.run([*words, *arguments], env=env, capture_output=True, text=True, timeout=300)
+def here(tiny: Path, folder: Path, steps: int) -> Weights:
+    """θ that one process learns: this one."""
+    names: dict[str, Any] = {"__name__": "script"}
+    exec(SCRIPT, names)
+    names["main"](Ranks(0, 1, torch.device("cpu")), str(tiny), steps, [folder])
+    return load_file(folder / "rank_0.safetensors")
+
+
+def launched(folder: Path, size: int, tiny: Path, steps: int, *names: str) -> None:
+    ended = subprocess.run(
+        words(folder, size, tiny, steps, *names), env=environment(), capture_output=True, text=True, timeout=300
+    )
     assert ended.returncode == 0, ended.stderr
-    return [load_file(folder / out / f"rank_{rank}.safetensors") for rank in range(size)]
+
+
+def read_ranks(folder: Path) -> list[Weights]:
+    return [load_file(folder / f"rank_{rank}.safetensors") for rank in range(2)]
 
 
 def test_two_processes_learn_what_one_learns(tiny: Path, tmp_path: Path) -> None:
-    (one,) = trained(tiny, tmp_path, "one", 1, 6, True)
-    exact = trained(tiny, tmp_path, "exact", 2, 6, True)
-    fast = trained(tiny, tmp_path, "fast", 2, 6, False)
-    assert all(weights.equal(one, theta) for theta in exact)
-    assert log(tmp_path / "one") == log(tmp_path / "exact")
+    one = here(tiny, tmp_path / "one", 6)
+    shutil.copytree(tmp_path / "one", tmp_path / "cut")
+    shutil.rmtree(tmp_path / "cut" / "checkpoints" / "step_6")
+    launched(tmp_path, 2, tiny, 6, "exact", "fast", "cut")
+    assert all(weights.equal(one, theta) for theta in read_ranks(tmp_path / "exact"))
+    assert log(tmp_path / "exact") == log(tmp_path / "one")
+    assert all(weights.equal(one, theta) for theta in read_ranks(tmp_path / "cut")), "one process, resumed by two"
+    assert log(tmp_path / "cut") == log(tmp_path / "one")
+    fast = read_ranks(tmp_path / "fast")
     assert weights.equal(*fast)
     for key, value in one.items():
         torch.testing.assert_close(fast[0][key], value, rtol=1e-6, atol=1e-6)
-
-
-def test_a_run_of_one_process_is_resumed_by_two(tiny: Path, tmp_path: Path) -> None:
-    (whole,) = trained(tiny, tmp_path, "whole", 1, 6, True)
-    trained(tiny, tmp_path, "cut", 1, 6, True)
-    for name in ("step_6", "step_5"):
-        if (path := tmp_path / "cut" / "checkpoints" / name).exists():
-            path.rename(tmp_path / name)
-    assert all(weights.equal(whole, theta) for theta in trained(tiny, tmp_path, "cut", 2, 6, True))
-    assert log(tmp_path / "cut") == log(tmp_path / "whole")
 
 
 @pytest.mark.slow
@@ -403,25 +417,29 @@ def test_a_run_of_one_process_is_resumed_by_two(tiny: Path, tmp_path: Path) -> N
 def test_killed_ten_times_and_resumed_is_undisturbed(tiny: Path, tmp_path: Path, size: int) -> None:
     """SIGKILL at random moments, many of them inside a save: a checkpoint is written every third step."""
     chance, count = random.Random(size), 90
-    (whole,) = trained(tiny, tmp_path, "whole", 1, count, True)
-    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(size)) if size > 1 else ()
-    words, env = command(tmp_path, launch)
+    whole = here(tiny, tmp_path / "whole", count)
     path = tmp_path / "killed" / "metrics.jsonl"
     for _ in range(10):
-        child = subprocess.Popen(
-            [*words, str(tiny), str(tmp_path / "killed"), str(size), str(count), "1"], env=env, start_new_session=True
-        )
-        begun, more = newest_step(tmp_path / "killed"), chance.randint(4, 8)
-        while child.poll() is None and (len(path.read_bytes().splitlines()) if path.exists() else 0) < begun + more:
+        wanted = newest_step(tmp_path / "killed") + chance.randint(4, 8)
+        child = subprocess.Popen(words(tmp_path, size, tiny, count, "killed"), env=environment(), process_group=0)
+        while child.poll() is None and (len(path.read_bytes().splitlines()) if path.exists() else 0) < wanted:
             time.sleep(0.005)
         time.sleep(chance.uniform(0, 0.1))
         assert child.poll() is None, "it ended before it could be killed"
-        os.killpg(child.pid, signal.SIGKILL)
+        kill_family(child.pid)
         child.wait()
     assert newest_step(tmp_path / "killed") < count
-    for theta in trained(tiny, tmp_path, "killed", size, count, True):
-        assert weights.equal(theta, whole)
+    launched(tmp_path, size, tiny, count, "killed")
+    for rank in range(size):
+        assert weights.equal(load_file(tmp_path / "killed" / f"rank_{rank}.safetensors"), whole)
     assert log(tmp_path / "killed") == log(tmp_path / "whole")
+
+
+def kill_family(pid: int) -> None:
+    """A process and its children: torchrun gives each of its own a session."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    for each in (pid, *children):
+        os.kill(each, signal.SIGKILL)
 
 
 def newest_step(folder: Path) -> int:

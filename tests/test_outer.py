@@ -52,7 +52,9 @@ def test_a_gradient_is_shortened_to_the_clip(theta: Weights) -> None:
     clipped.step(grad, 0.1, clip=length / 4)
     short.step(weights.scale(grad, 0.25), 0.1, clip=LOOSE)
     long.step(grad, 0.1, clip=LOOSE)
-    first = {name: weights.pick(outer.tensors(), "exp_avg/") for name, outer in (("c", clipped), ("s", short), ("l", long))}
+    first = {
+        name: weights.pick(outer.tensors(), "exp_avg/") for name, outer in (("c", clipped), ("s", short), ("l", long))
+    }
     for key in first["c"]:
         torch.testing.assert_close(first["c"][key], first["s"][key])
     assert not weights.equal(first["c"], first["l"])

@@ -27,6 +27,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from metanlp.errors import InputError
 from metanlp.parallel import Ranks
 
 LIKE = {"lora/b": torch.zeros(50, 7), "lora/a": torch.zeros(3, dtype=torch.bfloat16), "head/bias": torch.zeros(())}
@@ -42,6 +43,10 @@ def part(number):
     return number, grad, 0.1 + number, 20_000_001 + number
 
 
+def refuse():
+    raise InputError("not like this")
+
+
 def main(ranks, folder):
     found, told = {}, {"size": ranks.size, "device": str(ranks.device), "main": ranks.main}
     for name, count in COUNTS.items():
@@ -53,6 +58,11 @@ def main(ranks, folder):
     told["broadcast"] = ranks.broadcast({"precision": "bf16", "from": ranks.index})
     told["gather"] = ranks.gather([f"rank {ranks.index}"] * ranks.index)
     told["same"] = [ranks.same("abc"), ranks.same(f"abc{ranks.index}")]
+    told["on_main"] = ranks.on_main(lambda: f"rank {ranks.index}")
+    try:
+        ranks.on_main(refuse)
+    except InputError as error:
+        told["refused"] = str(error)
     told["any"] = [ranks.any(False), ranks.any(ranks.index == ranks.size - 1)]
     ranks.barrier()
     save_file(found, folder / f"{ranks.index}.safetensors")
@@ -132,6 +142,14 @@ def test_words_go_round(many: list[tuple[Weights, Told]]) -> None:
         assert told["gather"] == [f"rank {rank}" for rank in range(len(many)) for _ in range(rank)]
         assert told["same"] == [True, False]
         assert told["any"] == [False, True]
+
+
+def test_rank_0_works_for_all_and_is_refused_for_all(
+    one: tuple[Weights, Told], many: list[tuple[Weights, Told]]
+) -> None:
+    for _, told in (one, *many):
+        assert told["on_main"] == "rank 0"
+        assert told["refused"] == "not like this"
 
 
 def test_one_process_alone(one: tuple[Weights, Told]) -> None:

@@ -1,4 +1,4 @@
-"""The contract: an algorithm is four pure functions over weights. Nothing here knows of files, tasks' texts or processes."""
+"""The contract: an algorithm is four pure functions over weights. Nothing here knows of files, texts or processes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Algorithm(ABC):
 
     inner: Inner = Inner()  # how it adapts to a support set
     head: PrototypeHead = PrototypeHead()  # from features to class scores
-    classes: tuple[tuple[str, int], ...] = ()  # training tasks that get a linear head in θ, and their numbers of classes
+    classes: tuple[tuple[str, int], ...] = ()  # training tasks with a linear head in θ, and how many classes each
 
     def init(self, net: Net, generator: torch.Generator) -> Weights:
         """θ before any training: adapters, the head's part, and for each of `classes` a linear head of zeros,

@@ -43,10 +43,11 @@ class Maml(Algorithm):
         phi = self.head.finish(theta, moved, seen, support)
         loss = outer = self.scores_loss(self.head.scores(phi, asked, query), query)
         if self.classes and self.guide:
-            guides = [self.task_heads_loss(theta, x, b, episodes.episodes) for x, b in ((seen, support), (asked, query))]
+            sides = ((seen, support), (asked, query))
+            guides = [self.task_heads_loss(theta, x, batch, episodes.episodes) for x, batch in sides]
             outer = loss + self.guide * torch.stack(guides).mean(0)
         grad = weights.gradient(outer.sum(), theta)
-        passes = 2 + 2 * (self.inner.steps if self.inner.lr else 0)
+        passes = 2 + (2 * self.inner.steps if self.inner.lr else min(1, self.inner.steps))
         return MetaGrad(grad, loss.detach(), net.work(support, passes) + net.work(query, 2))
 
     def recipes(self) -> tuple[Algorithm, ...]:
@@ -56,4 +57,5 @@ class Maml(Algorithm):
 def gradient_recipes(algorithm: Algorithm) -> tuple[Algorithm, ...]:
     """Settings of the inner loop to try: step counts are read off one trajectory, so only rates are listed."""
     rates = [(0.0, 1.0), (0.1, 0.1), (0.5, 0.5)]
-    return tuple(replace(algorithm, inner=replace(algorithm.inner, steps=10, lr=lr, head_lr=head)) for lr, head in rates)
+    inners = [replace(algorithm.inner, steps=10, lr=lr, head_lr=head_lr) for lr, head_lr in rates]
+    return tuple(replace(algorithm, inner=inner) for inner in inners)

@@ -7,7 +7,6 @@ import hashlib
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -51,10 +50,10 @@ class View:
         layer, _, pooling = rest.partition(".")
         if kind not in ("frozen", "adapted") or not layer.isdigit() or pooling not in ("all", "first", "second", "cls"):
             raise InputError(
-                f"view {text!r} is not of the form KIND.LAYER.POOLING with KIND frozen or adapted, LAYER a number from 1 "
-                "and POOLING all, first, second or cls; for example adapted.6.all"
+                f"view {text!r} is not of the form KIND.LAYER.POOLING with KIND frozen or adapted, LAYER a number "
+                "from 1 and POOLING all, first, second or cls; for example adapted.6.all"
             )
-        return View(kind == "adapted", int(layer), cast(Pooling, pooling))
+        return View(kind == "adapted", int(layer), pooling)
 
 
 @dataclass(frozen=True)
@@ -119,9 +118,10 @@ class Backbone:
             model = cast(nn.Module, AutoModel.from_pretrained(folder, dtype=torch.float32))
             tokenizer = cast(Any, AutoTokenizer).from_pretrained(folder)
         except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
             raise InputError(
-                f"model {name!r} could not be loaded ({str(error).strip().splitlines()[0]}); give a folder or a model's id, "
-                "or work without a network: --model minilm --data mini"
+                f"model {name!r} could not be loaded ({reason}); give a folder or a model's id, or "
+                "work without a network: --model minilm --data mini"
             ) from error
         options = Options(adapt or Lora(), tuple(views), precision, max_length)
         public, sha256 = _identity(name, Path(folder))
@@ -140,10 +140,8 @@ class Backbone:
         ids: list[list[int]] = encoded["input_ids"]
         segments = [[0 if s is None else s + 1 for s in encoded.sequence_ids(n)] for n in range(len(ids))]
         types = encoded["token_type_ids"] if "token_type_ids" in encoded else [[0] * len(row) for row in ids]
-        starts = np.cumsum([0, *map(len, ids)])
-        return Tokens(
-            *(np.concatenate([np.asarray(r, np.int64) for r in rows]) for rows in (ids, types, segments)), starts
-        )
+        flat = [np.concatenate([np.asarray(row, np.int64) for row in rows]) for rows in (ids, types, segments)]
+        return Tokens(flat[0], flat[1], flat[2], starts=np.cumsum([0, *map(len, ids)]))
 
     def with_trunk(self, batch: Batch) -> Batch:
         """The batch on this device, carrying what the frozen model says of it, so that no later call computes it."""
@@ -174,7 +172,7 @@ class Backbone:
         through the adapted layers. The unit of equal compute."""
         return round(batch.count_tokens * (self._frozen_layers + passes * (self.depth - self.lowest)) / self.depth)
 
-    @cached_property
+    @property
     def view_names(self) -> tuple[str, ...]:
         return tuple(map(str, self.views))
 

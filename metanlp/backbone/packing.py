@@ -1,12 +1,14 @@
 """Token-packed passes: all sequences lie end to end, and only attention looks at where one ends.
 
-Linear layers, norms and adapters see no padding. Letters: P packed tokens, N sequences, L longest, H heads, d head size.
+Linear layers, norms and adapters see no padding. Letters: P packed tokens, N sequences, L the longest,
+H heads, d head size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ ATTENTION = "metanlp_packed"  # the name of `packed_attention` in transformers' 
 HARMLESS = {"position_ids", "is_causal", "output_attentions", "use_cache", "cache_position", "output_hidden_states"}
 
 
-def pack(tokens: Tokens, rows: Sequence[int], targets: Sequence[int], ways: int) -> Batch:
+def pack(tokens: Tokens, rows: Sequence[int] | np.ndarray, targets: Sequence[int] | np.ndarray, ways: int) -> Batch:
     """The given rows of one task, end to end, in the order given."""
     picked = np.asarray(rows, dtype=np.int64)
     lengths = tokens.lengths()[picked]
@@ -54,8 +56,10 @@ def join(batches: Sequence[Batch]) -> Batch:
     def before(sizes: Sequence[int]) -> list[int]:
         return [int(n) for n in np.cumsum([0, *sizes])[:-1]]
 
+    plain = ("ids", "positions", "types", "segments", "lengths", "targets", "ways")
+    as_they_are: dict[str, Any] = {name: cat(name) for name in plain}
     return Batch(
-        **{name: cat(name) for name in ("ids", "positions", "types", "segments", "lengths", "targets", "ways")},
+        **as_they_are,
         example_of=cat("example_of", before([len(b.lengths) for b in batches])),
         task_of=cat("task_of", before([b.count_tasks for b in batches])),
         ends=cat("ends", before([b.count_tokens for b in batches])).to(torch.int32),

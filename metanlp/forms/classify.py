@@ -16,7 +16,7 @@ def texts(row: Row) -> tuple[str, ...]:
 
 
 def key(row: Row) -> tuple[str, ...]:
-    """The row's identity for the leakage check: all its texts, in one case, compatible characters and white space folded."""
+    """The row's identity for the leakage check: its texts, with case, compatible characters and white space folded."""
     return tuple(" ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in texts(row))
 
 

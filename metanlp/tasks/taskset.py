@@ -69,21 +69,34 @@ def read(names: str, *, data_root: Path | None, columns: Mapping[str, str] | Non
     return tuple(TaskSet(tuple(chain.from_iterable(found))).tasks)
 
 
+HELD_OUT = ("glue/rte", "glue/mrpc")  # of GLUE: entailment and paraphrase are still taught by its other tasks
+
+
 def read_roles(data: str, validation: str, test: str, data_root: Path | None) -> Roles:
-    """The tasks behind the three options of a recipe. `mini` alone means its tasks of that role; its validation tasks
-    are all of it where nothing of it is taught. Of several GLUE tasks, those that are no use for training are left out.
+    """The tasks behind the three options of a recipe.
+
+    `mini` alone means its tasks of that role. `auto` validation is `HELD_OUT`, where `data` has more tasks of GLUE than
+    these, and mini's validation tasks. A task named for validation or test does not teach. Of several GLUE tasks,
+    those that are no use for training are left out.
     """
-    taught = "mini" in data.split(",")
-    parts = {"train": data, "validation": validation, "test": test}
-    found: dict[str, tuple[Task, ...]] = {}
-    for role, names in parts.items():
-        of_role = "mini" if role == "validation" and not taught else f"mini/{role}"
-        found[role] = read(
-            ",".join(of_role if name == "mini" else name for name in names.split(",")), data_root=data_root
-        )
-    several = sum(task.source == "glue" for task in found["train"]) > 1
-    train = tuple(t for t in found["train"] if t.source != "glue" or not several or t.name in glue.TRAIN)
-    return Roles(train, found["validation"], found["test"])
+    taught = read(_of_role(data, "train"), data_root=data_root)
+    glue_tasks = {task.name for task in taught if task.source == "glue"}
+    if validation == "auto":
+        held = [task for task in taught if task.name in HELD_OUT and not glue_tasks <= {*HELD_OUT}]
+        judging = (*held, *read("mini/validation", data_root=data_root))
+    else:
+        judging = read(_of_role(validation, "validation"), data_root=data_root)
+    tested = read(_of_role(test, "test"), data_root=data_root)
+    useless = glue_tasks - {*glue.TRAIN} if len(glue_tasks) > 1 else set[str]()
+    away = {task.name for task in (*judging, *tested)} | useless
+    train = tuple(task for task in taught if task.name not in away)
+    if not train:
+        raise InputError(f"every task of --data {data} is also a validation or test task; leave some to train on")
+    return Roles(train, judging, tested)
+
+
+def _of_role(names: str, role: str) -> str:
+    return ",".join(f"mini/{role}" if name == "mini" else name for name in names.split(","))
 
 
 def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | None) -> tuple[Task, ...]:

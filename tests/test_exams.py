@@ -1,0 +1,187 @@
+"""A task as a test: the same support sets and query rows for everyone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from metanlp.algorithms import Frozen
+from metanlp.backbone import Backbone
+from metanlp.exams import CHUNK, Exam, Protocol, count_repeats, packed
+from metanlp.forms import classify
+from metanlp.recipe import accuracy
+from metanlp.types import Row, Task
+
+WORDS = ("alpha", "beta", "gamma", "delta")
+
+
+def rows(start: int, count: int, labels: int = 2) -> list[Row]:
+    """Texts of one to six words, each of them different."""
+    return [{"text": f"{n} " + " ".join(WORDS[: 1 + n % 4]), "label": n % labels} for n in range(start, start + count)]
+
+
+def task(**changes: object) -> Task:
+    return replace(Task("toy", {"train": rows(0, 30)}, ("even", "odd"), "test"), **changes)
+
+
+def published(**changes: object) -> Task:
+    """Fixed support sets, and two of their rows among the query rows."""
+    sets = {4: [rows(0, 8), rows(8, 8)], 8: [rows(0, 16)]}
+    return task(pools={"train": rows(0, 30), "test": [*rows(100, 20), *rows(2, 2)]}, supports=sets, **changes)
+
+
+# Published support sets.
+
+
+def test_published_sets_are_used_as_they_are(net: Backbone) -> None:
+    exam = Exam(published(), net, Protocol(shots=(4, 8)))
+    assert [(s.shots, s.number) for s in exam.supports] == [(4, 0), (4, 1), (8, 0)]
+    assert [s.keys for s in exam.supports] == [
+        tuple(map(classify.key, rows(*part))) for part in ((0, 8), (8, 8), (0, 16))
+    ]
+    assert exam.supports[1].batch.targets.tolist() == [n % 2 for n in range(8)]
+    assert len(exam.rows) == 22
+    assert Exam(published(), net, Protocol(shots=(4,), episodes=1)).supports[0].keys == exam.supports[0].keys
+
+
+def test_repeats_of_a_published_split_are_counted_and_left_out_on_request(net: Backbone) -> None:
+    kept, left = (Exam(published(), net, Protocol(shots=(4,), drop_repeats=drop)) for drop in (False, True))
+    assert count_repeats(kept) == count_repeats(left) == 2
+    assert not any(support.excluded.any() for support in kept.supports)
+    assert [np.flatnonzero(support.excluded).tolist() for support in left.supports] == [[20, 21], []]
+    assert count_repeats(Exam(task(), net, Protocol(shots=(4,)))) == 0
+
+
+def test_shots_that_are_not_published_are_listed(net: Backbone) -> None:
+    exam = Exam(published(), net, Protocol(shots=(4, 16)))
+    assert exam.skipped == {16: "its support sets are for [4, 8] shots"}
+
+
+# Drawn support sets.
+
+
+def test_drawn_sets_are_the_same_for_everyone(net: Backbone) -> None:
+    one, other = (Exam(task(), net, Protocol(shots=(2, 4), episodes=3)) for _ in range(2))
+    assert one.fingerprint() == other.fingerprint()
+    assert [s.keys for s in one.supports] == [s.keys for s in other.supports]
+    changed = [
+        Exam(task(), net, Protocol(shots=(2, 4), episodes=3, seed=1)),
+        Exam(task(name="other"), net, Protocol(shots=(2, 4), episodes=3)),
+        Exam(task(), net, Protocol(shots=(2, 4), episodes=3, test_rows=9)),
+        Exam(task(), net, Protocol(shots=(2,), episodes=3)),
+    ]
+    assert len({exam.fingerprint() for exam in [one, *changed]}) == 5
+
+
+def test_drawn_sets_are_the_same_in_another_process(net: Backbone, tiny: Path) -> None:
+    """Python's own hash of a string differs there."""
+    given = task()
+    script = (
+        "import json, sys\n"
+        "from metanlp.backbone import Backbone, Lora\n"
+        "from metanlp.exams import Exam, Protocol\n"
+        "from metanlp.types import Task\n"
+        "net = Backbone.load(sys.argv[1], Lora(rank=4), precision='fp32')\n"
+        "name, rows, labels = json.loads(sys.argv[2])\n"
+        "print(Exam(Task(name, {'train': rows}, tuple(labels), 'test'), net, Protocol(shots=(2, 4))).fingerprint())\n"
+    )
+    told = json.dumps([given.name, given.pools["train"], given.labels])
+    environment = os.environ | {"PYTHONHASHSEED": "4242"}
+    run = [sys.executable, "-c", script, str(tiny), told]
+    out = subprocess.run(run, capture_output=True, text=True, check=True, env=environment).stdout
+    assert out.split()[-1] == Exam(given, net, Protocol(shots=(2, 4))).fingerprint()
+
+
+def test_drawn_sets_have_the_shots_asked_and_differ(net: Backbone) -> None:
+    exam = Exam(task(), net, Protocol(shots=(2, 4), episodes=5))
+    for support in exam.supports:
+        assert Counter(support.batch.targets.tolist()) == {0: support.shots, 1: support.shots}
+        by_key = {classify.key(row): row["label"] for row in exam.rows}
+        assert [by_key[key] for key in support.keys] == support.batch.targets.tolist()
+    assert len({support.keys for support in exam.supports}) == 10
+
+
+def test_rows_of_the_support_set_are_not_scored(net: Backbone) -> None:
+    exam = Exam(task(), net, Protocol(shots=(4,), episodes=3))
+    for support in exam.supports:
+        assert [key in support.keys for key in exam.keys] == support.excluded.tolist()
+        assert support.excluded.sum() == 8
+
+
+def test_a_row_of_the_test_pool_that_was_also_drawn_is_not_scored(net: Backbone) -> None:
+    exam = Exam(task(pools={"train": rows(0, 10), "test": [*rows(50, 5), *rows(0, 10)]}), net, Protocol(shots=(4,)))
+    for support in exam.supports:
+        assert support.excluded.sum() == 8
+        assert not support.excluded[:5].any()
+
+
+def test_accuracy_is_over_the_rows_that_count(net: Backbone) -> None:
+    exam = Exam(task(), net, Protocol(shots=(4,), episodes=1))
+    (support,) = exam.supports
+    right = np.eye(2)[exam.targets]
+    assert accuracy(exam, support, right) == 1.0
+    wrong_where_excluded = np.where(support.excluded[:, None], 1 - right, right)
+    assert accuracy(exam, support, wrong_where_excluded) == 1.0
+    assert accuracy(exam, support, 1 - wrong_where_excluded) == 0.0
+
+
+@pytest.mark.parametrize(("pools", "able"), [({}, 14), ({"test": rows(50, 5)}, 15)], ids=["one pool", "two pools"])
+def test_shots_that_can_not_be_given_are_listed_with_the_reason(
+    net: Backbone, pools: dict[str, list[Row]], able: int
+) -> None:
+    """Fifteen rows a class: one pool has to leave a row of each to ask about."""
+    given = task(pools={"train": rows(0, 30)} | pools)
+    exam = Exam(given, net, Protocol(shots=(able, able + 1), episodes=1))
+    assert exam.skipped == {able + 1: "its smallest class has 15 rows"}
+    assert {support.shots for support in exam.supports} == {able}
+
+
+def test_shots_that_leave_nothing_to_ask_are_listed(net: Backbone) -> None:
+    exam = Exam(task(), net, Protocol(shots=(2, 14), episodes=10, test_rows=3))
+    assert exam.skipped == {14: "a support set leaves no query row"}
+    assert {support.shots for support in exam.supports} == {2}
+
+
+# Query rows.
+
+
+@pytest.mark.parametrize(("asked", "found"), [(None, 30), (7, 7), (99, 30)])
+def test_query_rows_are_drawn_once(net: Backbone, asked: int | None, found: int) -> None:
+    exam = Exam(task(), net, Protocol(shots=(2,), test_rows=asked))
+    assert len(exam.rows) == len(set(exam.keys)) == found
+    assert [row["label"] for row in exam.rows] == exam.targets.tolist()
+
+
+def test_probabilities_sum_to_one_and_stand_in_the_order_of_the_rows(net: Backbone) -> None:
+    exam = Exam(task(), net, Protocol(shots=(4,), episodes=1))
+    algorithm = Frozen()
+    theta = algorithm.init(net, torch.Generator().manual_seed(0))
+    phi = algorithm.adapt(net, theta, exam.supports[0].batch)
+    found = exam.probabilities(algorithm, phi)
+    assert found.shape == (30, 2)
+    np.testing.assert_allclose(found.sum(1), 1.0, atol=1e-6)
+    alone = replace(task(), pools={"train": rows(0, 30), "test": [exam.rows[11]]})
+    single = Exam(alone, net, Protocol(shots=(4,), episodes=1)).probabilities(algorithm, phi)
+    np.testing.assert_allclose(single[0], found[11], atol=1e-5)
+
+
+def test_chunks_hold_every_row_once_shortest_first(net: Backbone) -> None:
+    many = rows(0, 1500)
+    tokens = net.encode([classify.texts(row) for row in many])
+    targets = np.array([row["label"] for row in many])
+    parts = list(packed(tokens, targets, 2))
+    assert len(parts) > 1
+    assert sorted(n for part, _ in parts for n in part) == list(range(1500))
+    assert all(batch.count_tokens <= CHUNK + batch.max_length for _, batch in parts)
+    assert all(batch.targets.tolist() == targets[part].tolist() for part, batch in parts)
+    longest = [batch.max_length for _, batch in parts]
+    assert longest == sorted(longest)

