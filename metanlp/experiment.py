@@ -82,9 +82,8 @@ def methods(asked: Experiment) -> tuple[str, ...]:
 
 def plan_of(asked: Experiment) -> Plan:
     """The main method's outer loop."""
-    return Plan(
-        steps=asked.steps, minutes=asked.max_minutes, meta_batch=asked.meta_batch, lr=asked.lr, exact=asked.exact
-    )
+    length = {"steps": asked.steps, "minutes": asked.max_minutes}
+    return Plan(**length, meta_batch=asked.meta_batch, lr=asked.lr, validations=asked.validations, exact=asked.exact)
 
 
 def protocol_of(asked: Experiment) -> Protocol:

@@ -54,9 +54,7 @@ def meta_test(
     `tick` is called after every (task, support set, method). Raises InputError where no task can give the shots asked.
     """
     if (main or not learners) and main not in learners:
-        raise InputError(
-            f"{main!r} is not among the learners {list(learners)}" if learners else "there is no learner to test"
-        )
+        raise InputError(f"main is {main!r}, the learners are {list(learners) or 'none'}; name one of them, or nothing")
     net = next(iter(learners.values())).net
     if any(learner.net is not net for learner in learners.values()):
         raise InputError("the learners to compare must share one backbone: load it once and hand it to all")

@@ -29,7 +29,8 @@ class Experiment:
     shots: tuple[int, ...] = (4, 8, 16)  # support rows a class in the test
     episodes: int = 10  # support sets a test task and shots, where it does not bring its own
     test_rows: int | None = None  # query rows a test task at the most, for a quicker look
-    validation_trials: int = 24  # support sets of validation tasks, used while training
+    validations: int = 8  # looks at the validation tasks, spread over the training
+    validation_trials: int = 24  # support sets of validation tasks, used each time
     search_trials: int = 12  # of these, used for the search of the adaptation recipe
     seed: int = 0  # of everything that is drawn
     exact: bool = True  # the same bits with any number of processes

@@ -13,7 +13,7 @@ from metanlp.backbone import Backbone
 from metanlp.exams import Exam, Support
 from metanlp.types import Weights
 
-STEPS = (0, 1, 3, 10)  # read off one trajectory
+STEPS = (0, 1, 2, 5)  # read off one trajectory
 
 
 @dataclass(frozen=True)

@@ -57,5 +57,5 @@ class Maml(Algorithm):
 def gradient_recipes(algorithm: Algorithm) -> tuple[Algorithm, ...]:
     """Settings of the inner loop to try: step counts are read off one trajectory, so only rates are listed."""
     rates = [(0.0, 1.0), (0.1, 0.1), (0.5, 0.5)]
-    inners = [replace(algorithm.inner, steps=10, lr=lr, head_lr=head_lr) for lr, head_lr in rates]
+    inners = [replace(algorithm.inner, steps=5, lr=lr, head_lr=head_lr) for lr, head_lr in rates]
     return tuple(replace(algorithm, inner=inner) for inner in inners)
