@@ -22,7 +22,7 @@ class Sampling:
 
     shots: tuple[int, int] = (4, 8)  # fewest and most support rows a class; drawn evenly between them
     queries: int = 8  # query rows a class, fewer where a class runs out
-    ways: int = 8  # most classes; a task with more gives a random choice of them
+    ways: int = 5  # most classes; a task with more gives a random choice of them
 
     def __post_init__(self) -> None:
         low, high = self.shots

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,19 +55,34 @@ def run(asked: Experiment) -> Report | None:
 
     Leaves the files of the README's table in `asked.out`. The report, on rank 0.
     """
-    names, ranks = methods(asked), Ranks.start()
-    with checkpoint.lock(asked.out) if ranks.main else nullcontext():
+    names, plan, ranks = methods(asked), plan_of(asked), Ranks.start()
+    with ExitStack() as held:
+        ranks.on_main(lambda: held.enter_context(checkpoint.lock(asked.out)))
+        if not asked.resume:
+            ranks.on_main(lambda: forget(asked.out))
         shared = prepare(asked, ranks)
-        learners = {asked.method: learner(shared, asked.method, plan_of(asked))}
-        equal = replace(plan_of(asked), steps=None, minutes=None, tokens=learners[asked.method].record["tokens"])
+        learners = {asked.method: trained(shared, asked.method, plan)}
+        equal = replace(plan, steps=None, minutes=None, tokens=learners[asked.method].record["tokens"])
         for name in names[:-1]:
-            learners[name] = learner(shared, name, equal)
+            if name not in BASELINES:
+                learners[name] = trained(shared, name, equal)
         ranks.close()
         if not ranks.main:
             return None
-        found = test(shared, {name: learners[name] for name in names})
+        learners = {name: with_recipe(shared, name, learners.get(name)) for name in names}
+        found = test(shared, learners)
         save(shared, learners[asked.method], found)
         return found
+
+
+def forget(out: Path) -> None:
+    """Learners that an earlier run left in the folder are not this run's."""
+    for config in (out / CONFIG, *out.glob(f"baselines/*/{CONFIG}")):
+        config.unlink(missing_ok=True)
+
+
+def folder_of(asked: Experiment, name: str) -> Path:
+    return asked.out if name == asked.method else asked.out / "baselines" / name
 
 
 def methods(asked: Experiment) -> tuple[str, ...]:
@@ -132,25 +147,22 @@ def spread(items: Sequence[T], count: int) -> list[T]:
     return [items[int(place)] for place in places]
 
 
-def learner(shared: Run, name: str, plan: Plan) -> Learner:
-    """Train one method, unless it is in the folder already or needs none, and choose its recipe."""
+def trained(shared: Run, name: str, plan: Plan) -> Learner:
+    """One method after meta-training; with --resume from where it was, which may be the end."""
     asked, ranks = shared.asked, shared.ranks
-    folder = asked.out if name == asked.method else asked.out / "baselines" / name
-    if asked.resume and (folder / CONFIG).is_file():
-        return replace(Learner.load(folder, base=asked.model), net=shared.net)
     algorithm = make(name, asked, shared.roles.train)
-    if name in BASELINES:
-        made = Learner(algorithm, shared.net, algorithm.init(shared.net, torch.Generator().manual_seed(asked.seed)))
-    else:
-        made = meta_train(
-            algorithm, shared.net, shared.episodes, plan, validate=validator(algorithm, shared), folder=folder,
-            resume=asked.resume, seed=asked.seed, ranks=ranks, name=name,
-        )  # fmt: skip
-    made = replace(made, record={**made.record, **origin(shared)})
-    if ranks.main:
-        made = with_recipe(made, spread(shared.trials, asked.search_trials))
-        made.save(folder)
-    return made
+    return meta_train(
+        algorithm,
+        shared.net,
+        shared.episodes,
+        plan,
+        validate=validator(algorithm, shared),
+        folder=folder_of(asked, name),
+        resume=asked.resume,
+        seed=asked.seed,
+        ranks=ranks,
+        name=name,
+    )
 
 
 def make(name: str, asked: Experiment, train: Sequence[Task]) -> Algorithm:
@@ -180,16 +192,26 @@ def validator(algorithm: Algorithm, shared: Run) -> Callable[[Weights], float] |
     return validate
 
 
-def with_recipe(made: Learner, trials: Sequence[tuple[Exam, Support]]) -> Learner:
-    """The learner with the adaptation that did best on validation tasks."""
-    if not trials:
-        return made
-    settings = made.algorithm.recipes()
-    with Progress("recipe") as progress:
-        search = choose(made.algorithm, made.net, made.theta, trials, progress.ticks(len(settings) * len(trials)))
-    record = {**made.record, "recipe_s": search.seconds, "recipe_accuracy": search.accuracy,
-              "curve": {str(step): value for step, value in search.curve.items()}}  # fmt: skip
-    return replace(made, algorithm=search.algorithm, record=record)
+def with_recipe(shared: Run, name: str, made: Learner | None) -> Learner:
+    """The learner with the adaptation that did best on validation tasks, saved. A baseline that learns nothing is made
+    here; one that a resumed run saved before is taken from its folder."""
+    asked, folder = shared.asked, folder_of(shared.asked, name)
+    if asked.resume and (folder / CONFIG).is_file():
+        return replace(Learner.load(folder, base=asked.model), net=shared.net)
+    if made is None:
+        algorithm = make(name, asked, shared.roles.train)
+        made = Learner(algorithm, shared.net, algorithm.init(shared.net, torch.Generator().manual_seed(asked.seed)))
+    record = {**made.record, **origin(shared)}
+    if trials := spread(shared.trials, asked.search_trials):
+        with Progress(f"{name}: recipe") as progress:
+            tick = progress.ticks(len(made.algorithm.recipes()) * len(trials))
+            search = choose(made.algorithm, made.net, made.theta, trials, tick)
+        curve = {str(step): value for step, value in search.curve.items()}
+        record |= {"recipe_s": search.seconds, "recipe_accuracy": search.accuracy, "curve": curve}
+        made = replace(made, algorithm=search.algorithm)
+    made = replace(made, record=record)
+    made.save(folder)
+    return made
 
 
 def test(shared: Run, learners: Mapping[str, Learner]) -> Report:

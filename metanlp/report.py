@@ -120,7 +120,8 @@ def task_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Descriptions of tasks, one a row."""
     table = Table()
     for column in rows[0]:
-        table.add_column(column.replace("_", " "), justify="left" if column in ("task", "pools") else "right")
+        left = column in ("task", "pools")
+        table.add_column(column.replace("_", " "), justify="left" if left else "right", no_wrap=left)
     for row in rows:
         table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()))
     return table

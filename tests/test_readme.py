@@ -132,7 +132,7 @@ def test_make_target_exists(command: str) -> None:
 def test_links_and_modules_exist() -> None:
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
-    (tree,) = [block for block in re.findall(r"```\n(.*?)```", README, flags=re.DOTALL) if block.startswith("metanlp/")]
+    (tree,) = re.findall(r"```\nmetanlp/\n(.*?)```", README, flags=re.DOTALL)
     for name in re.findall(r"[\w/]+\.py|\w+/(?=\s)", tree):
         assert (ROOT / "metanlp" / name).exists() or (ROOT / name).exists(), name
     listed = set(re.findall(r"(\w+)\.py", tree))

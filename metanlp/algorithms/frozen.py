@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from metanlp import weights
@@ -69,6 +68,8 @@ def frozen_features(batch: Batch) -> Tensor:
 
 def logistic_heads(features: Tensor, batch: Batch, c: float) -> Weights:
     """One logistic regression a task on the normalised views: `head/weight` (T, K, V·D), `head/bias` (T, K)."""
+    from sklearn.linear_model import LogisticRegression  # a second to import, and only this classifier needs it
+
     x = normalized(features)
     weight = x.new_zeros(batch.count_tasks, batch.max_ways, x.shape[1])
     bias = x.new_zeros(batch.count_tasks, batch.max_ways)
