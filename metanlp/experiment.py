@@ -97,8 +97,14 @@ def methods(asked: Experiment) -> tuple[str, ...]:
 
 def plan_of(asked: Experiment) -> Plan:
     """The main method's outer loop."""
-    length = {"steps": asked.steps, "minutes": asked.max_minutes}
-    return Plan(**length, meta_batch=asked.meta_batch, lr=asked.lr, validations=asked.validations, exact=asked.exact)
+    return Plan(
+        steps=asked.steps,
+        minutes=asked.max_minutes,
+        meta_batch=asked.meta_batch,
+        lr=asked.lr,
+        validations=asked.validations,
+        exact=asked.exact,
+    )
 
 
 def protocol_of(asked: Experiment) -> Protocol:
@@ -138,7 +144,8 @@ def validation_trials(tasks: Sequence[Task], net: Backbone, asked: Experiment) -
     exams = [Exam(task, net, protocol) for task in tasks]
     turns = max((len(exam.supports) for exam in exams), default=0)
     trials = [(exam, exam.supports[n]) for n in range(turns) for exam in exams if n < len(exam.supports)]
-    return spread(trials, asked.validation_trials)
+    # They are adapted to again and again, so their trunk is computed now.
+    return [(e, replace(s, batch=net.with_trunk(s.batch))) for e, s in spread(trials, asked.validation_trials)]
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

@@ -34,14 +34,27 @@ def choose(
     trials: Sequence[tuple[Exam, Support]],
     tick: Callable[[], object] = lambda: None,
 ) -> Search:
-    """The best of at most 12 settings by mean accuracy; of equals the one that moves least, which comes first."""
+    """Of at most 12 settings the one with fewest steps and smallest rates whose mean accuracy is within one standard
+    error of the best: a dozen trials can't tell more, and moving far is a risk (Breiman et al. 1984, the 1-SE rule)."""
     begun = time.perf_counter()
-    found: list[tuple[float, Algorithm, dict[int, float]]] = []
+    found: list[tuple[Algorithm, np.ndarray, dict[int, float]]] = []
     for setting in algorithm.recipes():
-        curve = {step: float(np.mean(a)) for step, a in accuracy_by_step(setting, net, theta, trials, tick).items()}
-        found += [(a, replace(setting, inner=replace(setting.inner, steps=step)), curve) for step, a in curve.items()]
-    best, chosen, curve = max(found, key=lambda item: item[0])
-    return Search(chosen, best, len(found), time.perf_counter() - begun, curve)
+        by_step = accuracy_by_step(setting, net, theta, trials, tick)
+        curve = {step: float(np.mean(each)) for step, each in by_step.items()}
+        found += [
+            (replace(setting, inner=replace(setting.inner, steps=step)), np.array(each), curve)
+            for step, each in by_step.items()
+        ]
+    found.sort(key=lambda item: (item[0].inner.steps, item[0].inner.lr))
+    best = max((each for _, each, _ in found), key=lambda each: float(each.mean()))
+    chosen, each, curve = next(item for item in found if as_good(item[1], best))
+    return Search(chosen, float(each.mean()), len(found), time.perf_counter() - begun, curve)
+
+
+def as_good(each: np.ndarray, best: np.ndarray) -> bool:
+    """Whether accuracies (E,) lie within one standard error of the best ones, trial by trial."""
+    behind = best - each
+    return bool(behind.mean() <= behind.std(ddof=1) / len(behind) ** 0.5) if len(behind) > 1 else not behind.any()
 
 
 def accuracy_by_step(

@@ -8,7 +8,7 @@ from metanlp.options import Experiment
 DEFAULTS = Experiment(
     model="minilm",
     data="mini",
-    test="mini/emotions,mini/urgency,mini/answer_match,mini/student_answers",
+    test="mini/emotions,mini/urgency,mini/answer_match",
     baselines=("frozen", "finetune", "multitask"),
     max_minutes=0.6,
     meta_batch=2,
