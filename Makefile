@@ -22,8 +22,8 @@ demo: env  ## meta-train, compare with the baselines, adapt to a task from a CSV
 	$(BIN)/metanlp adapt --from out/demo --examples recipes/tickets.csv --out out/demo/tickets
 	$(BIN)/metanlp predict --from out/demo/tickets recipes/tickets.txt
 
-test: env
-	$(BIN)/python -m pytest
+test: env  ## two tests at a time, one thread each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
 check: env  ## lint, types, layers
 	$(BIN)/ruff check .
@@ -39,7 +39,7 @@ leopard: env  ## the README's table: train on GLUE, test on LEOPARD, about two h
 		--max-minutes 20 --test-rows 500 --out out/leopard
 
 proof: env  ## the slow tests: kill loops
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 clean:
 	rm -rf out build dist *.egg-info
