@@ -49,12 +49,10 @@ class Exam:
     def __init__(self, task: Task, net: Backbone, protocol: Protocol) -> None:
         self.task, self.net, self.protocol = task, net, protocol
         self.ways = len(task.labels)
-        # crc32 and not hash(): Python's own hash of a string differs from process to process.
-        self._rng = np.random.default_rng([protocol.seed, zlib.crc32(task.name.encode())])
         self._train = Pool(task.name, task.pools["train"], self.ways, net.encode)
         apart = "test" in task.pools
         rows = task.pools["test"] if apart else self._train.rows
-        order = self._rng.permutation(len(rows))[: protocol.test_rows]
+        order = self._rng().permutation(len(rows))[: protocol.test_rows]
         self.rows = [rows[n] for n in sorted(order)]
         self.targets = np.array([row["label"] for row in self.rows])
         self.keys = [classify.key(row) for row in self.rows]
@@ -116,10 +114,16 @@ class Exam:
         return Support(k, number, pack_rows(rows, self.ways, self.net.encode), keys, excluded)
 
     def _drawn(self, k: int, number: int) -> Support:
-        chosen = np.concatenate([self._rng.permutation(rows)[:k] for rows in self._train.by_class])
+        rng = self._rng(k, number)
+        chosen = np.concatenate([rng.permutation(rows)[:k] for rows in self._train.by_class])
         batch = pack(self._train.tokens, chosen, self._train.targets[chosen], self.ways)
         keys = tuple(classify.key(self._train.rows[n]) for n in chosen)
         return Support(k, number, batch, keys, self._among(keys))
+
+    def _rng(self, *which: int) -> np.random.Generator:
+        """The same draws for (seed, task, shots, number), whatever else the protocol asks for. crc32 and not hash():
+        Python's own hash of a string differs from process to process."""
+        return np.random.default_rng([self.protocol.seed, zlib.crc32(self.task.name.encode()), *which])
 
     def _among(self, keys: Sequence[tuple[str, ...]]) -> np.ndarray:
         """Query rows with one of these identities: (R,) bool."""

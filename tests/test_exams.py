@@ -185,3 +185,10 @@ def test_chunks_hold_every_row_once_shortest_first(net: Backbone) -> None:
     assert all(batch.targets.tolist() == targets[part].tolist() for part, batch in parts)
     longest = [batch.max_length for _, batch in parts]
     assert longest == sorted(longest)
+
+
+def test_a_support_set_does_not_depend_on_the_rest_of_the_protocol(net: Backbone, toy_tasks: tuple[Task, ...]) -> None:
+    one = Exam(toy_tasks[0], net, Protocol(shots=(4, 8), episodes=2))
+    other = Exam(toy_tasks[0], net, Protocol(shots=(2, 4), episodes=3))
+    sets = [{s.number: s.keys for s in exam.supports if s.shots == 4} for exam in (one, other)]
+    assert all(sets[1][number] == keys for number, keys in sets[0].items())
