@@ -62,7 +62,8 @@ def run(asked: Experiment) -> Report | None:
             ranks.on_main(lambda: forget(asked.out))
         shared = prepare(asked, ranks)
         learners = {asked.method: trained(shared, asked.method, plan)}
-        equal = replace(plan, steps=None, minutes=None, tokens=learners[asked.method].record["tokens"])
+        tokens = learners[asked.method].record["tokens"]
+        equal = replace(plan, steps=None, minutes=None, tokens=tokens, patience=0)  # no less than the main method
         for name in names[:-1]:
             if name not in BASELINES:
                 learners[name] = trained(shared, name, equal)

@@ -75,7 +75,7 @@ def test_other_episodes_have_another_hash(
     learners: dict[str, Learner], tasks: tuple[Task, ...], report: Report
 ) -> None:
     one = {"frozen": learners["frozen"]}
-    found = [meta_test(one, tasks[2:], p).protocol["episodes_sha256"] for p in (PROTOCOL, replace(PROTOCOL, seed=2))]
+    found = [meta_test(one, tasks[:1], p).protocol["episodes_sha256"] for p in (PROTOCOL, replace(PROTOCOL, seed=2))]
     assert len({*found, report.protocol["episodes_sha256"]}) == 3
 
 
