@@ -8,9 +8,9 @@ from metanlp.options import Experiment
 DEFAULTS = Experiment(
     model="minilm",
     data="mini",
-    test="mini/emotions,mini/urgency,mini/answer_match",
+    test="mini/urgency,mini/answer_match,mini/student_answers",
     baselines=("frozen", "finetune", "multitask"),
-    max_minutes=0.6,
+    max_minutes=0.5,
     meta_batch=2,
     lr=2e-3,
     shots=(4, 8),
