@@ -193,11 +193,12 @@ def unrolled(net: Backbone, theta: Weights, episode: Episode, inner: Inner) -> t
     ways, width = len(episode.classes), len(net.views) * net.width
     w, b = torch.zeros(ways, width), torch.zeros(ways)
     updates = {key: torch.zeros_like(value) for key, value in lora.items()}
+    evidence = view_losses(theta, unit(net.features(lora, episode.support)), episode) if inner.steps else None
     for _ in range(inner.steps):
         moving = {key: (lora[key] + updates[key]).requires_grad_() for key in lora}
         w, b = w.detach().requires_grad_(), b.detach().requires_grad_()
         x = unit(net.features(moving, episode.support))
-        loss = torch.stack(list(support_losses(theta, x, w, b, episode).values())).mean()
+        loss = torch.stack(list(support_losses(theta, x, w, b, episode, evidence).values())).mean()
         found = torch.autograd.grad(loss, [*moving.values(), w, b])
         counted = found if inner.lr else found[-2:]  # the clip is over what moves
         length = torch.cat([part.flatten() for part in counted]).norm()
@@ -207,7 +208,8 @@ def unrolled(net: Backbone, theta: Weights, episode: Episode, inner: Inner) -> t
     leaves = {key: value.clone().requires_grad_() for key, value in theta.items()}
     adapted = {key: leaves[key] + updates[key] for key in lora}
     x, y = (unit(net.features(adapted, side)) for side in (episode.support, episode.query))
-    scores = query_scores(leaves, x, y, w.detach(), b.detach(), episode)
+    evidence = view_losses(leaves, x, episode) if evidence is None else evidence
+    scores = query_scores(leaves, x, y, w.detach(), b.detach(), episode, evidence)
     loss = cross_entropy(scores, episode.query.targets)
     grad = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
     return dict(zip(leaves, grad, strict=True)), loss.detach()
@@ -223,27 +225,38 @@ def view_scores(row: Tensor, x: Tensor, targets: list[int], without: int | None,
     return torch.stack([2 * (row * c).sum(1) - (c * c).sum(1) for c in means])
 
 
-def view_shares(theta: Weights, scores: dict[int, Tensor], targets: list[int]) -> Tensor:
+def view_losses(theta: Weights, x: Tensor, episode: Episode) -> Tensor:
+    """√n times each view's mean loss on the support set, rows left out: (V,)."""
+    targets = episode.support.targets.tolist()
+    scores = left_out(x, targets, len(episode.classes))
     losses = [-(theta["head/scale"].exp() * s).log_softmax(0)[targets[n]] for n, s in scores.items()]
-    trust = theta["views/evidence"].exp() * math.sqrt(len(losses))
-    return (theta["views/prior"] - trust * torch.stack(losses).mean(0)).softmax(0)
+    return math.sqrt(len(losses)) * torch.stack(losses).mean(0)
+
+
+def view_shares(theta: Weights, losses: Tensor) -> Tensor:
+    return (theta["views/prior"] - theta["views/trust"].exp() * losses).softmax(0)
 
 
 def left_out(x: Tensor, targets: list[int], ways: int) -> dict[int, Tensor]:
     return {n: view_scores(x[n], x, targets, n, ways) for n in range(len(targets)) if targets.count(targets[n]) > 1}
 
 
-def support_losses(theta: Weights, x: Tensor, w: Tensor, b: Tensor, episode: Episode) -> dict[int, Tensor]:
+def support_losses(
+    theta: Weights, x: Tensor, w: Tensor, b: Tensor, episode: Episode, evidence: Tensor | None
+) -> dict[int, Tensor]:
+    assert evidence is not None
     targets = episode.support.targets.tolist()
+    share = view_shares(theta, evidence)
     scores = left_out(x, targets, len(episode.classes))
-    share = view_shares(theta, scores, targets)
     mixed = {n: theta["head/scale"].exp() * (s @ share) + w @ x[n].flatten() + b for n, s in scores.items()}
     return {n: cross_entropy(s[None], torch.tensor([targets[n]])) for n, s in mixed.items()}
 
 
-def query_scores(theta: Weights, x: Tensor, y: Tensor, w: Tensor, b: Tensor, episode: Episode) -> Tensor:
+def query_scores(
+    theta: Weights, x: Tensor, y: Tensor, w: Tensor, b: Tensor, episode: Episode, evidence: Tensor
+) -> Tensor:
     targets, ways = episode.support.targets.tolist(), len(episode.classes)
-    share = view_shares(theta, left_out(x, targets, ways), targets)
+    share = view_shares(theta, evidence)
     scores = [theta["head/scale"].exp() * (view_scores(row, x, targets, None, ways) @ share) for row in y]
     return torch.stack([s + w @ row.flatten() + b for s, row in zip(scores, y, strict=True)])
 
@@ -267,9 +280,10 @@ def test_the_gradient_of_maml_is_the_unrolled_one(net: Backbone, toy_pass: Pass,
 
 
 def test_the_cost_of_maml_is_what_runs(net: Backbone, toy_pass: Pass) -> None:
-    """Forward and backward for every inner step; a head that moves alone needs one look at the support set."""
+    """Forward and backward for every inner step, after one look at the support set for the evidence about views; a head
+    that moves alone needs no more than that look."""
     theta = start(Maml(), net)
-    for algorithm, inside in ((Maml(FAST), 6), (Maml(FAST, head_only=True), 1), (ProtoNet(), 0)):
+    for algorithm, inside in ((Maml(FAST), 7), (Maml(FAST, head_only=True), 1), (ProtoNet(), 0)):
         tokens = algorithm.meta_grad(net, theta, toy_pass).tokens
         assert tokens == net.work(toy_pass.support, 2 + inside) + net.work(toy_pass.query, 2)
 

@@ -90,9 +90,7 @@ def shares_by_hand(theta: Weights, x: Tensor, batch: Batch, task: int) -> Tensor
         return theta["views/prior"].softmax(0)
     scale, n = theta["head/scale"].exp(), len(usable)
     losses = [-torch.log_softmax(scale * scores[row], 0)[batch.targets[row]] for row in usable]
-    return (theta["views/prior"] - theta["views/evidence"].exp() * math.sqrt(n) * torch.stack(losses).mean(0)).softmax(
-        0
-    )
+    return (theta["views/prior"] - theta["views/trust"].exp() * math.sqrt(n) * torch.stack(losses).mean(0)).softmax(0)
 
 
 def shares(phi: Weights, features: Tensor, batch: Batch) -> Tensor:
@@ -185,6 +183,22 @@ def test_view_weights_sum_to_one_and_follow_the_evidence() -> None:
     assert share[1] > 0.9
 
 
+def test_evidence_of_before_the_steps_decides_and_not_that_of_moved_features() -> None:
+    batch, theta = labelled([[0, 1, 2] * 4]), start() | {"views/prior": torch.zeros(VIEWS, dtype=torch.float64)}
+    features = random(12, VIEWS, WIDTH)
+    fitted = features.clone()
+    fitted[:, 0] += 3 * torch.eye(WIDTH, dtype=torch.float64)[batch.targets]  # as inner steps would have it
+    evidence = HEAD.evidence(theta, features, batch)
+    before = shares(HEAD.finish(theta, untouched(batch), features, batch), features, batch)
+    kept = shares(HEAD.finish(theta, untouched(batch) | evidence, fitted, batch), fitted, batch)
+    flattered = shares(HEAD.finish(theta, untouched(batch), fitted, batch), fitted, batch)
+    torch.testing.assert_close(kept, before)
+    assert flattered[0, 0] > before[0, 0] + 0.3
+    seen, _ = HEAD.left_out(theta, untouched(batch) | evidence, features, batch)
+    torch.testing.assert_close(seen, HEAD.left_out(theta, untouched(batch), features, batch)[0])
+    assert not seen.equal(HEAD.left_out(theta, untouched(batch) | evidence, fitted, batch)[0])
+
+
 def test_with_one_shot_the_prior_decides() -> None:
     batch, theta = labelled([[0, 1]]), start()
     features = random(2, VIEWS, WIDTH)
@@ -236,10 +250,10 @@ def _graded(theta: Weights, features: Tensor, batch: Batch) -> tuple[Tensor, Wei
 def test_gradients_through_the_head_are_those_of_finite_differences() -> None:
     batch, theta = labelled(TASKS), start()
     features = random(len(batch.targets), VIEWS, WIDTH).requires_grad_()
-    prior, trust, scale = (theta[key].requires_grad_() for key in ("views/prior", "views/evidence", "head/scale"))
+    prior, trust, scale = (theta[key].requires_grad_() for key in ("views/prior", "views/trust", "head/scale"))
 
     def loss(prior: Tensor, trust: Tensor, scale: Tensor, features: Tensor) -> Tensor:
-        given = {"views/prior": prior, "views/evidence": trust, "head/scale": scale}
+        given = {"views/prior": prior, "views/trust": trust, "head/scale": scale}
         phi = HEAD.finish(given, untouched(batch), features, batch)
         scores = HEAD.scores(phi, features, batch)
         return torch.log_softmax(scores, 1).gather(1, batch.targets[:, None]).sum()

@@ -78,20 +78,25 @@ class Algorithm(ABC):
     # what most algorithms share
 
     def inner_loop(self, net: Net, theta: Weights, support: Batch) -> Iterator[Weights]:
-        """What moves, after 0, 1, … steps: the adapters from θ and the head's residual from zero, (T, …) each."""
+        """What moves, after 0, 1, … steps: the adapters from θ and the head's residual from zero, (T, …) each; and with
+        any steps the evidence about views at θ, which stays."""
         start = weights.detach(weights.pick(theta, "lora/"))
+        begin = weights.expand(start, support.count_tasks) | self.head.residual(
+            len(net.view_names) * net.width, support
+        )
         fixed: Tensor | None = None
-        if self.inner.steps and not self.inner.lr:  # a head alone needs the features only once
+        if self.inner.steps:
             with torch.no_grad():
-                fixed = net.features(start, support)
+                at_theta = net.features(start, support)
+                begin |= self.head.evidence(theta, at_theta, support)
+            fixed = None if self.inner.lr else at_theta  # a head alone needs the features only once
 
         def loss(moved: Weights) -> Tensor:
             x = net.features(moved, support) if fixed is None else fixed
             scores, counted = self.head.left_out(theta, moved, x, support)
             return classify.loss(scores, support.targets, support.task_of, support.count_tasks, counted)
 
-        residual = self.head.residual(len(net.view_names) * net.width, support)
-        return trajectory(loss, weights.expand(start, support.count_tasks) | residual, self.inner)
+        return trajectory(loss, begin, self.inner)
 
     def finish(self, net: Net, theta: Weights, moved: Weights, support: Batch) -> Weights:
         """φ: the moved adapters, and the head that the support set gives through them."""

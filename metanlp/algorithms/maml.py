@@ -47,7 +47,7 @@ class Maml(Algorithm):
             guides = [self.task_heads_loss(theta, x, batch, episodes.episodes) for x, batch in sides]
             outer = loss + self.guide * torch.stack(guides).mean(0)
         grad = weights.gradient(outer.sum(), theta)
-        passes = 2 + (2 * self.inner.steps if self.inner.lr else min(1, self.inner.steps))
+        passes = 2 + min(1, self.inner.steps) + (2 * self.inner.steps if self.inner.lr else 0)
         return MetaGrad(grad, loss.detach(), net.work(support, passes) + net.work(query, 2))
 
     def recipes(self) -> tuple[Algorithm, ...]:
