@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
 import tyro
 
 from metanlp.config import parse
-from metanlp.errors import EXIT_CODES, InputError
+from metanlp.errors import EXIT_CODES, InputError, StoppedError
 from metanlp.options import Experiment
+from metanlp.signals import raise_when_terminated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,6 +118,7 @@ def guarded(run: Callable[[], object]) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Threads that spin while they wait starve those of other processes on the same cores: 20 to 50 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    raise_when_terminated()
     try:
         run()
         sys.stdout.flush()
@@ -126,6 +128,9 @@ def guarded(run: Callable[[], object]) -> None:
     except BrokenPipeError:  # who reads our output has had enough; nothing more may go there, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except StoppedError as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(128 + stopped.signal)
     except KeyboardInterrupt:
         print("stopped; a run with checkpoints goes on with --resume", file=sys.stderr)
         sys.exit(130)

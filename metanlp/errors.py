@@ -19,4 +19,12 @@ class StorageError(RuntimeError):
     """A file could not be written: no space, no permission. What was there before is untouched. Exit code 4."""
 
 
+class StoppedError(KeyboardInterrupt):
+    """Told to stop by a signal; what the run had is saved. Exit code 128 + the signal's number: 130 or 143."""
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 EXIT_CODES: dict[type[Exception], int] = {InputError: 2, DivergedError: 2, DamagedError: 3, StorageError: 4}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -12,12 +13,12 @@ from typing import Any
 
 import torch
 
-from metanlp import checkpoint, weights
+from metanlp import checkpoint, signals, weights
 from metanlp.algorithms import Algorithm
 from metanlp.backbone import Backbone
 from metanlp.config import to_json
 from metanlp.episodes import Episodes
-from metanlp.errors import DivergedError, InputError
+from metanlp.errors import DivergedError, InputError, StoppedError
 from metanlp.learner import Learner
 from metanlp.outer import Outer
 from metanlp.parallel import Ranks
@@ -103,7 +104,8 @@ def meta_train(
 
     Into `folder` go `metrics.jsonl` and `checkpoints/`; with `resume` the run goes on from the newest of them, without
     it this run takes the place of an earlier one. Raises InputError for `resume` with other settings, DivergedError
-    after ten bad steps in a row, with θ of before them in the newest checkpoint.
+    after ten bad steps in a row, with θ of before them in the newest checkpoint; StoppedError after SIGINT or SIGTERM,
+    with the step that it was in.
     """
     ranks = ranks or Ranks.alone()
     identity = _identity(algorithm, net, episodes, plan, seed)
@@ -116,7 +118,7 @@ def meta_train(
         best = weights.to(weights.pick_inside(tensors, "best/"), net.device)
         outer.restore(weights.to(tensors, net.device))
     log, lap = Log(folder if ranks.main else None, state.step), stopwatch()
-    with Progress(name, quiet=not ranks.main) as progress:
+    with Progress(name, quiet=not ranks.main) as progress, signals.deferred() as told:
         while not plan.over(state):
             done = plan.done(state)
             grad, loss, tokens = meta_step(algorithm, net, outer.theta, episodes, plan, state.step, ranks)
@@ -130,14 +132,21 @@ def meta_train(
                 state, best = _validated(state, best, outer.theta, validate(outer.theta))
             log.write(state)
             progress.show(now, loss=state.loss, validation=state.best)
-            if folder and (_crosses(done, now, plan.checkpoints) or plan.over(state) or _diverged(state)):
+            stop = ranks.any(bool(told()))
+            if folder and (_crosses(done, now, plan.checkpoints) or plan.over(state) or stop or _diverged(state)):
                 tensors = outer.tensors() | {f"best/{key}": value for key, value in best.items()}
                 _save(folder, tensors, {"run": identity, "state": asdict(state)}, state.step, ranks)
             if _diverged(state):
                 raise DivergedError(_advice(state, folder))
-    record = {"tokens": state.tokens, "train_s": state.seconds, "steps": state.step, "skipped": state.skipped,
-              "best_step": state.best_step, "validation": state.best}  # fmt: skip
-    return Learner(algorithm, net, best if state.best >= 0 else outer.theta, record)
+            if stop:
+                raise StoppedError(told() or signal.SIGTERM, _farewell(state, folder))
+    return Learner(algorithm, net, best if state.best >= 0 else outer.theta, _record(state))
+
+
+def _record(state: State) -> dict[str, Any]:
+    """What a learner says of its making."""
+    return {"tokens": state.tokens, "train_s": state.seconds, "steps": state.step, "skipped": state.skipped,
+            "best_step": state.best_step, "validation": state.best}  # fmt: skip
 
 
 def meta_step(
@@ -194,6 +203,10 @@ def _advice(state: State, folder: Path | None) -> str:
         f"{state.bad_in_a_row} meta-steps in a row, up to step {state.step}, had no finite loss or gradient{kept}; "
         "begin anew with a lower --lr or --inner-lr"
     )
+
+
+def _farewell(state: State, folder: Path | None) -> str:
+    return f"stopped after meta-step {state.step}; " + ("go on with --resume" if folder else "nothing is saved")
 
 
 def _crosses(before: float, now: float, parts: int) -> bool:

@@ -16,7 +16,7 @@ STOREYS = (
     ("errors", "types", "weights", "options", "config"),
     ("tasks", "forms", "episodes", "backbone", "heads", "metrics"),
     ("inner", "algorithms"),
-    ("exams", "recipe", "parallel", "outer", "progress", "checkpoint", "artefact", "learner", "meta_train",
+    ("exams", "recipe", "parallel", "outer", "progress", "signals", "checkpoint", "artefact", "learner", "meta_train",
      "meta_test"),
     ("report", "experiment", "cli", "__init__"),
     ("recipes",),

@@ -26,7 +26,7 @@ from metanlp.algorithms import Maml
 from metanlp.algorithms.base import Net
 from metanlp.backbone import Backbone, Lora
 from metanlp.episodes import Episodes, Sampling
-from metanlp.errors import DivergedError, InputError
+from metanlp.errors import DivergedError, InputError, StoppedError
 from metanlp.inner import Inner
 from metanlp.learner import Learner
 from metanlp.meta_train import PATIENCE_NAN, Plan, meta_step, meta_train
@@ -81,7 +81,7 @@ def test_runs_by_steps_are_reproducible_to_the_byte(run: Callable[..., Learner],
     assert not weights.equal(learners[0].theta, run(seed=2).theta)
 
 
-class StoppedError(Exception):
+class CutError(Exception):
     """What ends a run in these tests."""
 
 
@@ -92,7 +92,7 @@ def stopping(at: int) -> Callable[[Weights], float]:
         nonlocal calls
         calls += 1
         if calls == at:
-            raise StoppedError
+            raise CutError
         return moved(theta)
 
     return validate
@@ -104,7 +104,7 @@ def test_stopped_and_resumed_is_undisturbed(
 ) -> None:
     plan = replace(PLAN, checkpoints=checkpoints)
     whole = run(plan=plan, validate=moved, folder=tmp_path / "whole")
-    with pytest.raises(StoppedError):
+    with pytest.raises(CutError):
         run(plan=plan, validate=stopping(at))
     resumed = run(plan=plan, validate=moved, resume=True)
     assert weights.equal(whole.theta, resumed.theta)
@@ -113,6 +113,39 @@ def test_stopped_and_resumed_is_undisturbed(
     assert {k: v for k, v in whole.record.items() if k != "train_s"} == {
         k: v for k, v in resumed.record.items() if k != "train_s"
     }
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_told_to_stop_it_saves_the_step_that_it_is_in(
+    run: Callable[..., Learner], tmp_path: Path, number: signal.Signals
+) -> None:
+    plan = replace(PLAN, checkpoints=1)
+    whole, handlers = run(plan=plan, validate=moved, folder=tmp_path / "whole"), signal.getsignal(number)
+
+    def told(theta: Weights) -> float:
+        if len(log(tmp_path / "run")) == 2:  # within the third step
+            signal.raise_signal(number)
+        return moved(theta)
+
+    with pytest.raises(StoppedError, match="after meta-step 3; go on with --resume") as stopped:
+        run(plan=plan, validate=told)
+    assert stopped.value.signal == number
+    assert signal.getsignal(number) == handlers
+    assert steps(tmp_path / "run") == ["step_3"]
+    assert weights.equal(whole.theta, run(plan=plan, validate=moved, resume=True).theta)
+    assert log(tmp_path / "run") == log(tmp_path / "whole")
+
+
+def test_told_twice_it_stops_at_once(run: Callable[..., Learner], tmp_path: Path) -> None:
+    def told_twice(_: Weights) -> float:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the second signal was held back")
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        run(validate=told_twice)
+    assert not isinstance(stopped.value, StoppedError)
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_a_finished_run_is_left_alone(run: Callable[..., Learner], tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import importlib.util
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,6 +180,29 @@ def test_a_folder_in_use_is_refused_on_every_process(tiny: Path, tmp_path: Path)
 
 
 # recipes/demo.py
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_told_to_stop_saves_first(made: Path, tiny: Path, tmp_path: Path, number: int, code: int) -> None:
+    out = tmp_path / "out"
+    words = [sys.executable, RECIPES / "maml_glue.py", "--model", tiny, "--data", "mini", "--test", "mini", *QUICK,
+             "--steps", "400", "--out", out]  # fmt: skip
+    child = subprocess.Popen(words, env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    log = out / "metrics.jsonl"
+    while child.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") > 2):
+        time.sleep(0.01)
+    child.send_signal(number)
+    _, said = child.communicate(timeout=60)
+    step = log.read_bytes().count(b"\n")
+    assert (child.returncode, said.splitlines()[-1:]) == (
+        code,
+        [f"stopped after meta-step {step}; go on with --resume"],
+    )
+    assert "Traceback" not in said
+    saved = checkpoint.newest(out / "checkpoints")
+    assert saved is not None
+    assert saved.name == f"step_{step}"
+    assert 2 < step < 400
 
 
 def test_the_demo_runs_on_any_model(recipe: Recipe, tiny: Path, tmp_path: Path) -> None:
