@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import reprlib
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
@@ -35,9 +38,22 @@ def parse(
     """
     import tyro
 
-    if default is None:
-        return tyro.cli(cls, args=list(argv), prog=prog, description=description)
-    return tyro.cli(cls, args=list(argv), prog=prog, description=description, default=default)
+    given: dict[str, Any] = {} if default is None else {"default": default}
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(cls, args=list(argv), prog=prog, description=description, **given)
+    except SystemExit as ended:
+        if ended.code:
+            print(_unboxed(said.getvalue()), file=sys.stderr)
+        raise
+
+
+def _unboxed(panel: str) -> str:
+    """What tyro says in a box, as one line."""
+    lines = [line.strip(" │╭╮╰╯") for line in panel.splitlines()[1:]]  # without the box's title
+    inside = [";" if line and not line.strip("─") else line for line in lines]
+    return " ".join(" ".join(inside).split()).replace(" ;", ";").strip("; ")
 
 
 def to_json(obj: DataclassInstance) -> dict[str, Any]:

@@ -120,8 +120,9 @@ def task_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Descriptions of tasks, one a row."""
     table = Table()
     for column in rows[0]:
-        left = column in ("task", "pools")
-        table.add_column(column.replace("_", " "), justify="left" if left else "right", no_wrap=left)
+        table.add_column(
+            column, justify="left" if column == "task" else "right", overflow="fold", no_wrap=column == "task"
+        )
     for row in rows:
         table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()))
     return table
