@@ -55,7 +55,7 @@ def run(asked: Experiment) -> Report | None:
 
     Leaves the files of the README's table in `asked.out`. The report, on rank 0.
     """
-    names, plan, ranks = methods(asked), plan_of(asked), Ranks.start()
+    names, plan, ranks = methods(asked), plan_of(asked), Ranks.start(threads=asked.threads)
     with ExitStack() as held:
         ranks.on_main(lambda: held.enter_context(checkpoint.lock(asked.out)))
         if not asked.resume:
@@ -128,13 +128,17 @@ def prepare(asked: Experiment, ranks: Ranks) -> Run:
 def start_facts(shared: Run) -> dict[str, str]:
     """What the run is about to do, for people."""
     roles, net = shared.roles, shared.net
-    leaks = sum(shared.leaks.values())
+    leaks, asked = sum(shared.leaks.values()), shared.asked
+    length = f"{asked.max_minutes:g} minutes" if asked.max_minutes else f"{asked.steps} meta-steps"
+    others = [name for name in methods(asked)[:-1] if name not in BASELINES]
     return {
         "model": f"{net.name}, {net.depth} layers, adapters from layer {net.lowest + 1}, {net.options.precision}",
         "processes": f"{shared.ranks.size} on {shared.ranks.device.type}, {torch.get_num_threads()} threads each",
         "tasks": f"{len(roles.train)} train, {len(roles.validation)} validation, {len(roles.test)} test",
         "leakage": f"{leaks} training rows left out because they stand in a validation or test task",
         "views": ", ".join(net.view_names),
+        "meta-training": f"{length} for {asked.method}"
+        + "".join(f", then as many tokens for {name}" for name in others),
     }
 
 

@@ -145,7 +145,7 @@ def _columns(entries: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     return {metric: summary([entry[metric] for entry in entries]) for metric in entries[0]}
 
 
-def _interval(found: Interval) -> dict[str, float]:
+def _interval(found: Interval) -> dict[str, float | None]:
     return {"mean": found.mean, "low": found.low, "high": found.high}
 
 

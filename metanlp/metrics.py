@@ -19,11 +19,11 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % interval."""
+    """A mean and its 95 % interval; no bounds where there is one value, which says nothing of its spread."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 def score(predictions: np.ndarray, targets: np.ndarray, ways: int) -> Scores:
@@ -55,7 +55,7 @@ def calibration(probabilities: np.ndarray, targets: np.ndarray) -> float:
 def interval(values: np.ndarray) -> Interval:
     """Mean over episodes with its 95 % interval: (E,). Student's t below 30 values, else a percentile bootstrap.
 
-    One value is its own interval. Raises InputError for no value and for one that is not finite.
+    Raises InputError for no value and for one that is not finite.
     """
     from scipy import stats
 
@@ -64,7 +64,7 @@ def interval(values: np.ndarray) -> Interval:
         raise InputError(f"an interval needs at least one finite number, not {np.array2string(values, threshold=6)}")
     mean = float(values.mean())
     if len(values) == 1:
-        return Interval(mean, mean, mean)
+        return Interval(mean, None, None)
     if len(values) < 30:
         half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
         return Interval(mean, mean - half, mean + half)

@@ -21,7 +21,7 @@ class Experiment:
     max_minutes: float | None = None  # of meta-training, in place of --steps
     meta_batch: int = 2  # episodes a meta-step
     lr: float = 1e-3  # highest rate of the outer AdamW
-    inner_steps: int = 2  # gradient steps on a support set while training
+    inner_steps: int = 1  # gradient steps on a support set while training
     inner_lr: float = 0.1  # their size for adapters
     head_lr: float = 0.1  # their size for the head
     rank: int = 16  # of the LoRA adapters
@@ -34,6 +34,7 @@ class Experiment:
     search_trials: int = 12  # of these, used for the search of the adaptation recipe
     seed: int = 0  # of everything that is drawn
     exact: bool = True  # the same bits with any number of processes
+    threads: int | None = None  # of each process; by default its share of the cores, or OMP_NUM_THREADS
     views: tuple[str, ...] = ()  # what is read off the encoder; by default the last and the middle layers
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the frozen weights
     out: Path = Path("out/run")  # folder for everything that the run leaves

@@ -9,7 +9,7 @@ process and says nothing, so print `Ranks.size`. Nothing is wrapped in Distribut
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -38,13 +38,16 @@ class Ranks:
     device: torch.device  # where this rank computes
 
     @staticmethod
-    def start(cpu: bool = False) -> Ranks:
-        """Join the processes that the launcher started, or be the only one. `cpu` leaves GPUs alone.
+    def start(cpu: bool = False, threads: int | None = None) -> Ranks:
+        """Join the processes that the launcher started, or be the only one. `cpu` leaves GPUs alone. `threads` is what
+        each process computes with, by default its share of the cores or OMP_NUM_THREADS.
 
         Raises InputError if accelerate sees fewer processes than the launcher started.
         """
         from accelerate import PartialState
 
+        if wanted := threads or threads_each(os.environ):
+            torch.set_num_threads(wanted)
         # Without a GPU and without being told so, accelerate takes every process for the only one, and says nothing.
         state = PartialState(cpu=cpu or not torch.accelerator.is_available())
         if state.num_processes != (started := int(os.environ.get("WORLD_SIZE", "1"))):
@@ -170,6 +173,21 @@ class Ranks:
             held[place] = row
         every: Any = gather(held)
         return (every[number % self.size * most + number // self.size] for number in range(count))
+
+
+def threads_each(environ: Mapping[str, str]) -> int | None:
+    """The share of a process in the cores of its machine; None where OMP_NUM_THREADS says how many threads.
+
+    Where nobody set it the launchers set it to 1, and a single process would use one core and say nothing; so a 1 under
+    a launcher counts as not set.
+    """
+    from joblib import cpu_count
+
+    launched = bool(environ.keys() & {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"})
+    given = environ.get("OMP_NUM_THREADS")
+    if given and not (launched and given == "1"):
+        return None
+    return max(1, cpu_count(only_physical_cores=True) // int(environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _vector(grad: Weights, like: Weights) -> Tensor:

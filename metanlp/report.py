@@ -100,20 +100,28 @@ def verdict(found: Report) -> str:
     lines = []
     for row in found.paired:
         if row["task"] is None:
-            word = "better than" if row["low"] > 0 else "worse than" if row["high"] < 0 else "not distinguishable from"
+            word = {1: "better than", -1: "worse than", 0: "not distinguishable from"}[side(row)]
             lines.append(
                 f"{row['k']} shots: {row['a']} is {word} {row['b']} on the mean of the tasks, {difference(row)} points"
             )
     return "\n".join(lines)
 
 
-def percent(cell: Mapping[str, float]) -> str:
-    return f"{100 * cell['mean']:.1f} ± {50 * (cell['high'] - cell['low']):.1f}"
+def percent(cell: Mapping[str, Any]) -> str:
+    """The mean, and half the width of its interval where there is one."""
+    width = "" if cell["low"] is None else f" ± {50 * (cell['high'] - cell['low']):.1f}"
+    return f"{100 * cell['mean']:.1f}{width}"
 
 
 def difference(row: Mapping[str, Any]) -> str:
-    star = "*" if row["low"] > 0 or row["high"] < 0 else ""
-    return f"{100 * row['difference']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]{star}"
+    """Points, with their interval where there is one, and a star if it leaves out zero."""
+    bounds = "" if row["low"] is None else f" [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+    return f"{100 * row['difference']:+.1f}{bounds}{'*' if side(row) else ''}"
+
+
+def side(row: Mapping[str, Any]) -> int:
+    """1 or −1 where the whole interval lies on that side of zero; else 0, as where one episode gives no interval."""
+    return 0 if row["low"] is None else int(row["low"] > 0) - int(row["high"] < 0)
 
 
 def task_table(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -112,8 +112,8 @@ def test_t_interval_worked_out_by_hand() -> None:
     assert (found.mean, found.low, found.high) == pytest.approx((2, 2 - half, 2 + half), rel=1e-6)
 
 
-def test_one_value_and_equal_values_have_no_width() -> None:
-    assert interval(np.array([0.7])) == Interval(0.7, 0.7, 0.7)
+def test_one_value_has_no_interval_and_equal_values_one_without_width() -> None:
+    assert interval(np.array([0.7])) == Interval(0.7, None, None)
     for count in (2, 29, 30, 100):
         found = interval(np.full(count, 0.5))
         assert (found.low, found.high) == (0.5, 0.5)

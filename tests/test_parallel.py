@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 import metanlp
 from metanlp import weights
-from metanlp.parallel import Part, Ranks
+from metanlp.parallel import Part, Ranks, threads_each
 from metanlp.types import Weights
 
 # What every rank does. It runs here as one process, and under torchrun as 2 and 4.
@@ -205,6 +205,25 @@ def test_processes_that_did_not_join_are_refused() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180)
     assert "InputError: the launcher started 2 processes but accelerate joins 1" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("environ", "processes"),
+    [({}, 1), ({"LOCAL_WORLD_SIZE": "2"}, 2), ({"LOCAL_WORLD_SIZE": "4096"}, 4096),
+     ({"OMP_NUM_THREADS": "1", "ACCELERATE_MIXED_PRECISION": "no"}, 1),
+     ({"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "2"}, 2)],
+)  # fmt: skip
+def test_a_launcher_s_single_thread_is_nobody_s_wish(environ: dict[str, str], processes: int) -> None:
+    from joblib import cpu_count
+
+    assert threads_each(environ) == max(1, cpu_count(only_physical_cores=True) // processes)
+
+
+@pytest.mark.parametrize(
+    "environ", [{"OMP_NUM_THREADS": "1"}, {"OMP_NUM_THREADS": "3", "ACCELERATE_MIXED_PRECISION": "no"}]
+)
+def test_threads_that_somebody_set_stay(environ: dict[str, str]) -> None:
+    assert threads_each(environ) is None
 
 
 def test_importing_parallel_does_not_import_accelerate() -> None:

@@ -35,7 +35,7 @@ ENVIRONMENT |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE
 LEARNER = {ADAPTER, META, CONFIG, "adapter_config.json"}
 TRAINED = LEARNER | {"metrics.jsonl", "checkpoints"}
 QUICK = ["--steps", "4", "--meta-batch", "2", "--inner-steps", "1", "--rank", "4", "--shots", "4", "--episodes", "1",
-         "--test-rows", "20", "--validation-trials", "5", "--search-trials", "1"]  # fmt: skip
+         "--test-rows", "20", "--validation-trials", "5", "--search-trials", "1", "--threads", "1"]  # fmt: skip
 
 Recipe = Callable[..., tuple[int, str, str]]
 
@@ -99,6 +99,9 @@ def test_a_run_leaves_what_the_readme_lists(made: Path) -> None:
 def test_the_run_says_how_many_processes_it_has(made: Path) -> None:
     said = (made / "two.out").read_text()
     assert "processes: 2" in said
+    assert "1 threads each" in said
+    assert "meta-training: 4 meta-steps for maml, then as many tokens for multitask, then" in said
+    assert "better than" not in said, "one episode can't tell"
     assert said.count("processes:") == 1
     for word in ("Accuracy on held-out tasks", "Paired difference of maml", "Cost", "maml"):
         assert word in said
