@@ -264,7 +264,7 @@ def _pool(hidden: Tensor, batch: Batch, pooling: Pooling) -> Tensor:
 
 def _precision(asked: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
     """Decided by what the device has, not by timing, so that every process decides the same. On CPUs bf16 pays only
-    with tile units: without them it measured 0.6 times the rate of fp32."""
+    with tile units; without them it is slower than fp32."""
     if asked != "auto":
         return asked
     if device.type == "cuda":
