@@ -31,7 +31,7 @@ class Experiment:
     test_rows: int | None = None  # query rows a test task at the most, for a quicker look
     validations: int = 8  # looks at the validation tasks, spread over the training
     validation_trials: int = 24  # support sets of validation tasks, used each time
-    search_trials: int = 12  # of these, used for the search of the adaptation recipe
+    search_trials: int = 24  # of these, used for the search of the adaptation recipe
     seed: int = 0  # of everything that is drawn
     exact: bool = True  # the same bits with any number of processes
     threads: int | None = None  # of each process; by default its share of the cores, or OMP_NUM_THREADS

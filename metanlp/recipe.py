@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -13,8 +13,6 @@ from metanlp.backbone import Backbone
 from metanlp.exams import Exam, Support
 from metanlp.metrics import as_good
 from metanlp.types import Weights
-
-STEPS = (0, 1, 2, 5)  # read off one trajectory
 
 
 @dataclass(frozen=True)
@@ -35,21 +33,27 @@ def choose(
     trials: Sequence[tuple[Exam, Support]],
     tick: Callable[[], object] = lambda: None,
 ) -> Search:
-    """Of at most 12 settings the one with fewest steps and smallest rates whose mean accuracy is as good as the best:
-    moving far is a risk."""
+    """Of at most 12 settings the method's own, as it was trained, unless it is worse than the best; else the one with
+    fewest steps and smallest rates that is not: moving far is a risk."""
     begun = time.perf_counter()
     found: list[tuple[Algorithm, np.ndarray, dict[int, float]]] = []
     for setting in algorithm.recipes():
-        by_step = accuracy_by_step(setting, net, theta, trials, tick)
+        by_step = accuracy_by_step(setting, net, theta, trials, steps_to_try(algorithm), tick)
         curve = {step: float(np.mean(each)) for step, each in by_step.items()}
         found += [
             (replace(setting, inner=replace(setting.inner, steps=step)), np.array(each), curve)
             for step, each in by_step.items()
         ]
-    found.sort(key=lambda item: (item[0].inner.steps, item[0].inner.lr))
+    found.sort(key=lambda item: (item[0] != algorithm, item[0].inner.steps, item[0].inner.lr))
     best = max((each for _, each, _ in found), key=lambda each: float(each.mean()))
     chosen, each, curve = next(item for item in found if as_good(item[1], best))
     return Search(chosen, float(each.mean()), len(found), time.perf_counter() - begun, curve)
+
+
+def steps_to_try(algorithm: Algorithm) -> set[int]:
+    """Numbers of inner steps that are read off one trajectory, the method's own among them."""
+    own = algorithm.inner.steps
+    return {0, 1, own if own > 1 else 2, 5}
 
 
 def accuracy_by_step(
@@ -57,12 +61,13 @@ def accuracy_by_step(
     net: Backbone,
     theta: Weights,
     trials: Sequence[tuple[Exam, Support]],
+    steps: Collection[int],
     tick: Callable[[], object] = lambda: None,
 ) -> dict[int, list[float]]:
-    """Accuracy of every trial after each number of inner steps that is read off."""
+    """Accuracy of every trial after those of these numbers of inner steps that the algorithm takes."""
     found: dict[int, list[float]] = {}
     for exam, support in trials:
-        for step, phi in algorithm.adapting(net, theta, support.batch, STEPS):
+        for step, phi in algorithm.adapting(net, theta, support.batch, steps):
             found.setdefault(step, []).append(accuracy(exam, support, exam.probabilities(algorithm, phi)))
         tick()
     return found

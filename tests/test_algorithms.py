@@ -23,8 +23,9 @@ from metanlp.errors import InputError
 from metanlp.exams import Exam, Protocol
 from metanlp.heads import linear_scores
 from metanlp.inner import Inner
+from metanlp.metrics import as_good
 from metanlp.outer import Outer
-from metanlp.recipe import STEPS, accuracy_by_step, choose, describe
+from metanlp.recipe import accuracy_by_step, choose, describe, steps_to_try
 from metanlp.types import Batch, Episode, Pass, Task, Tokens, Weights
 
 NAMES = tuple(ALGORITHMS)
@@ -395,8 +396,29 @@ def test_a_recipe_is_one_of_those_tried(net: Backbone, toy_tasks: tuple[Task, ..
         search = choose(algorithm, net, theta, trials, lambda: ticks.append(1))
         assert search.tried <= 12
         assert search.accuracy == search.curve[search.algorithm.inner.steps] <= max(search.curve.values())
-        again = accuracy_by_step(search.algorithm, net, theta, trials)[search.algorithm.inner.steps]
+        steps = steps_to_try(algorithm)
+        again = accuracy_by_step(search.algorithm, net, theta, trials, steps)[search.algorithm.inner.steps]
         assert np.mean(again) == search.accuracy
-        assert set(search.curve) <= set(STEPS)
+        assert set(search.curve) <= steps
         assert describe(search.algorithm)["inner"]
     assert len(ticks) == sum(len(a.recipes()) for a in (Finetune(), ProtoNet(), Frozen())) * len(trials)
+
+
+def test_the_own_setting_stays_unless_another_is_better(net: Backbone, toy_tasks: tuple[Task, ...]) -> None:
+    exam = Exam(toy_tasks[4], net, Protocol(shots=(4,), episodes=3))
+    trials = [(exam, support) for support in exam.supports]
+    own = Finetune(inner=Inner(steps=3, lr=0.01, head_lr=0.02))
+    theta = own.init(net, torch.Generator().manual_seed(0))
+    found = {
+        (setting.inner.lr, step): np.array(each)
+        for setting in own.recipes()
+        for step, each in accuracy_by_step(setting, net, theta, trials, steps_to_try(own)).items()
+    }
+    assert {step for _, step in found} == {0, 1, 3, 5}
+    best = max(found.values(), key=lambda each: float(each.mean()))
+    search = choose(own, net, theta, trials)
+    assert (search.algorithm == own) == as_good(found[0.01, 3], best)
+    hopeless = replace(own, inner=Inner(steps=3, lr=50.0, head_lr=50.0))  # one that is worse must give way
+    other = choose(hopeless, net, theta, trials)
+    assert other.algorithm != hopeless
+    assert other.accuracy > 0.5

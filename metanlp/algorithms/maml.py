@@ -55,7 +55,8 @@ class Maml(Algorithm):
 
 
 def gradient_recipes(algorithm: Algorithm) -> tuple[Algorithm, ...]:
-    """Settings of the inner loop to try: step counts are read off one trajectory, so only rates are listed."""
-    rates = [(0.0, 1.0), (0.1, 0.1), (0.5, 0.5)]
-    inners = [replace(algorithm.inner, steps=5, lr=lr, head_lr=head_lr) for lr, head_lr in rates]
+    """Rates of the inner loop to try, its own first; step counts are read off one trajectory and not listed."""
+    rates = [(algorithm.inner.lr, algorithm.inner.head_lr), (0.0, 1.0), (0.5, 0.5)]
+    steps = max(5, algorithm.inner.steps)
+    inners = [replace(algorithm.inner, steps=steps, lr=lr, head_lr=head_lr) for lr, head_lr in dict.fromkeys(rates)]
     return tuple(replace(algorithm, inner=inner) for inner in inners)
