@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
@@ -33,17 +34,21 @@ class Adapt:
     out: Path  # folder for the adapted model
     effort: Literal["fast", "recipe"] = "recipe"  # fast takes no gradient step
     base: str | None = None  # where the pretrained model is, if not at its public id
+    columns: str = ""  # the file's names for our columns: text=body,label=intent
 
     def run(self) -> None:
+        from metanlp.checkpoint import lock
         from metanlp.learner import Learner
+        from metanlp.tasks.columns import parse_columns
         from metanlp.tasks.files import read_task
 
-        task = read_task(self.examples)
+        task = read_task(self.examples, columns=parse_columns(self.columns))
         learner = Learner.load(self.source, base=self.base)
         adapted = learner.adapt(
             [{**row, "label": task.labels[row["label"]]} for row in task.pools["train"]], effort=self.effort
         )
-        adapted.save(self.out)
+        with lock(self.out) if self.out.is_dir() else nullcontext():  # a run may be writing there
+            adapted.save(self.out)
         print(f"{self.out}: adapted to {len(task.pools['train'])} examples of {', '.join(adapted.labels)}")
 
 
@@ -56,16 +61,22 @@ class Predict:
     out: Path | None = None  # .csv or .jsonl
     format: Literal["csv", "jsonl"] = "jsonl"  # of standard output
     base: str | None = None  # where the pretrained model is, if not at its public id
+    columns: str = ""  # the file's names for our columns: text=body; lines of text have none
 
     def run(self) -> None:
+        from metanlp.artefact import read_config
         from metanlp.checkpoint import atomic_write
         from metanlp.learner import Adapted
+        from metanlp.tasks.columns import parse_columns
         from metanlp.tasks.files import read_texts
 
         kind = self.out.suffix.lstrip(".") if self.out else self.format
         if kind not in ("csv", "jsonl"):
             raise InputError(f"--out {self.out}: predictions are written as .csv or .jsonl; give one of these endings")
-        rows = read_texts(self.texts) if self.texts else read_texts(sys.stdin.buffer)
+        columns, known = parse_columns(self.columns), read_config(self.source, "adapted")["labels"]
+        if not self.texts and not sys.stdin:  # None where the shell closed it
+            raise InputError("standard input is closed; name a file with the texts")
+        rows = read_texts(self.texts or sys.stdin.buffer, columns=columns, labels=known)
         adapted = Adapted.load(self.source, base=self.base)
         text = as_table(rows, adapted.labels, adapted.scores(rows), kind)
         if self.out:
@@ -79,12 +90,15 @@ class Tasks:
     """Validate a file or a folder of tasks, and describe them."""
 
     folder: Annotated[Path, tyro.conf.Positional]  # a file, a task's folder, or a folder of tasks
+    columns: str = ""  # the files' names for our columns: text=body,label=intent
 
     def run(self) -> None:
         from metanlp import report
+        from metanlp.tasks.columns import parse_columns
         from metanlp.tasks.taskset import describe, read
 
-        report.console().print(report.task_table(describe(read(str(self.folder), data_root=None))))
+        tasks = read(str(self.folder), data_root=None, columns=parse_columns(self.columns))
+        report.console().print(report.task_table(describe(tasks)))
 
 
 Command = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from reprlib import repr as brief
 
 import numpy as np
 
@@ -39,9 +40,8 @@ class Pool:
     """The rows of one task, tokenised at first use; a row whose text came before in the pool is left out."""
 
     def __init__(self, name: str, rows: Sequence[Row], ways: int, encode: Encode) -> None:
-        first = {classify.key(row): number for number, row in reversed(list(enumerate(rows)))}
         self.name, self.ways, self._encode = name, ways, encode
-        self.rows = [rows[number] for number in sorted(first.values())]
+        self.rows = distinct(rows)
         self.targets = np.array([row["label"] for row in self.rows], dtype=np.int64)
         self.by_class = [np.flatnonzero(self.targets == label) for label in range(ways)]
 
@@ -100,6 +100,14 @@ class Episodes:
         return [lambda part=numbers[at : at + size]: group([self[n] for n in part]) for at in range(0, count, size)]
 
 
+def distinct(rows: Sequence[Row]) -> list[Row]:
+    """The rows in their order, without those whose texts came before."""
+    first = dict[tuple[str, ...], Row]()
+    for row in rows:
+        first.setdefault(classify.key(row), row)
+    return list(first.values())
+
+
 def pack_rows(rows: Sequence[Row], ways: int, encode: Encode) -> Batch:
     """Labelled rows as one batch, tokenised here."""
     tokens = encode([classify.texts(row) for row in rows])
@@ -116,6 +124,6 @@ def _check_rows(task: Task, pool: Pool, shots: int) -> None:
     if enough < 2:
         sizes = {label: len(rows) for label, rows in zip(task.labels, pool.by_class, strict=True)}
         raise InputError(
-            f"task {task.name!r} has {sizes} different rows a class, but {shots} shots and 1 query row need "
-            f"{shots + 1} in at least two classes; lower --shots, add rows, or leave the task out"
+            f"task {task.name!r} has {brief(sizes)} different rows a class in {task.source}, but {shots} shots and 1 "
+            f"query row need {shots + 1} in at least two classes; add rows, or leave the task out"
         )

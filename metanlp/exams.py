@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,8 @@ import torch
 from metanlp.algorithms.base import Algorithm
 from metanlp.backbone import Backbone
 from metanlp.backbone.packing import pack
-from metanlp.episodes import Pool, pack_rows
+from metanlp.episodes import Pool, distinct, pack_rows
+from metanlp.errors import InputError
 from metanlp.forms import classify
 from metanlp.types import Batch, Row, Task, Tokens, Weights
 
@@ -56,7 +58,6 @@ class Exam:
         self.rows = [rows[n] for n in sorted(order)]
         self.targets = np.array([row["label"] for row in self.rows])
         self.keys = [classify.key(row) for row in self.rows]
-        self._one_pool = not apart
         self.supports, self.skipped = self._all_supports()
 
     @cached_property
@@ -84,8 +85,9 @@ class Exam:
         """The support sets, and the shots that this task can't give with the reason."""
         found: list[Support] = []
         skipped: dict[int, str] = {}
+        smallest = min(map(len, self._train.by_class))
         for k in self.protocol.shots:
-            reason, supports = self._why_not(k), list[Support]()
+            reason, supports = why_not(self.task, smallest, k), list[Support]()
             if not reason:
                 supports = self._supports(k)
                 reason = "a support set leaves no query row" if any(s.excluded.all() for s in supports) else ""
@@ -94,13 +96,6 @@ class Exam:
             else:
                 found += supports
         return found, skipped
-
-    def _why_not(self, k: int) -> str:
-        """Why this task can't give k shots; empty where it can."""
-        smallest = min(map(len, self._train.by_class))
-        if self.task.supports:
-            return "" if self.task.supports.get(k) else f"its support sets are for {sorted(self.task.supports)} shots"
-        return "" if smallest >= k + self._one_pool else f"its smallest class has {smallest} rows"
 
     def _supports(self, k: int) -> list[Support]:
         fixed = self.task.supports.get(k, ())[: self.protocol.episodes]
@@ -129,6 +124,30 @@ class Exam:
         """Query rows with one of these identities: (R,) bool."""
         known = set(keys)
         return np.array([key in known for key in self.keys])
+
+
+def check_shots(tasks: Sequence[Task], shots: Sequence[int]) -> None:
+    """Raises InputError where no task can give any of `shots`: better said before a run than at its end."""
+    reasons: list[str] = []
+    for task in tasks:
+        counts = Counter(row["label"] for row in distinct(task.pools["train"]))
+        smallest = min(counts[label] for label in range(len(task.labels)))
+        why = [why_not(task, smallest, k) for k in shots]
+        if not all(why):
+            return
+        reasons += [f"task {task.name!r} ({task.source}): {why[0]}"] if why else []
+    if reasons:
+        more = f" and {len(reasons) - 1} more tasks" if len(reasons) > 1 else ""
+        said = f"{reasons[0]}{more}; lower --shots or add rows"
+        raise InputError(f"no test task can give any of {list(shots)} shots: {said}")
+
+
+def why_not(task: Task, smallest: int, k: int) -> str:
+    """Why `task`, with `smallest` different rows to train on in its smallest class, can't give k shots; or nothing."""
+    if task.supports:
+        return "" if task.supports.get(k) else f"its support sets are for {sorted(task.supports)} shots"
+    one_to_judge_by = "test" not in task.pools
+    return "" if smallest >= k + one_to_judge_by else f"its smallest class has {smallest} rows"
 
 
 def packed(tokens: Tokens, targets: np.ndarray, ways: int) -> Iterator[tuple[np.ndarray, Batch]]:

@@ -23,7 +23,7 @@ from metanlp.backbone import Backbone, Lora
 from metanlp.config import to_json
 from metanlp.episodes import Episodes, Sampling
 from metanlp.errors import InputError
-from metanlp.exams import Exam, Protocol, Support
+from metanlp.exams import Exam, Protocol, Support, check_shots
 from metanlp.learner import Learner
 from metanlp.meta_test import Report, count_trials, meta_test
 from metanlp.meta_train import Plan, meta_train
@@ -31,6 +31,7 @@ from metanlp.options import Experiment
 from metanlp.parallel import Ranks
 from metanlp.progress import Progress
 from metanlp.recipe import accuracy, choose
+from metanlp.tasks.columns import parse_columns
 from metanlp.tasks.taskset import drop_leaks, read_roles
 from metanlp.types import Roles, Task, Weights
 
@@ -57,10 +58,15 @@ def run(asked: Experiment) -> Report | None:
     """
     names, plan, ranks = methods(asked), plan_of(asked), Ranks.start(threads=asked.threads)
     with ExitStack() as held:
-        ranks.on_main(lambda: held.enter_context(checkpoint.lock(asked.out)))
-        if not asked.resume:
-            ranks.on_main(lambda: forget(asked.out))
+        # Whether a folder is in use is said at once; a new one is made when the input has proved good.
+        new = ranks.broadcast(not os.path.exists(asked.out))
+        if not new:
+            ranks.on_main(lambda: held.enter_context(checkpoint.lock(asked.out)))
         shared = prepare(asked, ranks)
+        if new:
+            ranks.on_main(lambda: held.enter_context(checkpoint.lock(asked.out)))
+        if not asked.resume:  # only now, as bad input must not cost what an earlier run left
+            ranks.on_main(lambda: forget(asked.out))
         learners = {asked.method: trained(shared, asked.method, plan)}
         tokens = learners[asked.method].record["tokens"]
         equal = replace(plan, steps=None, minutes=None, tokens=tokens, patience=0)  # no less than the main method
@@ -115,10 +121,14 @@ def protocol_of(asked: Experiment) -> Protocol:
 def prepare(asked: Experiment, ranks: Ranks) -> Run:
     """Load tasks and backbone; say what leaks, take it out of training."""
     root = os.environ.get("METANLP_DATA")
-    roles, leaks = drop_leaks(read_roles(asked.data, asked.validation, asked.test, Path(root) if root else None))
+    columns = parse_columns(asked.columns)
+    everything = read_roles(asked.data, asked.validation, asked.test, Path(root) if root else None, columns)
+    roles, leaks = drop_leaks(everything)
+    check_shots(roles.test, asked.shots)
+    # Before the seconds that loading takes, as this refuses tasks with too few rows. It tokenises later.
+    episodes = Episodes(roles.train, lambda texts: net.encode(texts), Sampling(), asked.seed)
     adapt = Lora(rank=asked.rank, alpha=2 * asked.rank, targets=asked.targets)
     net = Backbone.load(asked.model, adapt, views=asked.views, precision=asked.precision, device=ranks.device)
-    episodes = Episodes(roles.train, net.encode, Sampling(), asked.seed)
     shared = Run(asked, net, roles, episodes, validation_trials(roles.validation, net, asked), ranks, leaks)
     if ranks.main:
         report.say(start_facts(shared))

@@ -35,12 +35,18 @@ class Learner:
     record: Mapping[str, Any] = field(default_factory=dict)  # how it was made: tasks, seeds, cost, versions
 
     def adapt(
-        self, examples: Examples, labels: Sequence[str] | None = None, *, effort: Literal["fast", "recipe"] = "recipe"
+        self,
+        examples: Examples,
+        labels: Sequence[str] | None = None,
+        *,
+        columns: Mapping[str, str] | None = None,
+        effort: Literal["fast", "recipe"] = "recipe",
     ) -> Adapted:
         """Adapt to a new task. `examples` are rows ({"text": …, "label": …}, or "text_a" and "text_b"), or tuples
-        with the label last, or plain texts with `labels` beside them. "fast" takes no gradient step. θ stays as it was.
+        with the label last, or plain texts with `labels` beside them. `columns` maps our names to those of the rows:
+        {"text": "body"}. "fast" takes no gradient step. θ stays as it was.
         Raises InputError for rows that can't be used, naming the row."""
-        task = task_from_rows("examples", as_rows(examples, labels))
+        task = task_from_rows("examples", as_rows(examples, labels), columns=columns)
         inner = replace(self.algorithm.inner, steps=0) if effort == "fast" else self.algorithm.inner
         algorithm = replace(self.algorithm, inner=inner)
         phi = algorithm.adapt(self.net, self.theta, pack_rows(task.pools["train"], len(task.labels), self.net.encode))

@@ -16,7 +16,7 @@ import torch
 from metanlp.artefact import versions
 from metanlp.config import to_json
 from metanlp.errors import InputError
-from metanlp.exams import Exam, Protocol, Support, count_repeats
+from metanlp.exams import Exam, Protocol, Support, check_shots, count_repeats
 from metanlp.learner import Learner
 from metanlp.metrics import Interval, calibration, interval, paired, score
 from metanlp.recipe import describe
@@ -58,6 +58,7 @@ def meta_test(
     net = next(iter(learners.values())).net
     if any(learner.net is not net for learner in learners.values()):
         raise InputError("the learners to compare must share one backbone: load it once and hand it to all")
+    check_shots(tasks, protocol.shots)
     found: Scores = {name: {} for name in learners}
     seconds: dict[str, list[float]] = {name: [] for name in learners}
     left_out: dict[str, Any] = {}

@@ -15,6 +15,7 @@ class Experiment:
     data: str = "glue"  # training tasks: glue, mini, glue/mnli, or folders; separated by commas
     validation: str = "auto"  # tasks that choose weights and recipes; auto: two of GLUE if taught, five of mini
     test: str = "leopard"  # held-out tasks that judge
+    columns: str = ""  # your files' names for our columns: text=body,label=intent; published sets have their own
     method: str = "maml"  # the method that is saved and compared with the others
     baselines: tuple[str, ...] = ("frozen", "finetune", "multitask", "protonet")  # the others, at equal compute
     steps: int | None = None  # meta-steps; such a run is reproducible to the byte

@@ -22,6 +22,7 @@ class Options:
 
     source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of a learner
     data: str = "leopard"  # a folder of tasks with fixed support sets, or a name below METANLP_DATA
+    columns: str = ""  # your files' names for our columns: text=body,label=intent; published sets have their own
     shots: tuple[int, ...] = (4, 8, 16)  # support rows a class
     episodes: int = 10  # support sets a task and shots
     test_rows: int | None = None  # query rows a task at the most; all where it is not given
@@ -35,10 +36,11 @@ def run(asked: Options) -> None:
     from metanlp.checkpoint import atomic_write
     from metanlp.meta_test import count_trials
     from metanlp.progress import Progress
+    from metanlp.tasks.columns import parse_columns
     from metanlp.tasks.taskset import read
 
     root = os.environ.get("METANLP_DATA")
-    tasks = read(asked.data, data_root=Path(root) if root else None)
+    tasks = read(asked.data, data_root=Path(root) if root else None, columns=parse_columns(asked.columns))
     learner = Learner.load(asked.source, base=asked.base)
     learners = {"frozen": Learner(Frozen(), learner.net, learner.theta), "learner": learner}
     protocol = Protocol(asked.shots, asked.episodes, asked.test_rows, asked.drop_repeats)

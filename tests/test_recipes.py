@@ -248,6 +248,27 @@ def test_custom_tasks(recipe: Recipe, tiny: Path, own_tasks: Path, tmp_path: Pat
     assert adapted.predict(texts) == list(labels)
 
 
+def test_custom_tasks_with_columns_of_other_names(recipe: Recipe, tiny: Path, own_tasks: Path, tmp_path: Path) -> None:
+    (own_tasks / "answer_match.csv").unlink()  # the pairs
+    for path in own_tasks.iterdir():
+        path.write_text(path.read_text().replace("text,label", "body,intent", 1))
+    (tmp_path / "new.csv").write_text("body\ncome at once\n")
+    words = ["--tasks", own_tasks, "--new", "urgency", "--texts", tmp_path / "new.csv", "--model", tiny, "--steps", "1"]
+    code, out, said = recipe(
+        "custom_tasks.py", *words, "--columns", "text=body,label=intent", "--out", tmp_path / "out"
+    )
+    assert (code, said) == (0, "")
+    assert out.endswith("\tcome at once\n")
+
+
+def test_custom_tasks_prints_both_texts_of_a_pair(recipe: Recipe, tiny: Path, own_tasks: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("text_a,text_b\nwhat is it?,a lamp\n")
+    words = ["--tasks", own_tasks, "--new", "answer_match", "--texts", tmp_path / "new.csv", "--model", tiny]
+    code, out, said = recipe("custom_tasks.py", *words, "--steps", "1", "--out", tmp_path / "out")
+    assert (code, said) == (0, "")
+    assert out.endswith("\twhat is it?\ta lamp\n")
+
+
 def test_custom_tasks_names_the_nearest_task(recipe: Recipe, tiny: Path, own_tasks: Path, tmp_path: Path) -> None:
     words = ["--tasks", own_tasks, "--new", "urgncy", "--texts", tmp_path / "new.txt", "--model", tiny]
     code, out, said = recipe("custom_tasks.py", *words, "--out", tmp_path / "out")

@@ -152,81 +152,7 @@ def test_with_labels_reorders_and_renames() -> None:
     assert "did you mean 'good'?" in refusal(with_labels, task, ("god", "neutral", "bad")).replace("'god'", "'good'")
 
 
-# What is refused: (file name, content, part of the message).
-
-A, B = {"text": "a", "label": 0}, {"text": "b", "label": 1}
-SURROGATE = rb'{"text": "\ud800", "label": 1}' + b"\n"
-BAD = {
-    "latin-1": ("t.jsonl", lines(A) + b'{"text": "caf\xe9", "label": 1}\n', ":2: byte 0xe9 at place 14 is not UTF-8"),
-    "UTF-16": ("t.jsonl", lines(A, B).decode().encode("utf-16"), ":1: byte 0xff"),
-    "UTF-16 without mark": ("t.csv", "text,label\na,x\n".encode("utf-16-le"), ":1: holds a NUL"),
-    "NUL": ("t.csv", b"text,label\na,x\nb\0,y\n", ":3: holds a NUL"),
-    "NUL, escaped": ("t.jsonl", lines(A, {"text": "b\0", "label": 1}), ":2: 'text' holds a NUL"),
-    "half a surrogate pair": ("t.jsonl", lines(A) + SURROGATE, ":2: 'text' holds half of a surrogate pair"),
-    "cut JSON": ("t.jsonl", lines(A) + b'{"text": "b", "la', ":2: is not valid JSON"),
-    "a list": ("t.jsonl", lines(A, ["b", 1]), ":2: is a list"),
-    "a number": ("t.jsonl", lines(3), ":1: is an integer"),
-    "a key twice": ("t.jsonl", lines(A) + b'{"text": "b", "text": "c", "label": 1}\n',
-        ":2: is not acceptable JSON (the key 'text'"),
-    "JSON bomb": ("t.jsonl", lines(A) + b"[" * 100_000 + b"\n", ":2: is not acceptable JSON (nested too deeply"),
-    "integer of 5000 digits": ("t.jsonl", lines(A) + b'{"text": "b", "label": ' + b"1" * 5000 + b"}\n",
-        ":2: is not acceptable"),
-    "blank line": ("t.jsonl", lines(A) + b"\n" + lines(B), ":2: the line is blank"),
-    "missing text": ("t.jsonl", lines(A, {"label": 1}), ":2: 'text' is missing"),
-    "null text": ("t.jsonl", lines(A, {"text": None, "label": 1}), ":2: 'text' is null"),
-    "empty text": ("t.csv", b"text,label\n,x\nb,y\n", ":2: 'text' is empty"),
-    "blank text": ("t.jsonl", lines(A, {"text": "\u2003\t", "label": 1}), ":2: 'text' is blank"),
-    "number as text": ("t.jsonl", lines({"text": 5, "label": 1}, B), ":1: 'text' is an integer"),
-    "half a pair": ("t.jsonl", lines({"text_a": "a", "text_b": "b", "label": 0}, {"text_a": "a", "label": 1}),
-        ":2: 'text_b' is"),
-    "missing label": ("t.jsonl", lines(A, {"text": "b"}), ":2: the label is missing"),
-    "null label": ("t.jsonl", lines(A, {"text": "b", "label": None}), ":2: the label is null"),
-    "NaN label": ("t.jsonl", lines(A) + b'{"text": "b", "label": NaN}\n', ":2: the label is NaN"),
-    "decimal label": ("t.jsonl", lines(A, {"text": "b", "label": 1.0}), ":2: the label is the decimal 1.0"),
-    "decimal label in CSV": ("t.csv", b"text,label\na,0.0\nb,1.0\n", ":2: the label is the decimal 0.0"),
-    "true as label": ("t.jsonl", lines(A, {"text": "b", "label": True}), ":2: the label is true or false"),
-    "list as label": ("t.jsonl", lines(A, {"text": "b", "label": [1]}), ":2: the label is a list"),
-    "blank label": ("t.csv", b"text,label\na,x\nb, \n", ":3: the label is blank"),
-    "label of two lines": ("t.jsonl", lines(A, {"text": "b", "label": "x\ny"}), ":2: the label is 'x\\ny'"),
-    "label type changes": ("t.jsonl", lines(A, B, {"text": "c", "label": "pos"}), ":3: the label is 'pos', but"),
-    "label type changes in CSV": ("t.csv", b"text,label\na,0\nb,1\nc,pos\n", ":4: the label is 'pos', but"),
-    "label_text contradicts": ("t.jsonl", lines({**A, "label_text": "no"}, B, {**A, "label_text": "yes"}),
-        ":3: label 0 is called 'yes'"),
-    "label_text twice": ("t.jsonl", lines({**A, "label_text": "no"}, {**B, "label_text": "no"}),
-        ":2: labels 0 and 1 are both called"),
-    "label_text no text": ("t.jsonl", lines(A, {**B, "label_text": 5}), ":2: label_text is an integer"),
-    "text, then a pair": ("t.jsonl", lines(A, {"text_a": "b", "text_b": "c", "label": 1}), ":2: has `text_a`"),
-    "text and a pair": ("t.csv", b"text,text_a,text_b,label\na,b,c,x\n", ":2: has 'text', 'text_a', 'text_b'"),
-    "too few cells": ("t.csv", b"text,label\na,x\nb\n", ":3: 1 cells where the header has 2"),
-    "too many cells": ("t.csv", b"text,label\na, well,x\nb,y\n", ":2: 3 cells"),
-    "quote in a quoted cell": ("t.csv", b'text,label\n"a" b,x\n', ":2: is not valid CSV"),
-    "quote left open": ("t.csv", b'text,label\na,x\n"b,y\n' + b"c,x\n" * 100_000, ":3: is not valid CSV"),
-    "endless row": ("t.csv", b"text,label\na,x\n" + b'"b\n",' * 300_000, ":3: the row is longer"),
-    "column twice": ("t.csv", b"text,label,text\na,x,b\n", ":1: the column 'text' stands twice"),
-    "no text column": ("t.csv", b"texts,label\na,x\n",
-        ":2: no column 'text' for our `text`; found 'texts', 'label'; did you mean 'texts'?"),
-    "no label column": ("t.csv", b"text,klass\na,x\n", "; found 'text', 'klass'"),
-    "regression": ("t.jsonl", lines({"text_a": "a", "text_b": "b", "score": 2.5}), ":1: has `score`, not `label`"),
-    "choices": ("t.jsonl", lines({"text": "a", "choices": ["b"], "answer": 0}), ":1: has `choices`, not `label`"),
-    "long line": ("t.jsonl", lines(A) + b'{"text": "' + b"x" * 10_000_000 + b'", "label": 1}\n',
-        ":2: the line is longer than 1,000,000"),
-    "empty file": ("t.jsonl", b"", "t.jsonl: has no rows"),
-    "only a header": ("t.csv", b"text,label\n", "t.csv: has no rows"),
-    "one class": ("t.jsonl", lines(A, A), ":1: task 't' has only the class 0"),
-    "no parquet": ("t.parquet", b"PAR1 and no more", "t.parquet: is damaged after row 0"),
-    "another ending": ("t.tsv", lines(A, B), "files ending in '.tsv' are not read; use .jsonl, .csv, .parquet"),
-    "a control character in the name": ("t\x1b[31m.jsonl", lines(A, B), "task name 't\\x1b[31m'"),
-    "a name that turns the line": ("t\u202etxt.jsonl", lines(A, B), "task name 't\\u202etxt'"),
-    "a line break in the name": ("t\nu.jsonl", b"", "task name 't\\nu'"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_refused_with_the_place(case: str, tmp_path: Path) -> None:
-    name, content, part = BAD[case]
-    message = refusal(read_task, put(tmp_path / name, content))
-    assert part in message
-    assert "; " in message or "?" in message  # what to do
+# What is refused; tests/test_malformed.py has the table.
 
 
 def test_a_hostile_gigabyte_is_refused_in_little_memory(tmp_path: Path) -> None:
@@ -260,62 +186,6 @@ def test_not_a_plain_file(tmp_path: Path) -> None:
     assert "absent.csv: cannot be read (No such file" in refusal(read_task, tmp_path / "absent.csv")
     assert "cannot be read (File name too long)" in refusal(read_task, tmp_path / ("x" * 300 + ".csv"), name="long")
     assert "cannot be read" in refusal(read_rows, "nul\0.csv")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_unreadable_file(tmp_path: Path) -> None:
-    path = put(tmp_path / "t.jsonl")
-    path.chmod(0)
-    assert "cannot be read (Permission denied)" in refusal(read_task, path)
-
-
-def test_folders_that_are_refused(tmp_path: Path) -> None:
-    put(tmp_path / "none" / "readme.txt")
-    assert "holds no task but readme.txt" in refusal(read_tasks, tmp_path / "none")
-    (tmp_path / "void").mkdir()
-    assert "holds no task but nothing" in refusal(read_tasks, tmp_path / "void")
-    put(tmp_path / "no_train" / "test.jsonl")
-    assert "has no training rows" in refusal(read_tasks, tmp_path / "no_train")
-    put(tmp_path / "two" / "train.jsonl")
-    put(tmp_path / "two" / "train.csv")
-    assert "holds 'train' too" in refusal(read_tasks, tmp_path / "two")
-    put(tmp_path / "dev" / "train.jsonl")
-    put(tmp_path / "dev" / "dev.jsonl")
-    assert "has to be called validation.jsonl" in refusal(read_tasks, tmp_path / "dev")
-    put(tmp_path / "same" / "t.jsonl")
-    put(tmp_path / "same" / "t.csv")
-    assert "is also the task 't'" in refusal(read_tasks, tmp_path / "same")
-    put(tmp_path / "tabs" / "a.jsonl")
-    put(tmp_path / "tabs" / "b.tsv")
-    assert "b.tsv: files ending in '.tsv'" in refusal(read_tasks, tmp_path / "tabs")
-    assert "cannot be read" in refusal(read_tasks, tmp_path / "absent")
-
-
-def test_links_in_circles_are_refused(tmp_path: Path) -> None:
-    put(tmp_path / "tasks" / "a.jsonl")
-    (tmp_path / "tasks" / "up").symlink_to(tmp_path / "tasks")
-    assert "up: links back" in refusal(read_tasks, tmp_path / "tasks")
-    (tmp_path / "tasks" / "up").unlink()
-    (tmp_path / "tasks" / "self").symlink_to(tmp_path / "tasks" / "self")
-    assert "self: cannot be read" in refusal(read_tasks, tmp_path / "tasks")
-
-
-def test_splits_have_to_agree(tmp_path: Path) -> None:
-    put(tmp_path / "t" / "train.jsonl")
-    test = put(tmp_path / "t" / "test.jsonl", lines(*GOOD, {"text": "so so", "label": "mixed"}))
-    message = refusal(read_tasks, tmp_path / "t")
-    assert f"{test}:3: label 'mixed' of 'test' is not among the training rows" in message
-    put(test, lines({"text": "a", "label": 1}))
-    assert f"{test}:1: the label is 1, but" in refusal(read_tasks, tmp_path / "t")
-    put(test, lines({"text_a": "a", "text_b": "b", "label": "good"}))
-    assert f"{test}:1: has text_a and text_b, but" in refusal(read_tasks, tmp_path / "t")
-
-
-def test_unknown_columns_name_the_nearest(tmp_path: Path) -> None:
-    path = put(tmp_path / "t.jsonl")
-    assert "did you mean 'label'?" in refusal(read_task, path, columns={"labels": "x"})
-    message = refusal(read_task, path, columns={"text": "txt"})
-    assert f"{path}:1: no column 'txt' for our `text`; found 'text', 'label'; did you mean 'text'?" in message
 
 
 @pytest.mark.parametrize("name", ["", " ", "../x", "a//b", "/a", "a/.", "x" * 300, "a\rb"])

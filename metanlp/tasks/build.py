@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from metanlp.errors import InputError
+from metanlp.forms.classify import key
+from metanlp.tasks.columns import nearest
 from metanlp.tasks.records import is_plain
-from metanlp.tasks.rows import LabelledRow, labelled_rows, nearest
+from metanlp.tasks.rows import LabelledRow, labelled_rows
 from metanlp.types import Row, Task
 
 NAME_LIMIT = 200  # characters: names become parts of file names and table cells
@@ -15,10 +17,13 @@ NAME_LIMIT = 200  # characters: names become parts of file names and table cells
 Rows = Sequence[LabelledRow]
 
 
-def task_from_rows(name: str, rows: Iterable[Row], *, source: str = "python") -> Task:
-    """A task from rows in memory, {"text": …, "label": word or integer}, checked like a file; errors number the row."""
+def task_from_rows(
+    name: str, rows: Iterable[Row], *, columns: Mapping[str, str] | None = None, source: str = "python"
+) -> Task:
+    """A task from rows in memory, {"text": …, "label": word or integer}, checked like a file; errors number the row.
+    `columns` maps our names to the rows': {"text": "body"}."""
     records = ((f"{name}: row {number}", dict(row)) for number, row in enumerate(rows, start=1))
-    return build_task(check_name(name), {"train": labelled_rows(records, None, name)}, source=source)
+    return build_task(check_name(name), {"train": labelled_rows(records, columns, name)}, source=source)
 
 
 def build_task(
@@ -96,6 +101,18 @@ def _known_labels(pools: Mapping[str, Rows], name: str) -> None:
                 raise InputError(
                     f"{row.where}: label {row.label!r} of {pool!r} is not among the training rows; add or drop it"
                 )
+
+
+def check_apart(pools: Mapping[str, Rows]) -> None:
+    """Raises InputError for a row that is judged by and also taught from, naming both places."""
+    taught = {key(row.texts): row.where for row in pools["train"]}
+    for pool, rows in pools.items():
+        shared = [row for row in rows if key(row.texts) in taught] if pool != "train" else []
+        if shared:
+            other, more = taught[key(shared[0].texts)], f", as {len(shared) - 1} more do" if len(shared) > 1 else ""
+            raise InputError(
+                f"{shared[0].where}: this row of {pool!r} stands also in 'train', {other}{more}; remove one of the two"
+            )
 
 
 def with_labels(task: Task, labels: Sequence[str]) -> Task:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, cast
 
 from metanlp.errors import InputError
-from metanlp.tasks.build import build_task, check_name, task_from_rows, with_labels
+from metanlp.tasks.build import build_task, check_apart, check_name, task_from_rows, with_labels
 from metanlp.tasks.leopard import has_supports, read_leopard
 from metanlp.tasks.records import BY_LINE, READERS, check_regular, decoded_lines, entries, read_records, shown
 from metanlp.tasks.rows import read_rows, unlabelled_rows
@@ -20,25 +20,33 @@ __all__ = ["read_rows", "read_task", "read_tasks", "read_texts", "task_from_rows
 POOLS = ("train", "validation", "test")
 ENDINGS = (".jsonl", ".csv", ".parquet")
 OTHER_NAMES = {"training": "train", "dev": "validation", "val": "validation", "valid": "validation", "eval": "test"}
+DEEPEST = 30  # folders on the way to a task
 UNREAD = (".tsv", ".ndjson", ".xlsx", ".xls", ".arrow", ".feather", ".gz", ".zip", ".pkl")
 
 
-def read_task(path: str | Path, *, columns: Mapping[str, str] | None = None, name: str | None = None) -> Task:
+def read_task(
+    path: str | Path, *, columns: Mapping[str, str] | None = None, name: str | None = None, published: bool = False
+) -> Task:
     """One task from a file (all rows are "train"), or from a folder of splits or of fixed support sets.
 
     `columns` maps our names to the file's: {"text": "sentence", "label": "class"}. The name is the file's or the
-    folder's where none is given. Raises InputError."""
+    folder's where none is given. Splits may share rows only where others `published` them so. Raises InputError."""
     path = Path(path)
     name = check_name(name or (path.resolve().name if os.path.isdir(path) else path.stem))
     if os.path.isdir(path) and has_supports(path):
-        return _with_fixed_supports(path, columns, name)
+        if "train" in split_files(path):
+            raise InputError(f"{shown(path)}: has a train file and fixed support sets; keep one of the two")
+        return read_leopard(path, columns=columns, name=name)
     files = split_files(path) if os.path.isdir(path) else {"train": _data_file(path)}
     if "train" not in files:
         allowed = ", ".join(f"train{ending}" for ending in ENDINGS)
         raise InputError(f"{shown(path)}: has no training rows; add one of {allowed}")
     pools = {pool: read_rows(file, columns) for pool, file in files.items()}
     # The bare name, as a source is published with the model and a full path would tell of the machine.
-    return build_task(name, pools, source=path.resolve().name)
+    task = build_task(name, pools, source=path.resolve().name)
+    if not published:
+        check_apart(pools)
+    return task
 
 
 def read_tasks(
@@ -85,18 +93,9 @@ def split_files(folder: Path) -> dict[str, Path]:
     for other, pool in OTHER_NAMES.items():
         misnamed = [folder / f"{other}{ending}" for ending in ENDINGS if (folder / f"{other}{ending}").is_file()]
         if files and misnamed:
-            raise InputError(
-                f"{shown(misnamed[0])}: beside {', '.join(files)} this has to be called {pool}{misnamed[0].suffix}"
-            )
+            wanted = f"{pool}{misnamed[0].suffix}; rename it"
+            raise InputError(f"{shown(misnamed[0])}: beside {', '.join(files)} this has to be called {wanted}")
     return files
-
-
-def _with_fixed_supports(folder: Path, columns: Mapping[str, str] | None, name: str) -> Task:
-    if "train" in split_files(folder):
-        raise InputError(f"{shown(folder)}: has a train file and fixed support sets; keep one of the two")
-    if columns:
-        raise InputError(f"{shown(folder)}: columns cannot be renamed in fixed support sets; leave `columns` out")
-    return read_leopard(folder, name=name)
 
 
 def _data_file(path: Path) -> Path:
@@ -111,6 +110,8 @@ def _find(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
     here = (folder.stat().st_dev, folder.stat().st_ino)
     if here in above:
         raise InputError(f"{shown(folder)}: links back to a folder that holds it; remove the link")
+    if len(above) > DEEPEST:
+        raise InputError(f"{shown(folder)}: lies more than {DEEPEST} folders deep; give a folder nearer to the tasks")
     for path in entries(folder):
         ending = path.suffix.lower()
         if path.name.startswith("."):
@@ -126,21 +127,26 @@ def _find(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
 
 
 def read_texts(
-    source: str | Path | IO[str] | IO[bytes], *, columns: Mapping[str, str] | None = None, ending: str | None = None
+    source: str | Path | IO[str] | IO[bytes],
+    *,
+    columns: Mapping[str, str] | None = None,
+    ending: str | None = None,
+    labels: Collection[str] | None = None,
 ) -> list[Row]:
     """Rows without labels, to predict: {"text": …} or {"text_a": …, "text_b": …}; other columns are passed over.
 
     A path is read by its ending: .jsonl, .csv, .parquet, anything else as one text a line. A stream is read as
-    `ending` says (".jsonl", ".csv"), else as one text a line. Blank lines may stand at the end alone. Raises
-    InputError."""
+    `ending` says (".jsonl", ".csv"), else as one text a line; lines have no `columns`. Blank lines may stand at the end
+    alone. Where the rows have a label, it has to be one of `labels`, those that the model knows. Raises InputError."""
     if isinstance(source, str | Path):
         path = Path(source)
         ending = ending or path.suffix.lower()
-        records, name = read_records(path, ending if ending in READERS else ".txt"), shown(path)
+        ending = ending if ending in READERS else ".txt"
+        records, name = read_records(path, ending), shown(path)
     else:
-        name = "input"
-        records = BY_LINE[ending or ".txt"](decoded_lines(_binary(source), name))
-    return list[Row](unlabelled_rows(records, columns, name))
+        name, ending = "input", ending or ".txt"
+        records = BY_LINE[ending](decoded_lines(_binary(source), name))
+    return list[Row](unlabelled_rows(records, columns if ending != ".txt" else None, name, labels))
 
 
 def _binary(stream: IO[str] | IO[bytes]) -> IO[bytes]:

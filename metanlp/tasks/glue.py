@@ -83,5 +83,5 @@ def read_glue_task(folder: str | Path) -> Task:
     if folder.name in LEFT_OUT:
         raise InputError(f"{shown(folder)}: {folder.name} {LEFT_OUT[folder.name]}; choose among {', '.join(BY_NAME)}")
     known = BY_NAME[folder.name]
-    task = with_labels(read_task(folder, name=f"glue/{known.name}"), known.labels)
+    task = with_labels(read_task(folder, name=f"glue/{known.name}", published=True), known.labels)
     return replace(task, source="glue", metric=known.metric, about=known.about)

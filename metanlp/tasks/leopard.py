@@ -6,7 +6,7 @@ with `NAME_eval.json`. Any task may come like this."""
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -64,19 +64,23 @@ def is_leopard(folder: Path) -> bool:
     return bool(inside) and all(entry.name in BY_NAME and has_supports(entry) for entry in inside)
 
 
-def read_leopard(folder: str | Path, *, name: str | None = None) -> Task:
+def read_leopard(folder: str | Path, *, columns: Mapping[str, str] | None = None, name: str | None = None) -> Task:
     """One task with fixed supports: `supports[k]` in the order of the files' numbers, "train" their union without
-    repeats, "test". The name is the folder's where none is given. Raises InputError."""
+    repeats, "test". The name is the folder's where none is given, the columns are ours or the published ones where
+    `columns` does not say. Raises InputError."""
     folder = Path(folder)
     files, test_file = _layout(folder)
-    sets = {shots: [_rows(path) for _, path in sorted(paths.items())] for shots, paths in sorted(files.items())}
+    sets = {
+        shots: [_rows(path, columns) for _, path in sorted(paths.items())] for shots, paths in sorted(files.items())
+    }
     rows = chain.from_iterable(chain.from_iterable(sets.values()))
     # Support sets of one task share rows: the first of those with the same identity stays.
     train = dict[tuple[str, ...], LabelledRow]()
     for row in rows:
         train.setdefault(key(row.texts), row)
     name = check_name(name or folder.resolve().name)
-    return build_task(name, {"train": list(train.values()), "test": _rows(test_file)}, source=name, supports=sets)
+    pools = {"train": list(train.values()), "test": _rows(test_file, columns)}
+    return build_task(name, pools, source=name, supports=sets)
 
 
 def read_published(folder: Path) -> Task:
@@ -118,7 +122,9 @@ def _layout(folder: Path) -> tuple[dict[int, dict[int, Path]], Path]:
     return files, tests[0]
 
 
-def _rows(path: Path) -> Sequence[LabelledRow]:
+def _rows(path: Path, columns: Mapping[str, str] | None) -> Sequence[LabelledRow]:
+    if columns:
+        return read_rows(path, columns)
     _, cells = next(read_records(path), ("", dict[str, object]()))
-    columns = next((spelling for spelling in SPELLINGS if all(name in cells for name in spelling.values())), None)
-    return read_rows(path, columns)
+    spelling = next((spelling for spelling in SPELLINGS if all(name in cells for name in spelling.values())), None)
+    return read_rows(path, spelling)

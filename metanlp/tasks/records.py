@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
+from reprlib import repr as brief
 from typing import IO, Any, cast
 
 from metanlp.errors import InputError
 
 LINE_LIMIT = 1_000_000  # bytes of a line, or of one CSV row: more is no example but a damaged or hostile file
-LIST_LIMIT = 256_000_000  # bytes of a file that holds one JSON list, which has to be read whole
+LIST_LIMIT = 32_000_000  # bytes of a file that holds one JSON list, which has to be read whole
+GROUP_LIMIT = 256_000_000  # bytes of a Parquet row group, unpacked: a few kilobytes can unpack to anything
 
 Record = tuple[str, dict[str, object]]
 """Where it stands, `file:line`, and its cells by column."""
@@ -107,12 +109,14 @@ def jsonl_records(lines: Iterator[tuple[str, str]]) -> Iterator[Record]:
         yield where, as_object(parse_json(line, where), where)
 
 
-def parse_json(text: str, where: str) -> Any:
-    """The JSON value in `text`. Raises InputError, also for keys that stand twice and for bottomless nesting."""
+def parse_json(text: str, where: str, *, whole: bool = False) -> Any:
+    """The JSON value in `text`, a line, or a `whole` file whose name is `where`. Raises InputError, also for keys that
+    stand twice and for bottomless nesting."""
     try:
         return DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"{where}: is not valid JSON ({error.msg} at place {error.pos + 1}); mend it") from None
+        where, place = (f"{where}:{error.lineno}", error.colno) if whole else (where, error.pos + 1)
+        raise InputError(f"{where}: is not valid JSON ({error.msg} at place {place}); mend it") from None
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise InputError(f"{where}: is not acceptable JSON ({reason}); mend it") from None
@@ -123,7 +127,7 @@ def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(cells) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} stands twice in one object")
+        raise ValueError(f"the key {brief(twice)} stands twice in one object")
     return cells
 
 
@@ -149,7 +153,7 @@ def csv_records(lines: Iterator[tuple[str, str]]) -> Iterator[Record]:
     top, header = next(rows, ("", list[str]()))
     twice = {name for name in header if header.count(name) > 1}
     if twice:
-        raise InputError(f"{top}: the column {min(twice)!r} stands twice in the header; rename one of them")
+        raise InputError(f"{top}: the column {brief(min(twice))} stands twice in the header; rename one of them")
     for where, cells in rows:
         if len(cells) != len(header):
             counts = f"{len(cells)} cells where the header has {len(header)}"
@@ -193,7 +197,7 @@ def list_records(path: Path) -> Iterator[Record]:
     if path.stat().st_size > LIST_LIMIT:
         raise InputError(f"{shown(path)}: a JSON list may have {LIST_LIMIT:,} bytes; write JSON lines (.jsonl) instead")
     text = decoded(path.read_bytes().removeprefix(codecs.BOM_UTF8), shown(path))
-    for number, value in enumerate(parse_json(text, shown(path)), start=1):
+    for number, value in enumerate(parse_json(text, shown(path), whole=True), start=1):
         where = f"{shown(path)}: item {number}"
         yield where, as_object(value, where)
 
@@ -205,13 +209,27 @@ def parquet_records(path: Path) -> Iterator[Record]:
     number = 0
     try:
         with parquet.ParquetFile(path) as file:
+            _check_parquet(file, path)
             for batch in file.iter_batches(batch_size=256):
                 for cells in batch.to_pylist():
                     number += 1
                     yield f"{shown(path)}: row {number}", cells
+    except InputError:
+        raise
     except (arrow.ArrowException, ValueError, OSError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         raise InputError(f"{shown(path)}: is damaged after row {number} ({reason}); write the file again") from error
+
+
+def _check_parquet(file: Any, path: Path) -> None:
+    names: list[str] = file.schema_arrow.names
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"{shown(path)}: the column {brief(twice[0])} stands twice; rename one of them")
+    largest = max((file.metadata.row_group(n).total_byte_size for n in range(file.num_row_groups)), default=0)
+    if largest > GROUP_LIMIT:
+        raise InputError(
+            f"{shown(path)}: a row group of {largest:,} bytes is more than {GROUP_LIMIT:,}; write smaller row groups"
+        )
 
 
 def _by_line(parse: Callable[[Iterator[tuple[str, str]]], Iterator[Record]]) -> Callable[[Path], Iterator[Record]]:

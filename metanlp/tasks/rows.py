@@ -1,8 +1,7 @@
-"""From records to rows: which column is the text, which the label, and whether both are fit to learn from."""
+"""From records to rows: whether text and label are fit to learn from."""
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -12,10 +11,11 @@ from pathlib import Path
 from reprlib import repr as brief
 
 from metanlp.errors import InputError
+from metanlp.tasks.columns import PAIR, SINGLE, column_names, listed, nearest, require, text_fields
 from metanlp.tasks.records import Record, is_plain, kind, read_records, shown
 
-FIELDS = ("text", "text_a", "text_b", "label", "label_text")
-SINGLE, PAIR = ("text",), ("text_a", "text_b")
+# What other programs write where there is no label. "none" is not among them: it is the name of many a class.
+NO_LABEL = ("NA", "<NA>", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
 
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 DECIMAL = re.compile(r"[+-]?[0-9]*\.[0-9]+([eE][+-]?[0-9]+)?|[0-9]+\.")
@@ -45,46 +45,25 @@ def labelled_rows(records: Iterable[Record], columns: Mapping[str, str] | None, 
     names = column_names(columns)
     first, records = _first(records, source)
     fields = text_fields(first, names)
-    _require(first, ("label",), names)
+    named = columns is not None and "label_text" in columns  # else that column may be missing
+    require(first, ("label", "label_text") if named else ("label",), names)
     return [_labelled_row(record, fields, names) for record in records]
 
 
-def unlabelled_rows(records: Iterable[Record], columns: Mapping[str, str] | None, source: str) -> list[dict[str, str]]:
-    """Records of which only the texts count, checked. Raises InputError."""
+def unlabelled_rows(
+    records: Iterable[Record], columns: Mapping[str, str] | None, source: str, known: Collection[str] | None = None
+) -> list[dict[str, str]]:
+    """Records of which only the texts count, checked. A label that stands beside them has to be one of `known`, where
+    that is given. Raises InputError."""
     names = column_names(columns)
     first, records = _first(records, source)
     fields = text_fields(first, names)
-    return [_texts(record, fields, names) for record in records]
-
-
-def column_names(columns: Mapping[str, str] | None) -> dict[str, str]:
-    """Our column names -> the file's. Naming a text column switches the other text columns off. Raises InputError."""
-    columns = columns or {}
-    for name in columns:
-        if name not in FIELDS:
-            allowed = ", ".join(FIELDS)
-            raise InputError(f"columns: {name!r} is no column of ours; allowed: {allowed}{nearest(name, FIELDS)}")
-    chosen = [name for name in (*SINGLE, *PAIR) if name in columns]
-    unasked = [name for name in (*SINGLE, *PAIR) if chosen and name not in chosen]
-    return {name: columns.get(name, name) for name in FIELDS if name not in unasked}
-
-
-def text_fields(record: Record, names: Mapping[str, str]) -> tuple[str, ...]:
-    """Whether rows like `record` are single texts or pairs: ("text",) or ("text_a", "text_b"). Raises InputError."""
-    where, cells = record
-    present = [name for name in (*SINGLE, *PAIR) if name in names and names[name] in cells]
-    if "text" in present and len(present) > 1:
-        raise InputError(f"{where}: has {_listed(present)}; keep `text` alone, or `text_a` with `text_b`")
-    asked = [name for name in (*SINGLE, *PAIR) if name in names]
-    wanted = PAIR if "text_a" in present or "text_b" in present or "text" not in asked else SINGLE
-    _require(record, wanted, names)
-    return wanted
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint to append to an error: the known name that looks most like `name`, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    rows: list[dict[str, str]] = []
+    for record in records:
+        rows.append(_texts(record, fields, names))
+        if known is not None:
+            _seen(record, names, known)
+    return rows
 
 
 def _first(records: Iterable[Record], source: str) -> tuple[Record, Iterator[Record]]:
@@ -95,22 +74,18 @@ def _first(records: Iterable[Record], source: str) -> tuple[Record, Iterator[Rec
     return first, chain([first], records)
 
 
-def _require(record: Record, wanted: Collection[str], names: Mapping[str, str]) -> None:
+def _seen(record: Record, names: Mapping[str, str], known: Collection[str]) -> None:
+    """Raises InputError for a label that the model cannot give: the texts are then another task's."""
     where, cells = record
-    for name in wanted:
-        if name in names and names[name] in cells:
-            continue
-        if name == "label" and ("score" in cells or "choices" in cells):
-            other = "score" if "score" in cells else "choices"
-            raise InputError(f"{where}: has `{other}`, not `label`; only classification is read, leave this task out")
-        theirs = names.get(name, name)
-        hint = nearest(theirs, cells) or f"; name yours with columns {name}=…"
-        raise InputError(f"{where}: no column {theirs!r} for our `{name}`; found {_listed(cells)}{hint}")
-
-
-def _listed(names: Iterable[str]) -> str:
-    found = list(names)
-    return ", ".join(brief(name) for name in found[:12]) + (", …" if len(found) > 12 else "") or "none"
+    written = [cells.get(names[name]) for name in ("label_text", "label")]
+    given = [str(value).strip() for value in written if value is not None]
+    # -1 is how published test sets say that the label is kept secret.
+    given = [word for word in given if word not in ("", "-1", *NO_LABEL)]
+    if given and not any(word in known for word in given):
+        raise InputError(
+            f"{where}: the label {brief(given[0])} was never seen by this model, which knows {listed(known)}; "
+            f"mend it, or remove the column{nearest(given[0], known)}"
+        )
 
 
 def _labelled_row(record: Record, fields: tuple[str, ...], names: Mapping[str, str]) -> LabelledRow:
@@ -123,7 +98,7 @@ def _texts(record: Record, fields: tuple[str, ...], names: Mapping[str, str]) ->
     where, cells = record
     for other in SINGLE if fields == PAIR else PAIR:
         if other in names and names[other] in cells:
-            raise InputError(f"{where}: has `{other}`, rows before have {_listed(fields)}; use one kind of row")
+            raise InputError(f"{where}: has `{other}`, rows before have {listed(fields)}; use one kind of row")
     return {name: _text(cells.get(names[name], MISSING), f"{where}: {names[name]!r}") for name in fields}
 
 
@@ -152,10 +127,15 @@ def _label(value: object, where: str) -> str | int:
         came = "NaN" if math.isnan(value) else f"the decimal {value}"
         raise InputError(f"{what} {came}; write a word or an integer")
     if isinstance(value, int):
+        if abs(value) >= 10**18:
+            raise InputError(f"{what} an integer of more than 18 digits; write a word or a smaller one")
         return value
-    if not value.strip():
+    word = _printable(value.strip(), what)
+    if not word:
         raise InputError(f"{what} blank; write a word or an integer")
-    return _printable(value.strip(), what)
+    if word in NO_LABEL:
+        raise InputError(f"{what} {word!r}, which says that there is none; write one, or give the class another name")
+    return word
 
 
 def _word(value: object, where: str) -> str | None:

@@ -15,9 +15,9 @@ from metanlp.errors import InputError
 from metanlp.forms.classify import key, texts
 from metanlp.tasks import glue, leopard
 from metanlp.tasks.build import task_from_rows
+from metanlp.tasks.columns import nearest
 from metanlp.tasks.files import is_task_folder, read_tasks
 from metanlp.tasks.mini import ROLES, read_mini
-from metanlp.tasks.rows import nearest
 from metanlp.types import Roles, Row, Task
 
 __all__ = ["Leakage", "Overlap", "TaskSet", "describe", "drop_leaks", "leakage", "read", "refuse", "task_from_rows"]
@@ -64,7 +64,8 @@ class TaskSet:
 
 def read(names: str, *, data_root: Path | None, columns: Mapping[str, str] | None = None) -> tuple[Task, ...]:
     """The tasks behind comma-separated names: `mini`, `mini/train`, `mini/emotions`, files and folders, and what stands
-    below `data_root`: `glue`, `glue/mnli`, `leopard`. `columns` is for users' files. Raises InputError."""
+    below `data_root`: `glue`, `glue/mnli`, `leopard`. `columns` is for users' files: published sets have their own
+    names. Raises InputError."""
     found = [_read_one(name.strip(), data_root, columns) for name in names.split(",")]
     return tuple(TaskSet(tuple(chain.from_iterable(found))).tasks)
 
@@ -72,21 +73,23 @@ def read(names: str, *, data_root: Path | None, columns: Mapping[str, str] | Non
 HELD_OUT = ("glue/rte", "glue/mrpc")  # of GLUE: entailment and paraphrase are still taught by its other tasks
 
 
-def read_roles(data: str, validation: str, test: str, data_root: Path | None) -> Roles:
+def read_roles(
+    data: str, validation: str, test: str, data_root: Path | None, columns: Mapping[str, str] | None = None
+) -> Roles:
     """The tasks behind the three options of a recipe.
 
     `mini` alone means its tasks of that role. `auto` validation is `HELD_OUT`, where `data` has more tasks of GLUE than
     these, and mini's validation tasks. A task named for validation or test does not teach. Of several GLUE tasks,
     those that are no use for training are left out.
     """
-    taught = read(_of_role(data, "train"), data_root=data_root)
+    taught = read(_of_role(data, "train"), data_root=data_root, columns=columns)
     glue_tasks = {task.name for task in taught if task.source == "glue"}
     if validation == "auto":
         held = [task for task in taught if task.name in HELD_OUT and not glue_tasks <= {*HELD_OUT}]
         judging = (*held, *read("mini/validation", data_root=data_root))
     else:
-        judging = read(_of_role(validation, "validation"), data_root=data_root)
-    tested = read(_of_role(test, "test"), data_root=data_root)
+        judging = read(_of_role(validation, "validation"), data_root=data_root, columns=columns)
+    tested = read(_of_role(test, "test"), data_root=data_root, columns=columns)
     useless = glue_tasks - {*glue.TRAIN} if len(glue_tasks) > 1 else set[str]()
     away = {task.name for task in (*judging, *tested)} | useless
     train = tuple(task for task in taught if task.name not in away)
@@ -102,9 +105,9 @@ def _of_role(names: str, role: str) -> str:
 def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | None) -> tuple[Task, ...]:
     if name.split("/")[0] == "mini":
         return _read_mini(name)
-    here = Path(name).expanduser()
+    here = os.path.expanduser(name)
     if name and os.path.lexists(here):
-        return _read_path(here, columns, None)
+        return _read_path(Path(here), columns, None)
     if name and data_root is not None and os.path.lexists(data_root / name):
         return _read_path(data_root / name, columns, name)
     place = "METANLP_DATA is not set" if data_root is None else "the folder of METANLP_DATA holds none of that name"
@@ -130,7 +133,7 @@ def _read_mini(name: str) -> tuple[Task, ...]:
 def _read_path(path: Path, columns: Mapping[str, str] | None, name: str | None) -> tuple[Task, ...]:
     """The reader that knows the folder: GLUE's, LEOPARD's, or the one for users' tasks."""
     parent = path.absolute().parent.name
-    if os.path.isdir(path) and columns is None:
+    if os.path.isdir(path):
         if parent == "glue" and path.name in {*glue.BY_NAME, *glue.LEFT_OUT}:
             return (glue.read_glue_task(path),)
         if parent == "leopard" and path.name in leopard.BY_NAME:
