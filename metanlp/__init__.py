@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from metanlp.algorithms import Finetune, Frozen, Maml, Multitask, ProtoNet
     from metanlp.backbone import Backbone, Lora
+    from metanlp.classifier import FewShotClassifier
     from metanlp.episodes import Episodes, Sampling
     from metanlp.errors import DamagedError, DivergedError, InputError, StorageError
     from metanlp.exams import Protocol
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 NAMES = {
     "algorithms": ("Finetune", "Frozen", "Maml", "Multitask", "ProtoNet"),
     "backbone": ("Backbone", "Lora"),
+    "classifier": ("FewShotClassifier",),
     "episodes": ("Episodes", "Sampling"),
     "errors": ("DamagedError", "DivergedError", "InputError", "StorageError"),
     "exams": ("Protocol",),
@@ -43,9 +45,9 @@ NAMES = {
 HOME = {name: module for module, names in NAMES.items() for name in names}
 
 __all__ = [
-    "Adapted", "Backbone", "DamagedError", "DivergedError", "Episodes", "Experiment", "Finetune", "Frozen", "Inner",
-    "InputError", "Learner", "Lora", "Maml", "Multitask", "Plan", "ProtoNet", "Protocol", "Report", "Roles", "Sampling",
-    "StorageError", "Task", "TaskSet", "meta_test", "meta_train", "read_mini",
+    "Adapted", "Backbone", "DamagedError", "DivergedError", "Episodes", "Experiment", "FewShotClassifier", "Finetune",
+    "Frozen", "Inner", "InputError", "Learner", "Lora", "Maml", "Multitask", "Plan", "ProtoNet", "Protocol", "Report",
+    "Roles", "Sampling", "StorageError", "Task", "TaskSet", "meta_test", "meta_train", "read_mini",
 ]  # fmt: skip
 
 

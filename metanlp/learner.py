@@ -19,10 +19,10 @@ from metanlp.episodes import pack_rows
 from metanlp.errors import InputError
 from metanlp.exams import packed
 from metanlp.tasks.build import task_from_rows
-from metanlp.types import Row, Weights
+from metanlp.types import Batch, Row, Task, Weights
 from metanlp.weights import drop, expand, pick
 
-Examples = Iterable[Row | tuple[str, str] | tuple[str, str, str]] | Sequence[str]
+Examples = Iterable[Row | tuple[str, ...]] | Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Learner:
 
     algorithm: Algorithm
     net: Backbone
-    theta: Weights
+    theta: Weights = field(repr=False)
     record: Mapping[str, Any] = field(default_factory=dict)  # how it was made: tasks, seeds, cost, versions
 
     def adapt(
@@ -46,11 +46,17 @@ class Learner:
         with the label last, or plain texts with `labels` beside them. `columns` maps our names to those of the rows:
         {"text": "body"}. "fast" takes no gradient step. θ stays as it was.
         Raises InputError for rows that can't be used, naming the row."""
-        task = task_from_rows("examples", as_rows(examples, labels), columns=columns)
-        inner = replace(self.algorithm.inner, steps=0) if effort == "fast" else self.algorithm.inner
-        algorithm = replace(self.algorithm, inner=inner)
-        phi = algorithm.adapt(self.net, self.theta, pack_rows(task.pools["train"], len(task.labels), self.net.encode))
-        return Adapted(algorithm, self.net, phi, task.labels, self.record)
+        algorithm, task, support = self._ready(examples, labels, columns, effort)
+        return Adapted(algorithm, self.net, algorithm.adapt(self.net, self.theta, support), task.labels, self.record)
+
+    def left_out(
+        self, examples: Examples, labels: Sequence[str] | None = None, *, effort: Literal["fast", "recipe"] = "recipe"
+    ) -> np.ndarray:
+        """What the examples say of each other: probabilities of each after `adapt`, itself left out of its class's
+        prototype, classes in the order of `adapt(…).labels`: (N, K); NaN for one that is alone in its class."""
+        algorithm, _, support = self._ready(examples, labels, None, effort)
+        scores, counted = algorithm.left_out(self.net, self.theta, support)
+        return torch.softmax(scores, dim=1).masked_fill(counted[:, None] == 0, torch.nan).cpu().numpy()
 
     def save(self, folder: str | Path) -> None:
         """adapter_model.safetensors and adapter_config.json, which plain peft opens, meta_model.safetensors and
@@ -64,6 +70,24 @@ class Learner:
         algorithm = algorithm_from_json(artefact.settings["algorithm"])
         return Learner(algorithm, artefact.net, artefact.weights, artefact.settings["record"])
 
+    def __sklearn_clone__(self) -> Learner:
+        """scikit-learn copies the parameters of its estimators; what never changes needs no second copy."""
+        return self
+
+    def _ready(
+        self,
+        examples: Examples,
+        labels: Sequence[str] | None,
+        columns: Mapping[str, str] | None,
+        effort: str,
+    ) -> tuple[Algorithm, Task, Batch]:
+        if effort not in ("fast", "recipe"):
+            raise InputError(f"effort is {brief(effort)}; give 'fast' or 'recipe'")
+        task = task_from_rows("examples", as_rows(examples, labels), columns=columns)
+        inner = replace(self.algorithm.inner, steps=0) if effort == "fast" else self.algorithm.inner
+        support = pack_rows(task.pools["train"], len(task.labels), self.net.encode)
+        return replace(self.algorithm, inner=inner), task, support
+
     def _settings(self) -> dict[str, Any]:
         return {"algorithm": algorithm_to_json(self.algorithm), "record": dict(self.record)}
 
@@ -74,7 +98,7 @@ class Adapted:
 
     algorithm: Algorithm
     net: Backbone
-    phi: Weights  # task axis of length one
+    phi: Weights = field(repr=False)  # task axis of length one
     labels: tuple[str, ...]
     record: Mapping[str, Any] = field(default_factory=dict)
 

@@ -99,6 +99,53 @@ def test_tasks_of_other_ways_in_one_pass_are_scored_as_alone(
         torch.testing.assert_close(mine, alone, atol=1e-4, rtol=1e-4)  # five steps, in scores of about 10
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_left_out_rows_are_scored_among_their_own_classes(
+    net: Backbone, toy_tasks: tuple[Task, ...], toy_pass: Pass, name: str
+) -> None:
+    algorithm, support = made(name, toy_tasks), toy_pass.support
+    theta = start(algorithm, net)
+    before = weights.clone(theta)
+    scores, counted = algorithm.left_out(net, theta, support)
+    assert weights.equal(theta, before)
+    assert not scores.requires_grad
+    own = torch.arange(scores.shape[1]) < support.ways[support.task_of][:, None]
+    assert scores[own].isfinite().all()
+    assert (scores[~own] == -math.inf).all()
+    assert counted.tolist() == [1.0] * len(support.targets)  # two shots or more
+    for task, episode in enumerate(toy_pass.episodes):
+        alone, _ = algorithm.left_out(net, theta, episode.support)
+        mine = scores[support.task_of == task][:, : len(episode.classes)]
+        torch.testing.assert_close(mine, alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "algorithm", [ProtoNet(), Finetune(inner=Inner(steps=0)), Frozen(), Frozen(classifier="logistic")]
+)
+def test_left_out_is_adapting_without_the_row(net: Backbone, toy_tasks: tuple[Task, ...], algorithm: Algorithm) -> None:
+    """Where no step is taken. The evidence about views comes from all rows, so it is not to count here."""
+    pool, ways = toy_tasks[0].pools["train"], 3
+    classes = [[row for row in pool if row["label"] == label] for label in range(ways)]
+    rows = [*classes[0][:3], *classes[1][:2], *classes[2][:1]]
+    theta = start(algorithm, net) | {"views/trust": torch.tensor(-math.inf)}
+    scores, counted = algorithm.left_out(net, theta, pack_rows(rows, ways, net.encode))
+    assert counted.tolist() == [1, 1, 1, 1, 1, 0]  # the last is alone in its class
+    for n, row in enumerate(rows[:5]):
+        phi = algorithm.adapt(net, theta, pack_rows([*rows[:n], *rows[n + 1 :]], ways, net.encode))
+        asked = algorithm.scores(net, phi, pack_rows([row], ways, net.encode))
+        torch.testing.assert_close(scores[n], asked[0], atol=1e-4, rtol=1e-4)
+
+
+def test_left_out_scores_are_those_after_the_steps(net: Backbone, toy_tasks: tuple[Task, ...], toy_pass: Pass) -> None:
+    """The steps minimise just their loss."""
+    losses: list[float] = []
+    for steps in (0, 1, 5):
+        algorithm = Finetune(inner=Inner(steps=steps, lr=0.1, head_lr=0.1))
+        scores, _ = algorithm.left_out(net, start(algorithm, net), toy_pass.support)
+        losses.append(float(cross_entropy(scores, toy_pass.support.targets)))
+    assert losses[0] > losses[1] > losses[2]
+
+
 @pytest.mark.parametrize("name", LEARN)
 def test_the_meta_gradient_has_theta_s_shape_and_is_the_sum_over_episodes(
     net: Backbone, toy_tasks: tuple[Task, ...], toy_pass: Pass, name: str

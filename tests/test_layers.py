@@ -18,7 +18,7 @@ STOREYS = (
     ("inner", "algorithms"),
     ("exams", "recipe", "parallel", "outer", "progress", "signals", "checkpoint", "artefact", "learner", "meta_train",
      "meta_test"),
-    ("report", "experiment", "cli", "__init__"),
+    ("report", "experiment", "classifier", "cli", "__init__"),
     ("recipes",),
 )  # fmt: skip
 STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms}
@@ -39,7 +39,7 @@ DOORS = {
     "accelerate": ("metanlp.parallel",),
     "evaluate": ("metanlp.metrics",),
     "scipy": ("metanlp.metrics",),
-    "sklearn": ("metanlp.algorithms.frozen",),
+    "sklearn": ("metanlp.algorithms.frozen", "metanlp.classifier"),
     "higher": ("metanlp.inner",),
     "safetensors": ("metanlp.checkpoint", "metanlp.artefact"),
     "tyro": ("metanlp.config", "metanlp.cli", "recipes"),

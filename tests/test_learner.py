@@ -141,6 +141,27 @@ def test_fast_takes_no_step(learner: Learner, adapted: Adapted) -> None:
         assert not torch.equal(adapted.phi[key][0], value)
 
 
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_left_out_probabilities_in_the_order_of_the_labels(name: str, net: Backbone) -> None:
+    algorithm = ALGORITHMS[name]()
+    learner = Learner(algorithm, net, algorithm.init(net, torch.Generator().manual_seed(0)))
+    rows = [(" ".join(["good"] * n), "up") for n in (2, 3, 4)] + [("terrible " * n, "down") for n in (2, 3)]
+    rows.append(("? ? ? ?", "question"))
+    found = learner.left_out(rows)
+    assert found[:5].sum(1) == pytest.approx(1.0, abs=1e-6)
+    assert np.isnan(found[5]).all()  # alone in its class
+    labels = learner.adapt(rows).labels
+    assert [labels[n] for n in found[:5].argmax(1)] == [label for _, label in rows[:5]]
+    texts, given = zip(*rows, strict=True)
+    assert np.array_equal(learner.left_out(texts, given), found, equal_nan=True)
+    assert np.isfinite(learner.left_out(rows, effort="fast")[:5]).all()
+
+
+def test_an_unknown_effort_is_refused(learner: Learner) -> None:
+    for ask in (learner.adapt, learner.left_out):
+        assert refusal(InputError, ask, ROWS, effort="best") == "effort is 'best'; give 'fast' or 'recipe'"
+
+
 # Predicting.
 
 

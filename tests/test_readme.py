@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,11 +117,21 @@ def test_command_runs(command: str, home: Path) -> None:
 @needs_minilm
 def test_python_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
-    (code,) = blocks("python")
-    names: dict[str, object] = {}
-    exec(code, names)
-    assert names["clf"].predict(["keyboard has three dead keys"])[0] in ("access", "equipment")  # type: ignore[attr-defined]
+    adapting, _ = blocks("python")
+    names: dict[str, Any] = {}
+    exec(adapting, names)
+    assert names["clf"].predict(["keyboard has three dead keys"])[0] in ("access", "equipment")
     assert (home / "out" / "clf" / "meta_config.json").is_file()
+
+
+@needs_minilm
+def test_scikit_learn_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    _, fitting = blocks("python")
+    names: dict[str, Any] = {}
+    exec(fitting, names)
+    assert names["clf"].classes_.tolist() == ["access", "equipment", "parking"]
+    assert names["clf"].predict(names["texts"]).tolist()[0] in ("equipment", None)
 
 
 @pytest.mark.parametrize("command", MAKE)

@@ -67,6 +67,16 @@ class Algorithm(ABC):
                     phi = self.finish(net, theta, moved, support)
                 yield step, phi
 
+    def left_out(self, net: Net, theta: Weights, support: Batch) -> tuple[Tensor, Tensor]:
+        """Support rows scored after adaptation, each against prototypes without itself: (N, K), and which rows count,
+        1 or 0: (N,); one that is alone in its class does not. The inner loop runs anew, and its steps have seen every
+        row: after many of them the scores flatter."""
+        support = net.with_trunk(support)
+        *_, moved = self.inner_loop(net, theta, support)
+        with torch.no_grad():
+            features = net.features(weights.pick(moved, "lora/"), support)
+            return self.head.left_out(theta, moved, features, support)
+
     def scores(self, net: Net, phi: Weights, batch: Batch) -> Tensor:
         """(N, K), −inf beyond a task's own classes."""
         return self.head.scores(phi, net.features(phi, batch), batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,7 +13,7 @@ from torch import Tensor
 from metanlp import weights
 from metanlp.algorithms.base import Algorithm, Net
 from metanlp.errors import InputError
-from metanlp.heads import normalized
+from metanlp.heads import beyond, normalized
 from metanlp.inner import Inner
 from metanlp.types import Batch, MetaGrad, Pass, Weights
 
@@ -38,10 +39,17 @@ class Frozen(Algorithm):
         if self.classifier == "logistic":
             yield self.inner.steps, logistic_heads(features, support, self.c)
             return
-        shown = [number for number, name in enumerate(net.view_names) if _is_frozen(name)]
-        theta = theta | {"views/prior": theta["views/prior"][shown]}
-        residual = self.head.residual(features[0].numel(), support)
+        theta, residual = _shown(net, theta), self.head.residual(features[0].numel(), support)
         yield self.inner.steps, weights.detach(self.head.finish(theta, residual, features, support))
+
+    def left_out(self, net: Net, theta: Weights, support: Batch) -> tuple[Tensor, Tensor]:
+        """As in every method; a logistic regression is fitted again without each row, N times in all."""
+        support = net.with_trunk(support)
+        features = frozen_features(support)
+        if self.classifier == "logistic":
+            return logistic_left_out(features, support, self.c)
+        residual = self.head.residual(features[0].numel(), support)
+        return self.head.left_out(_shown(net, theta), residual, features, support)
 
     def scores(self, net: Net, phi: Weights, batch: Batch) -> Tensor:
         batch = net.with_trunk(batch)
@@ -60,6 +68,12 @@ def _is_frozen(view: str) -> bool:
     return view.startswith("frozen.")
 
 
+def _shown(net: Net, theta: Weights) -> Weights:
+    """θ with the prior of the frozen views alone."""
+    shown = [number for number, name in enumerate(net.view_names) if _is_frozen(name)]
+    return theta | {"views/prior": theta["views/prior"][shown]}
+
+
 def frozen_features(batch: Batch) -> Tensor:
     """(N, frozen views, D)"""
     assert batch.trunk is not None
@@ -68,16 +82,35 @@ def frozen_features(batch: Batch) -> Tensor:
 
 def logistic_heads(features: Tensor, batch: Batch, c: float) -> Weights:
     """One logistic regression a task on the normalised views: `head/weight` (T, K, V·D), `head/bias` (T, K)."""
+    x = normalized(features)
+    rows = [batch.task_of == task for task in range(batch.count_tasks)]
+    heads = [_logistic(x[mine], batch.targets[mine], batch.max_ways, c) for mine in rows]
+    weight, bias = zip(*heads, strict=True)
+    return {"head/weight": torch.stack(weight), "head/bias": torch.stack(bias)}
+
+
+def logistic_left_out(features: Tensor, batch: Batch, c: float) -> tuple[Tensor, Tensor]:
+    """Every row scored by the regression of its task's other rows: (N, K), and which rows count, 1 or 0: (N,)."""
+    x = normalized(features)
+    scores = x.new_zeros(len(x), batch.max_ways)
+    task = batch.task_of[:, None] == batch.task_of
+    usable = (task & (batch.targets[:, None] == batch.targets)).sum(1) > 1
+    for row in usable.nonzero().flatten().tolist():
+        others = task[row].clone()
+        others[row] = False
+        weight, bias = _logistic(x[others], batch.targets[others], batch.max_ways, c)
+        scores[row] = weight @ x[row] + bias
+    return scores.masked_fill(beyond(batch), -math.inf), usable.to(x.dtype)
+
+
+def _logistic(x: Tensor, targets: Tensor, ways: int, c: float) -> tuple[Tensor, Tensor]:
+    """The regression of one task: (n, V·D), (n,) -> (K, V·D), (K,); zeros for a class without rows."""
     from sklearn.linear_model import LogisticRegression  # a second to import, and only this classifier needs it
 
-    x = normalized(features)
-    weight = x.new_zeros(batch.count_tasks, batch.max_ways, x.shape[1])
-    bias = x.new_zeros(batch.count_tasks, batch.max_ways)
-    for task in range(batch.count_tasks):
-        mine = batch.task_of == task
-        fitted = LogisticRegression(C=c, max_iter=1000).fit(x[mine].cpu().numpy(), batch.targets[mine].cpu().numpy())
-        coefficients, intercepts = (torch.as_tensor(v).to(x) for v in (fitted.coef_, fitted.intercept_))
-        # Two classes come as one row: the score of the second against zero for the first.
-        classes = torch.as_tensor(fitted.classes_)[-len(intercepts) :].to(x.device)
-        weight[task, classes], bias[task, classes] = coefficients, intercepts
-    return {"head/weight": weight, "head/bias": bias}
+    fitted = LogisticRegression(C=c, max_iter=1000).fit(x.cpu().numpy(), targets.cpu().numpy())
+    coefficients, intercepts = (torch.as_tensor(v).to(x) for v in (fitted.coef_, fitted.intercept_))
+    # Two classes come as one row: the score of the second against zero for the first.
+    classes = torch.as_tensor(fitted.classes_)[-len(intercepts) :].to(x.device)
+    weight, bias = x.new_zeros(ways, x.shape[1]), x.new_zeros(ways)
+    weight[classes], bias[classes] = coefficients, intercepts
+    return weight, bias

@@ -1,0 +1,214 @@
+"""A learner as a scikit-learn classifier: pipelines, cross-validation and searches take it as they take any other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from numbers import Real
+from reprlib import repr as brief
+from typing import Any, Literal, NamedTuple, cast
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import assert_all_finite, check_is_fitted, column_or_1d
+
+from metanlp.errors import InputError
+from metanlp.learner import Learner, as_rows, as_texts
+
+
+class Suspect(NamedTuple):
+    """A support row that its own class does not believe."""
+
+    row: int  # its place among the texts of `fit`, from 0; those of `add` count on
+    text: str | tuple[str, ...]  # the text, or both texts of a pair
+    label: Any  # as it was given
+    believed: Any  # the likeliest class, seen from the other rows
+    probability: float  # of `label`, seen from the other rows
+
+
+class FewShotClassifier(ClassifierMixin, BaseEstimator):
+    """Adapts a Learner to the texts of `fit`; the learner itself never changes.
+
+    Texts come as a list, an array or a column of strings; pairs of texts as a list of 2-tuples, or an array or a frame
+    of two columns. Labels are words or integers. Whatever can't be used is a ValueError of one line.
+
+    learner: the Learner to adapt. A clone shares it.
+    effort: "recipe", or "fast", which takes no gradient step.
+    abstain: the share of support rows, from 0 to 1, that `predict` may wrongly call none of these; None never abstains.
+    none_label: what `predict` then answers. With None, or a word among numbers, it answers an array of objects. The
+        metrics of scikit-learn want a label of the same type as the others, as "none" among words, or -1.
+
+    Abstention: `threshold_` is the quantile `abstain` of the largest probability of the support rows, each scored
+    without itself. The largest probability and not that of the own class, because that is what `predict` has to judge
+    by. A few shots give a coarse threshold: of n such rows, new texts of the same classes are as likely to fall below
+    the least sure one as any of the n + 1 is to be the least sure, so that `abstain` below 1 / (n + 1) can't be had:
+    about 11 % with 4 shots of 2 classes. Gradient steps have seen every row, which makes the rows look surer than new
+    texts are, and the threshold high; with `effort="fast"` no step does. A row alone in its class has no such score.
+
+    After `fit`: `classes_` (K,), sorted; `adapted_`, the Adapted; `threshold_`, a probability, or None where `abstain`
+    is None. To keep a fitted classifier, save `adapted_`, or fit again: metanlp writes and reads no pickles, though
+    scikit-learn's own tools may send one from process to process.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        *,
+        effort: Literal["fast", "recipe"] = "recipe",
+        abstain: float | None = None,
+        none_label: Any = None,
+    ) -> None:
+        self.learner = learner
+        self.effort: Literal["fast", "recipe"] = effort
+        self.abstain = abstain
+        self.none_label = none_label
+
+    def fit(self, X: Any, y: Any) -> FewShotClassifier:
+        """N texts or pairs of texts, N labels of two classes or more. Where `abstain` is set the support set is adapted
+        to twice."""
+        return self._fit(*support(X, y))
+
+    def add(self, X: Any, y: Any = None) -> FewShotClassifier:
+        """Fits again, on all that came before and these; new classes are welcome. Takes texts and labels as `fit` does,
+        or examples with their labels as `Learner.adapt` does."""
+        check_is_fitted(self)
+        texts, labels = split(X) if y is None else support(X, y)
+        if is_number(labels) != is_number(self._labels):
+            raise InputError(
+                f"the labels added are {brief(labels.tolist())}, those before are {brief(self.classes_.tolist())}; "
+                "write all labels as words, or all as integers"
+            )
+        return self._fit([*self._texts, *texts], np.concatenate([self._labels, labels]))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The likeliest class of each row, or `none_label` where its probability is below `threshold_`: (N,)."""
+        scores = self.predict_proba(X)
+        labels = self.classes_[scores.argmax(1)]
+        if self.threshold_ is None:
+            return labels
+        none = np.asarray(self.none_label)
+        labels = labels if none.dtype.kind == labels.dtype.kind else labels.astype(object)
+        return np.where(scores.max(1) < self.threshold_, none, labels)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities, classes in the order of `classes_`: (N, K)."""
+        check_is_fitted(self)
+        return self.adapted_.scores(as_list(X))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy. Where it abstains, a row is right if `y` says `none_label` too."""
+        check_is_fitted(self)
+        if self.threshold_ is None:
+            return float(super().score(X, y, sample_weight))
+        return float(np.average(self.predict(X) == column_or_1d(y), weights=sample_weight))
+
+    def suspects(self) -> list[Suspect]:
+        """Support rows that the others give to another class, the least likely label first. Adapts once more.
+
+        A wrong label shows where its class has other rows to contradict it; that of a row alone in its class never
+        does. Raises InputError where every row is alone."""
+        check_is_fitted(self)
+        left_out = self._left_out()
+        known_rows(left_out)
+        names = self.classes_.tolist()
+        given = np.searchsorted(self.classes_, self._labels)
+        believed, own = left_out.argmax(1), left_out[np.arange(len(given)), given]
+        return [
+            Suspect(int(row), as_given(self._texts[row]), names[given[row]], names[believed[row]], float(own[row]))
+            for row in np.argsort(own, kind="stable")
+            if not np.isnan(own[row]) and believed[row] != given[row]
+        ]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False  # pairs are; but where this is True, numbers are expected to do
+        return tags
+
+    def _fit(self, texts: list[tuple[str, ...]], labels: np.ndarray) -> FewShotClassifier:
+        """Nothing is set before everything has gone well."""
+        self._check_parameters()
+        classes, codes = np.unique(labels, return_inverse=True)
+        self._check_classes(classes)
+        adapted = self.learner.adapt(texts, codes.tolist(), effort=self.effort)
+        left_out = partial(self.learner.left_out, texts, codes.tolist(), effort=self.effort)
+        threshold = None
+        if self.abstain is not None:
+            threshold = float(np.quantile(known_rows(left_out()).max(1), self.abstain, method="inverted_cdf"))
+        self.classes_, self.threshold_ = classes, threshold
+        self.adapted_ = replace(adapted, labels=tuple(map(str, classes.tolist())))
+        self._texts, self._labels, self._left_out = texts, labels, left_out
+        return self
+
+    def _check_parameters(self) -> None:
+        if not isinstance(cast(object, self.learner), Learner):
+            raise InputError(f"learner is {brief(self.learner)}; give a Learner, as Learner.load(folder) does")
+        if self.abstain is not None and not (isinstance(self.abstain, Real) and 0 < self.abstain < 1):
+            raise InputError(f"abstain is {brief(self.abstain)}; give a share between 0 and 1, or None")
+
+    def _check_classes(self, classes: np.ndarray) -> None:
+        if len(classes) < 2:
+            found = "one class" if len(classes) else "no class"
+            raise InputError(f"y has {found}, {classes.tolist()}; give texts of two classes or more")
+        if self.abstain is not None and self.none_label in classes.tolist():
+            raise InputError(f"none_label is {self.none_label!r}, which y has as a class; choose another")
+
+
+def as_list(X: Any) -> list[Any]:
+    """The rows of a list, an array, a column or a frame. Raises InputError for what has no rows."""
+    rows = np.asarray(X).tolist() if hasattr(X, "__array__") else X
+    if isinstance(rows, str) or not isinstance(rows, Sequence):
+        raise InputError(f"X is {brief(X)}; give a list, an array or a column of texts, or of pairs of texts")
+    return list(rows)
+
+
+def as_labels(y: Any) -> np.ndarray:
+    """(N,). Raises ValueError for what are no labels of classes."""
+    y = column_or_1d(y, warn=True)
+    assert_all_finite(y, input_name="y")
+    try:
+        found = type_of_target(y, input_name="y")
+    except TypeError as error:  # labels that can't be sorted
+        raise InputError(f"y is {brief(y.tolist())}; write all labels as words, or all as integers") from error
+    if found not in ("binary", "multiclass"):
+        raise InputError(
+            f"Unknown label type: {found}: y is {brief(y.tolist())} of type {y.dtype}; write all labels as words, or "
+            "all as integers, which y.astype(int) makes of objects"
+        )
+    return y
+
+
+def support(X: Any, y: Any) -> tuple[list[tuple[str, ...]], np.ndarray]:
+    """As many texts as labels. Raises InputError where they are not."""
+    texts, labels = as_texts(as_list(X)), as_labels(y)
+    if len(texts) != len(labels):
+        raise InputError(f"X has {len(texts)} texts, y has {len(labels)} labels; give one label for each text")
+    return texts, labels
+
+
+def split(examples: Any) -> tuple[list[tuple[str, ...]], np.ndarray]:
+    """Examples with a label each, as texts and labels."""
+    rows = list(as_rows(examples, None))
+    return as_texts(rows), as_labels([row.get("label") for row in rows])
+
+
+def is_number(labels: np.ndarray) -> bool:
+    return labels.dtype.kind in "biuf"
+
+
+def known_rows(left_out: np.ndarray) -> np.ndarray:
+    """The rows that have a score. Raises InputError where none has."""
+    known = left_out[~np.isnan(left_out).any(1)]
+    if not len(known):
+        raise InputError(
+            "every row is alone in its class, so that none can be left out and scored by the others; give two rows or "
+            "more of a class, or go without `abstain` and `suspects`"
+        )
+    return known
+
+
+def as_given(texts: tuple[str, ...]) -> str | tuple[str, ...]:
+    return texts[0] if len(texts) == 1 else texts
