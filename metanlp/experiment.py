@@ -187,19 +187,19 @@ def make(name: str, asked: Experiment, train: Sequence[Task]) -> Algorithm:
     return replace(algorithm, classes=tuple((task.name, len(task.labels)) for task in train))
 
 
-def validator(algorithm: Algorithm, shared: Run) -> Callable[[Weights], float] | None:
-    """Mean accuracy on the validation trials, dealt over the ranks; None where there are no validation tasks."""
+def validator(algorithm: Algorithm, shared: Run) -> Callable[[Weights], list[float]] | None:
+    """Accuracy on each of the validation trials, dealt over the ranks; None where there are no validation tasks."""
     if not shared.trials:
         return None
 
-    def validate(theta: Weights) -> float:
+    def validate(theta: Weights) -> list[float]:
         mine = []
         for number in shared.ranks.mine(len(shared.trials)):
             exam, support = shared.trials[number]
             phi = algorithm.adapt(shared.net, theta, support.batch)
             mine.append((number, accuracy(exam, support, exam.probabilities(algorithm, phi))))
-        # In the order of the trials, so that the mean has the same bits with any number of processes.
-        return float(np.mean([value for _, value in sorted(shared.ranks.gather(mine))]))
+        # In the order of the trials, so that their mean has the same bits with any number of processes.
+        return [value for _, value in sorted(shared.ranks.gather(mine))]
 
     return validate
 

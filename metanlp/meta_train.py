@@ -6,11 +6,12 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from metanlp import checkpoint, signals, weights
@@ -20,12 +21,14 @@ from metanlp.config import to_json
 from metanlp.episodes import Episodes
 from metanlp.errors import DivergedError, InputError, StoppedError
 from metanlp.learner import Learner
+from metanlp.metrics import as_good
 from metanlp.outer import Outer
 from metanlp.parallel import Ranks
 from metanlp.progress import Progress
 from metanlp.types import Weights
 
-Validate = Callable[[Weights], float]
+Validate = Callable[[Weights], Sequence[float]]
+"""θ -> its accuracy on each of the same trials."""
 PATIENCE_NAN = 10  # bad steps in a row that end a run
 
 
@@ -43,7 +46,7 @@ class Plan:
     weight_decay: float = 0.0  # of AdamW
     clip: float = 1.0  # longest meta-gradient
     validations: int = 8  # spread evenly over the run
-    patience: int = 4  # validations without a better one that end the run; 0 never
+    patience: int = 4  # validations in a row that are worse than the best and end the run; 0 never
     checkpoints: int = 20  # spread evenly over the run
     exact: bool = True  # add gradients in one order, so that any number of processes gives the same bits
 
@@ -82,9 +85,11 @@ class State:
     skipped: int = 0  # steps whose loss or gradient was not finite
     bad_in_a_row: int = 0
     loss: float | None = None  # of the last good step
-    best: float = -1.0  # best validation accuracy
+    validation: float | None = None  # mean accuracy of the newest validation
+    best: float = -1.0  # that of θ that is kept
     best_step: int = 0
     since_best: int = 0  # validations since
+    best_trials: Sequence[float] = ()  # the highest accuracies so far, trial by trial
 
 
 def meta_train(
@@ -100,7 +105,7 @@ def meta_train(
     ranks: Ranks | None = None,
     name: str = "meta-training",
 ) -> Learner:
-    """Learn θ: the best on `validate` (θ -> accuracy), or the last where it is not given.
+    """Learn θ: the latest that is as good as any on `validate`, or the last where it is not given.
 
     Into `folder` go `metrics.jsonl` and `checkpoints/`; with `resume` the run goes on from the newest of them, without
     it this run takes the place of an earlier one. Raises InputError for `resume` with other settings, DivergedError
@@ -131,7 +136,7 @@ def meta_train(
             if validate and _crosses(done, now, plan.validations):
                 state, best = _validated(state, best, outer.theta, validate(outer.theta))
             log.write(state)
-            progress.show(now, loss=state.loss, validation=state.best)
+            progress.show(now, loss=state.loss, validation=state.validation)
             stop = ranks.any(bool(told()))
             if folder and (_crosses(done, now, plan.checkpoints) or plan.over(state) or stop or _diverged(state)):
                 tensors = outer.tensors() | {f"best/{key}": value for key, value in best.items()}
@@ -187,10 +192,16 @@ def _after(state: State, ok: bool, loss: float, tokens: int, seconds: float) -> 
     )
 
 
-def _validated(state: State, best: Weights, theta: Weights, accuracy: float) -> tuple[State, Weights]:
-    if accuracy > state.best:
-        return replace(state, best=accuracy, best_step=state.step, since_best=0), weights.clone(theta)
-    return replace(state, since_best=state.since_best + 1), best
+def _validated(state: State, kept: Weights, theta: Weights, trials: Sequence[float]) -> tuple[State, Weights]:
+    """Keeps θ unless it is worse than the best so far: of two that the trials can't tell apart, the later one has
+    learned more, and at a falling rate."""
+    mean, reference = float(np.mean(trials)), np.array(state.best_trials)
+    state = replace(state, validation=mean)
+    if len(reference) and not as_good(np.array(trials), reference):
+        return replace(state, since_best=state.since_best + 1), kept
+    if not len(reference) or mean > reference.mean():
+        state = replace(state, best_trials=tuple(trials))
+    return replace(state, best=mean, best_step=state.step, since_best=0), weights.clone(theta)
 
 
 def _diverged(state: State) -> bool:
@@ -278,4 +289,4 @@ class Log:
     def write(self, state: State) -> None:
         if self._path:
             with self._path.open("a") as file:
-                file.write(json.dumps(asdict(state)) + "\n")
+                file.write(json.dumps({k: v for k, v in asdict(state).items() if k != "best_trials"}) + "\n")

@@ -83,6 +83,15 @@ def paired(a: np.ndarray, b: np.ndarray) -> Interval:
     return interval(np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64))
 
 
+def as_good(each: np.ndarray, best: np.ndarray) -> bool:
+    """Whether accuracies (E,) lie within one standard error of the best ones, trial by trial: few trials can't tell
+    more (Breiman et al. 1984, the 1-SE rule)."""
+    behind = best - each
+    if len(behind) < 2:
+        return bool((behind <= 0).all())
+    return bool(behind.mean() <= behind.std(ddof=1) / len(behind) ** 0.5)
+
+
 @cache
 def classification() -> Any:
     """An `evaluate.Metric` of all that `score` reports, made at first use; `evaluate.combine` takes it too."""

@@ -11,6 +11,7 @@ import numpy as np
 from metanlp.algorithms import Algorithm
 from metanlp.backbone import Backbone
 from metanlp.exams import Exam, Support
+from metanlp.metrics import as_good
 from metanlp.types import Weights
 
 STEPS = (0, 1, 2, 5)  # read off one trajectory
@@ -34,8 +35,8 @@ def choose(
     trials: Sequence[tuple[Exam, Support]],
     tick: Callable[[], object] = lambda: None,
 ) -> Search:
-    """Of at most 12 settings the one with fewest steps and smallest rates whose mean accuracy is within one standard
-    error of the best: a dozen trials can't tell more, and moving far is a risk (Breiman et al. 1984, the 1-SE rule)."""
+    """Of at most 12 settings the one with fewest steps and smallest rates whose mean accuracy is as good as the best:
+    moving far is a risk."""
     begun = time.perf_counter()
     found: list[tuple[Algorithm, np.ndarray, dict[int, float]]] = []
     for setting in algorithm.recipes():
@@ -49,12 +50,6 @@ def choose(
     best = max((each for _, each, _ in found), key=lambda each: float(each.mean()))
     chosen, each, curve = next(item for item in found if as_good(item[1], best))
     return Search(chosen, float(each.mean()), len(found), time.perf_counter() - begun, curve)
-
-
-def as_good(each: np.ndarray, best: np.ndarray) -> bool:
-    """Whether accuracies (E,) lie within one standard error of the best ones, trial by trial."""
-    behind = best - each
-    return bool(behind.mean() <= behind.std(ddof=1) / len(behind) ** 0.5) if len(behind) > 1 else not behind.any()
 
 
 def accuracy_by_step(

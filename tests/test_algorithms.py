@@ -24,7 +24,7 @@ from metanlp.exams import Exam, Protocol
 from metanlp.heads import linear_scores
 from metanlp.inner import Inner
 from metanlp.outer import Outer
-from metanlp.recipe import STEPS, accuracy_by_step, as_good, choose, describe
+from metanlp.recipe import STEPS, accuracy_by_step, choose, describe
 from metanlp.types import Batch, Episode, Pass, Task, Tokens, Weights
 
 NAMES = tuple(ALGORITHMS)
@@ -400,11 +400,3 @@ def test_a_recipe_is_one_of_those_tried(net: Backbone, toy_tasks: tuple[Task, ..
         assert set(search.curve) <= set(STEPS)
         assert describe(search.algorithm)["inner"]
     assert len(ticks) == sum(len(a.recipes()) for a in (Finetune(), ProtoNet(), Frozen())) * len(trials)
-
-
-def test_a_setting_is_as_good_within_one_standard_error() -> None:
-    best = np.array([0.9, 0.7, 0.8, 0.6])
-    assert as_good(best, best)
-    assert as_good(best - np.array([0.1, -0.1, 0.1, 0.0]), best)  # behind by 0.025, standard error 0.048
-    assert not as_good(best - 0.05, best)  # behind by as much in every trial
-    assert not as_good(np.array([0.4]), np.array([0.5]))  # one trial has no standard error

@@ -54,9 +54,9 @@ def run(net: Backbone, episodes: Episodes, tmp_path: Path) -> Callable[..., Lear
     return start
 
 
-def moved(theta: Weights) -> float:
-    """A number that is a function of θ and grows while it learns: what a validation needs here."""
-    return float(weights.norm({key: value for key, value in theta.items() if "lora_B" in key}))
+def moved(theta: Weights) -> list[float]:
+    """A number that is a function of θ and grows while it learns: what a validation of one trial needs here."""
+    return [float(weights.norm({key: value for key, value in theta.items() if "lora_B" in key}))]
 
 
 def log(folder: Path) -> list[dict[str, Any]]:
@@ -85,10 +85,10 @@ class CutError(Exception):
     """What ends a run in these tests."""
 
 
-def stopping(at: int) -> Callable[[Weights], float]:
+def stopping(at: int) -> Callable[[Weights], list[float]]:
     calls = 0
 
-    def validate(theta: Weights) -> float:
+    def validate(theta: Weights) -> list[float]:
         nonlocal calls
         calls += 1
         if calls == at:
@@ -122,7 +122,7 @@ def test_told_to_stop_it_saves_the_step_that_it_is_in(
     plan = replace(PLAN, checkpoints=1)
     whole, handlers = run(plan=plan, validate=moved, folder=tmp_path / "whole"), signal.getsignal(number)
 
-    def told(theta: Weights) -> float:
+    def told(theta: Weights) -> list[float]:
         if len(log(tmp_path / "run")) == 2:  # within the third step
             signal.raise_signal(number)
         return moved(theta)
@@ -137,7 +137,7 @@ def test_told_to_stop_it_saves_the_step_that_it_is_in(
 
 
 def test_told_twice_it_stops_at_once(run: Callable[..., Learner], tmp_path: Path) -> None:
-    def told_twice(_: Weights) -> float:
+    def told_twice(_: Weights) -> list[float]:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         raise AssertionError("the second signal was held back")
@@ -226,13 +226,14 @@ class Stumbling(Maml):
         return replace(given, grad=given.grad | {key: given.grad[key] * math.nan})
 
 
-def remembering(seen: list[Weights], values: Iterable[float] = ()) -> Callable[[Weights], float]:
+def remembering(seen: list[Weights], values: Iterable[float | list[float]] = ()) -> Callable[[Weights], list[float]]:
     """A validation that keeps what it was shown, and answers from `values` while they last."""
     answers = iter(values)
 
-    def validate(theta: Weights) -> float:
+    def validate(theta: Weights) -> list[float]:
         seen.append(weights.clone(theta))
-        return next(answers, 0.0)
+        answer = next(answers, 0.0)
+        return answer if isinstance(answer, list) else [answer]
 
     return validate
 
@@ -273,9 +274,22 @@ def test_ten_bad_steps_end_the_run_with_the_weights_of_before(run: Callable[...,
 def test_the_best_weights_are_kept(run: Callable[..., Learner]) -> None:
     seen: list[Weights] = []
     learned = run(validate=remembering(seen, [0.1, 0.5, 0.3, 0.5, 0.4, 0.2]))
-    assert weights.equal(learned.theta, seen[1])
-    assert (learned.record["best_step"], learned.record["validation"]) == (2, 0.5)
+    assert weights.equal(learned.theta, seen[3])
+    assert (learned.record["best_step"], learned.record["validation"]) == (4, 0.5)
     assert weights.equal(run(validate=None).theta, seen[-1])
+
+
+def test_later_weights_that_are_as_good_are_kept(run: Callable[..., Learner], tmp_path: Path) -> None:
+    """Within one standard error of the highest, trial by trial; not of the last that was kept, which could drift."""
+    seen: list[Weights] = []
+    answers = [[0.1, 0.2, 0.3], [0.6, 0.5, 0.7], [0.5, 0.6, 0.69], [0.4, 0.7, 0.6], [0.5, 0.4, 0.6], [0.4, 0.3, 0.5]]
+    learned = run(validate=remembering(seen, answers))
+    assert weights.equal(learned.theta, seen[3])
+    assert (learned.record["best_step"], learned.record["validation"]) == (4, pytest.approx(1.7 / 3))
+    lines = log(tmp_path / "run")
+    assert [line["since_best"] for line in lines] == [0, 0, 0, 0, 1, 2]
+    assert [line["validation"] for line in lines] == [pytest.approx(sum(answer) / 3) for answer in answers]
+    assert weights.equal(run(plan=replace(PLAN, patience=1), validate=remembering([], answers)).theta, seen[3])
 
 
 def test_patience_ends_a_run(run: Callable[..., Learner], tmp_path: Path) -> None:
@@ -290,7 +304,7 @@ def test_patience_ends_a_run(run: Callable[..., Learner], tmp_path: Path) -> Non
 
 def test_validations_and_checkpoints_are_spread_evenly(run: Callable[..., Learner], tmp_path: Path) -> None:
     seen: list[Weights] = []
-    run(plan=replace(PLAN, validations=2, checkpoints=3), validate=remembering(seen))
+    run(plan=replace(PLAN, validations=2, checkpoints=3), validate=remembering(seen, [0.5, 0.4]))
     assert len(seen) == 2
     assert steps(tmp_path / "run") == ["step_4", "step_6"], "of steps 2, 4 and 6 two are kept"
     assert [line["since_best"] for line in log(tmp_path / "run")] == [0, 0, 0, 0, 0, 1]
@@ -374,7 +388,7 @@ from metanlp.tasks.taskset import read
 
 
 def validate(theta):
-    return float(sum(value.abs().sum() for key, value in theta.items() if "lora_B" in key))
+    return [float(sum(value.abs().sum() for key, value in theta.items() if "lora_B" in key))]
 
 
 def main(ranks, tiny, steps, folders):

@@ -11,7 +11,7 @@ from sklearn import metrics as judge
 
 from metanlp import metrics
 from metanlp.errors import InputError
-from metanlp.metrics import Interval, calibration, interval, paired, score
+from metanlp.metrics import Interval, as_good, calibration, interval, paired, score
 
 
 @pytest.mark.parametrize("ways", [2, 3, 7])
@@ -150,3 +150,12 @@ def test_pairs_of_the_same_episodes_are_tighter_than_each_side() -> None:
 def test_an_interval_of_nothing_is_refused(values: list[float]) -> None:
     with pytest.raises(InputError, match="at least one finite number"):
         interval(np.array(values))
+
+
+def test_as_good_is_within_one_standard_error() -> None:
+    best = np.array([0.9, 0.7, 0.8, 0.6])
+    assert as_good(best, best)
+    assert as_good(best - np.array([0.1, -0.1, 0.1, 0.0]), best)  # behind by 0.025, standard error 0.048
+    assert not as_good(best - 0.05, best)  # behind by as much in every trial
+    assert not as_good(np.array([0.4]), np.array([0.5]))  # one trial has no standard error
+    assert as_good(np.array([0.5]), np.array([0.4]))
