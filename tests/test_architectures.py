@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from metanlp import weights
 from metanlp.artefact import write_artefact
 from metanlp.backbone import Backbone, Lora, View
-from metanlp.backbone.families import FAMILIES
+from metanlp.backbone.encoder import Options
+from metanlp.backbone.families import FAMILIES, read_off
 from metanlp.backbone.packing import join, pack
 from metanlp.types import Batch, Tokens, Weights
 
@@ -173,6 +175,45 @@ def test_the_trunk_changes_nothing(folder: Path) -> None:
     theta = stirred(top)
     everywhere = full.init(torch.Generator().manual_seed(0)) | theta
     torch.testing.assert_close(top.features(theta, whole()), full.features(everywhere, whole()), atol=1e-6, rtol=1e-6)
+
+
+def byte_level() -> PreTrainedTokenizerFast:
+    """As GPT-2's: every byte a token, nothing before, between or after the texts."""
+    letters = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    inside = Tokenizer(models.BPE(vocab=letters, merges=[]))
+    inside.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return PreTrainedTokenizerFast(tokenizer_object=inside)
+
+
+def test_two_texts_never_run_into_each_other() -> None:
+    """Where the tokenizer puts nothing between them, a line break does it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModel.from_config(AutoConfig.for_model("gpt2", **TINY["gpt2"], vocab_size=300))
+    net = Backbone(model, byte_level(), Options(Lora(rank=4)), name="tiny-gpt2")
+    apart, shifted, single = (net.encode([texts]) for texts in (("ab", "c"), ("a", "bc"), ("abc",)))
+    assert [len(tokens.ids) for tokens in (apart, shifted, single)] == [4, 4, 3]
+    assert apart.ids.tolist() != shifted.ids.tolist()
+    assert apart.segments.tolist() == [1, 1, 2, 2]
+
+
+def test_a_causal_model_is_read_at_its_last_token() -> None:
+    assert {kind for kind, family in FAMILIES.items() if family.pooling == "last"} == {
+        "gpt2", "llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "mistral"
+    }  # fmt: skip
+
+
+def test_an_unknown_architecture_is_read_off_the_model(kind: str, folder: Path) -> None:
+    """For one that the table knows, reading off must find the same layers and linear layers."""
+    model: Any = AutoModel.from_pretrained(folder)
+    known = FAMILIES.get(kind)
+    if known is None or known.shared or known.conv1d:
+        pytest.skip("not in the table, or its layers are not one list of linear layers")
+    found = read_off(model, DEPTH)
+    assert found.layers == known.layers
+    # DeBERTa's query and key are left out of the table: one of their inputs is no text.
+    assert set(known.attention + known.feed_forward) <= set(found.attention + found.feed_forward)
+    assert not found.packed
 
 
 def test_what_can_not_be_packed_is_padded() -> None:

@@ -89,10 +89,10 @@ FAMILIES = {
 
 def family_of(model: nn.Module, config: Any) -> Family:
     """The row of an architecture; one that is not known is read off the model, and run padded."""
-    return FAMILIES.get(config.model_type) or _read_off(model, config.num_hidden_layers)
+    return FAMILIES.get(config.model_type) or read_off(model, config.num_hidden_layers)
 
 
-def _read_off(model: nn.Module, depth: int) -> Family:
+def read_off(model: nn.Module, depth: int) -> Family:
     """Layers are the list as long as the model is deep; every linear layer inside takes an adapter."""
     lists = [name for name, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part) == depth]
     if not lists:
