@@ -119,7 +119,7 @@ def _backbone(config: Mapping[str, Any], base: str | None, device: torch.device 
     try:
         net = Backbone.load(
             base or ("minilm" if name == MINILM else name), options.adapt, views=options.views,
-            precision=options.precision, max_length=options.max_length, device=device,
+            precision=options.precision, max_length=options.max_length, prompt=options.prompt, device=device,
         )  # fmt: skip
     except InputError as error:
         raise InputError(f"the base model is not to be had: {error}; or give its folder as `base`, --base") from error

@@ -36,6 +36,7 @@ from metanlp.tasks.taskset import drop_leaks, read_roles
 from metanlp.types import Roles, Task, Weights
 
 T = TypeVar("T")
+PADDED = "padded to the longest text of a pass, because this architecture can't be packed: slower, and no trunk"
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,9 @@ def prepare(asked: Experiment, ranks: Ranks) -> Run:
     # Before the seconds that loading takes, as this refuses tasks with too few rows. It tokenises later.
     episodes = Episodes(roles.train, lambda texts: net.encode(texts), Sampling(), asked.seed)
     adapt = Lora(rank=asked.rank, alpha=2 * asked.rank, targets=asked.targets)
-    net = Backbone.load(asked.model, adapt, views=asked.views, precision=asked.precision, device=ranks.device)
+    net = Backbone.load(
+        asked.model, adapt, views=asked.views, precision=asked.precision, prompt=asked.prompt, device=ranks.device
+    )
     shared = Run(asked, net, roles, episodes, validation_trials(roles.validation, net, asked), ranks, leaks)
     if ranks.main:
         report.say(start_facts(shared))
@@ -146,7 +149,9 @@ def start_facts(shared: Run) -> dict[str, str]:
         "processes": f"{shared.ranks.size} on {shared.ranks.device.type}, {torch.get_num_threads()} threads each",
         "tasks": f"{len(roles.train)} train, {len(roles.validation)} validation, {len(roles.test)} test",
         "leakage": f"{leaks} training rows left out because they stand in a validation or test task",
-        "views": ", ".join(net.view_names),
+        "passes": "packed, without padding" if net.family.packed else PADDED,
+        "views": ", ".join(net.view_names)
+        + (f"; every text after {prompt!r}" if (prompt := net.options.prompt) else ""),
         "meta-training": f"{length} for {asked.method}"
         + "".join(f", then as many tokens for {name}" for name in others),
     }
@@ -184,6 +189,7 @@ def trained(shared: Run, name: str, plan: Plan) -> Learner:
         seed=asked.seed,
         ranks=ranks,
         name=name,
+        trackers=asked.log_with,
     )
 
 

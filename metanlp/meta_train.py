@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import time
@@ -21,6 +20,7 @@ from metanlp.config import to_json
 from metanlp.episodes import Episodes
 from metanlp.errors import DivergedError, InputError, StoppedError
 from metanlp.learner import Learner
+from metanlp.log import Log
 from metanlp.metrics import as_good
 from metanlp.outer import Outer
 from metanlp.parallel import Ranks
@@ -104,11 +104,12 @@ def meta_train(
     seed: int = 0,
     ranks: Ranks | None = None,
     name: str = "meta-training",
+    trackers: Sequence[str] = (),
 ) -> Learner:
     """Learn θ: the latest that is as good as any on `validate`, or the last where it is not given.
 
     Into `folder` go `metrics.jsonl` and `checkpoints/`; with `resume` the run goes on from the newest of them, without
-    it this run takes the place of an earlier one. Raises InputError for `resume` with other settings, DivergedError
+    it this run takes the place of an earlier one; `trackers` are written beside them. Raises InputError for `resume` with other settings, DivergedError
     after ten bad steps in a row, with θ of before them in the newest checkpoint; StoppedError after SIGINT or SIGTERM,
     with the step that it was in.
     """
@@ -122,8 +123,8 @@ def meta_train(
         state = State(**stored["state"])
         best = weights.to(weights.pick_inside(tensors, "best/"), net.device)
         outer.restore(weights.to(tensors, net.device))
-    log, lap = Log(folder if ranks.main else None, state.step), stopwatch()
-    with Progress(name, quiet=not ranks.main) as progress, signals.deferred() as told:
+    lap, log = stopwatch(), Log(folder if ranks.main else None, state.step, trackers, name, _flat(identity))
+    with log, Progress(name, quiet=not ranks.main) as progress, signals.deferred() as told:
         while not plan.over(state):
             done = plan.done(state)
             grad, loss, tokens = meta_step(algorithm, net, outer.theta, episodes, plan, state.step, ranks)
@@ -135,7 +136,7 @@ def meta_train(
             now = plan.done(state)
             if validate and _crosses(done, now, plan.validations):
                 state, best = _validated(state, best, outer.theta, validate(outer.theta))
-            log.write(state)
+            log.write(state.step, _figures(state))
             progress.show(now, loss=state.loss, validation=state.validation)
             stop = ranks.any(bool(told()))
             if folder and (_crosses(done, now, plan.checkpoints) or plan.over(state) or stop or _diverged(state)):
@@ -146,6 +147,11 @@ def meta_train(
             if stop:
                 raise StoppedError(told() or signal.SIGTERM, _farewell(state, folder))
     return Learner(algorithm, net, best if state.best >= 0 else outer.theta, _record(state))
+
+
+def _figures(state: State) -> dict[str, Any]:
+    """A step in `metrics.jsonl`."""
+    return {key: value for key, value in asdict(state).items() if key != "best_trials"}
 
 
 def _record(state: State) -> dict[str, Any]:
@@ -274,19 +280,3 @@ def _save(folder: Path, tensors: Weights, state: dict[str, Any], step: int, rank
         checkpoint.prune(folder / "checkpoints", keep=2)
 
     ranks.on_main(save)
-
-
-class Log:
-    """`metrics.jsonl`: one line a meta-step. A resumed run drops the lines that it will write again."""
-
-    def __init__(self, folder: Path | None, step: int) -> None:
-        self._path = folder / "metrics.jsonl" if folder else None
-        if self._path:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            kept = self._path.read_text().splitlines(keepends=True)[:step] if step and self._path.exists() else []
-            checkpoint.atomic_write(self._path, "".join(kept).encode())
-
-    def write(self, state: State) -> None:
-        if self._path:
-            with self._path.open("a") as file:
-                file.write(json.dumps({k: v for k, v in asdict(state).items() if k != "best_trials"}) + "\n")

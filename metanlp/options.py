@@ -37,6 +37,8 @@ class Experiment:
     exact: bool = True  # the same bits with any number of processes
     threads: int | None = None  # of each process; by default its share of the cores, or OMP_NUM_THREADS
     views: tuple[str, ...] = ()  # what is read off the encoder; by default the last and the middle layers
+    prompt: str | None = None  # in front of every text; by default what the model's folder says
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the frozen weights
+    log_with: tuple[str, ...] = ()  # trackers beside metrics.jsonl: tensorboard, wandb, … whatever accelerate knows
     out: Path = Path("out/run")  # folder for everything that the run leaves
     resume: bool = False  # go on from the newest checkpoint in --out

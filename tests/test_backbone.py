@@ -226,12 +226,12 @@ class KeepsItsAttention(BertModel):
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_the_probe_refuses_an_attention_that_is_not_ours(tiny: Path, attention: str) -> None:
     model = KeepsItsAttention.from_pretrained(tiny, attn_implementation=attention)
-    with pytest.raises(RuntimeError, match="rows of a pack see each other"):
+    with pytest.raises(RuntimeError, match="its attention is not ours"):
         Backbone(model, AutoTokenizer.from_pretrained(tiny), Options(Lora(rank=4)), name="stubborn")
 
 
 @pytest.mark.parametrize(
-    "keyword", [{"attention_mask": torch.ones(1)}, {"dropout": 0.1}, {"sliding_window": 4}, {"softcap": 30.0}]
+    "keyword", [{"attention_mask": torch.ones(1)}, {"dropout": 0.1}, {"s_aux": 4.0}, {"head_mask": torch.ones(1)}]
 )
 def test_packed_attention_refuses_what_it_would_pass_over(net: Backbone, keyword: dict[str, Any]) -> None:
     batch = one_batch(net, SINGLES)
@@ -263,11 +263,12 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_an_architecture_that_is_not_known(tiny: Path) -> None:
+def test_an_architecture_without_layers(tiny: Path) -> None:
     model = BertModel.from_pretrained(tiny)
     model.config.model_type = "mamba"
-    with pytest.raises(InputError, match="architecture 'mamba' is not supported yet, known are"):
-        Backbone(model, None, Options(), name="mamba")
+    model.config.num_hidden_layers = 5
+    with pytest.raises(InputError, match="BertModel has no list of 5 layers, so there is no place for adapters"):
+        Backbone(model, AutoTokenizer.from_pretrained(tiny), Options(), name="mamba")
 
 
 @pytest.mark.parametrize("rank", [-4, 0, 6])

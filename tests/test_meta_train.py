@@ -20,6 +20,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 import metanlp
 from metanlp import checkpoint, weights
 from metanlp.algorithms import Maml
@@ -310,6 +312,23 @@ def test_validations_and_checkpoints_are_spread_evenly(run: Callable[..., Learne
     assert [line["since_best"] for line in log(tmp_path / "run")] == [0, 0, 0, 0, 0, 1]
 
 
+def test_trackers_hear_what_the_log_says(run: Callable[..., Learner], tmp_path: Path) -> None:
+    run(trackers=("tensorboard",), name="toy", validate=moved)
+    events = EventAccumulator(str(next((tmp_path / "run" / "trackers" / "toy").glob("events.*"))))
+    events.Reload()
+    losses = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert losses == [(line["step"], pytest.approx(line["loss"])) for line in log(tmp_path / "run")]
+    assert len(events.Scalars("validation")) == 6
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("tensorbord", "is not known; choose from"), ("clearml", "not installed; pip install clearml")]
+)
+def test_a_tracker_that_is_not_there(run: Callable[..., Learner], kind: str, said: str) -> None:
+    with pytest.raises(InputError, match=f"--log-with {kind} .*{said}"):
+        run(trackers=(kind,))
+
+
 def test_a_run_by_tokens_ends_at_the_tokens(run: Callable[..., Learner], tmp_path: Path) -> None:
     first = run()
     budget = log(tmp_path / "run")[3]["tokens"] - 1
@@ -378,7 +397,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from metanlp.algorithms import Maml
+from metanlp.algorithms import Maml, Multitask, ProtoNet
 from metanlp.backbone import Backbone, Lora
 from metanlp.episodes import Episodes, Sampling
 from metanlp.inner import Inner
@@ -396,11 +415,14 @@ def main(ranks, tiny, steps, folders):
     net = Backbone.load(tiny, Lora(rank=4, alpha=8), precision="fp32")
     tasks = read("mini/emotions,mini/answer_match,mini/intents_home", data_root=None)
     episodes = Episodes(tasks, net.encode, Sampling(shots=(1, 2), queries=2, ways=3), seed=3)
+    classes = tuple((task.name, len(task.labels)) for task in tasks)
+    others = {"multitask": Multitask(classes=classes), "protonet": ProtoNet(classes=classes)}
     for folder in map(Path, folders):
         plan = Plan(steps=steps, meta_batch=3, lr=1e-2, validations=4, patience=0, checkpoints=steps // 3,
                     exact=folder.name != "fast")
-        learned = meta_train(Maml(inner=Inner(steps=1)), net, episodes, plan, validate=validate, folder=folder,
-                             resume=True, seed=1, ranks=ranks)
+        method = others.get(folder.name, Maml(inner=Inner(steps=1)))
+        learned = meta_train(method, net, episodes, plan, validate=validate, folder=folder, resume=True, seed=1,
+                             ranks=ranks)
         save_file(learned.theta, folder / f"rank_{ranks.index}.safetensors")
 
 
@@ -447,14 +469,15 @@ def read_ranks(folder: Path, size: int) -> list[Weights]:
 @pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_more_processes_learn_what_one_learns(tiny: Path, tmp_path: Path, size: int) -> None:
     """Three passes a step: with four processes one has none."""
-    one = here(tiny, tmp_path / "one", 6)
-    shutil.copytree(tmp_path / "one", tmp_path / "cut")
+    one, *others = (here(tiny, tmp_path / "one" / name, 6) for name in ("maml", "multitask", "protonet"))
+    shutil.copytree(tmp_path / "one" / "maml", tmp_path / "cut")
     shutil.rmtree(tmp_path / "cut" / "checkpoints" / "step_6")
-    launched(tmp_path, size, tiny, 6, "exact", "fast", "cut")
-    assert all(weights.equal(one, theta) for theta in read_ranks(tmp_path / "exact", size))
-    assert log(tmp_path / "exact") == log(tmp_path / "one")
+    launched(tmp_path, size, tiny, 6, "maml", "multitask", "protonet", "fast", "cut")
+    for name, alone in zip(("maml", "multitask", "protonet"), (one, *others), strict=True):
+        assert all(weights.equal(alone, theta) for theta in read_ranks(tmp_path / name, size)), name
+        assert log(tmp_path / name) == log(tmp_path / "one" / name)
     assert all(weights.equal(one, theta) for theta in read_ranks(tmp_path / "cut", size)), "one process, resumed"
-    assert log(tmp_path / "cut") == log(tmp_path / "one")
+    assert log(tmp_path / "cut") == log(tmp_path / "one" / "maml")
     fast = read_ranks(tmp_path / "fast", size)
     assert all(weights.equal(fast[0], theta) for theta in fast)
     for key, value in one.items():

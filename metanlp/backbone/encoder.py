@@ -7,8 +7,9 @@ import hashlib
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -16,11 +17,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import AttentionInterface, AutoModel, AutoTokenizer
 from transformers.utils import logging
+from transformers.utils.hub import cached_file
 
 from metanlp.backbone import lora
 from metanlp.backbone.families import Family, family_of
 from metanlp.backbone.lora import Lora
 from metanlp.backbone.packing import ATTENTION, Packing, pack, packed_attention
+from metanlp.backbone.sentence import Sentence, read_sentence
 from metanlp.backbone.trunk import record_states, skip_layers
 from metanlp.errors import DamagedError, InputError
 from metanlp.types import Batch, Tokens, Trunk, Weights
@@ -29,7 +32,7 @@ AttentionInterface.register(ATTENTION, packed_attention)
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-Pooling = Literal["all", "first", "second", "cls"]
+Pooling = Literal["all", "first", "second", "cls", "last", "sentence"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 
@@ -39,7 +42,9 @@ class View:
 
     adapted: bool  # with the adapters, or the pretrained model as it came
     layer: int  # number of layers passed, from 1
-    pooling: Pooling  # mean over all tokens, over the first or the second text, or the first token alone
+    # Mean over all tokens, over the first or the second text; the first or the last token alone; or as the folder of a
+    # sentence-transformers model has it, with its dense layers.
+    pooling: Pooling
 
     def __str__(self) -> str:
         return f"{'adapted' if self.adapted else 'frozen'}.{self.layer}.{self.pooling}"
@@ -48,12 +53,12 @@ class View:
     def parse(text: str) -> View:
         kind, _, rest = text.partition(".")
         layer, _, pooling = rest.partition(".")
-        if kind not in ("frozen", "adapted") or not layer.isdigit() or pooling not in ("all", "first", "second", "cls"):
+        if kind not in ("frozen", "adapted") or not layer.isdigit() or pooling not in get_args(Pooling):
             raise InputError(
                 f"view {text!r} is not of the form KIND.LAYER.POOLING with KIND frozen or adapted, LAYER a number "
-                "from 1 and POOLING all, first, second or cls; for example adapted.6.all"
+                f"from 1 and POOLING one of {', '.join(get_args(Pooling))}; for example adapted.6.all"
             )
-        return View(kind == "adapted", int(layer), pooling)
+        return View(kind == "adapted", int(layer), cast(Pooling, pooling))
 
 
 @dataclass(frozen=True)
@@ -64,38 +69,56 @@ class Options:
     views: tuple[str, ...] = ()  # what is read off the encoder; () takes `default_views`
     precision: Precision = "auto"  # of the frozen weights; adapters and attention on CPUs are always fp32
     max_length: int = 128  # longer examples are cut, in tokens
+    prompt: str | None = None  # in front of every example; None takes what the model's folder says
 
 
-def default_views(depth: int) -> tuple[str, ...]:
+def default_views(depth: int, pooling: str = "all") -> tuple[str, ...]:
     """The last layer, adapted and frozen, and the frozen middle: sentiment shows best at two thirds of the depth, the
     type of a marked phrase (the second text) at half of it."""
     two_thirds, half = max(1, round(depth * 2 / 3)), max(1, depth // 2)
-    adapted = [f"adapted.{depth}.all", f"adapted.{depth}.second"]
-    frozen = [f"frozen.{depth}.all", f"frozen.{two_thirds}.all", f"frozen.{half}.second"]
+    adapted = [f"adapted.{depth}.{pooling}", f"adapted.{depth}.second"]
+    frozen = [f"frozen.{depth}.{pooling}", f"frozen.{two_thirds}.all", f"frozen.{half}.second"]
     return *adapted, *dict.fromkeys(frozen)
 
 
 class Backbone:
     """A frozen encoder with places for adapters. Nothing in it changes after construction."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any, options: Options, *, name: str, sha256: str = "") -> None:
-        """`model` is a bare transformers model (no task head); it is changed, so hand in one of your own."""
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        options: Options,
+        *,
+        name: str,
+        sha256: str = "",
+        sentence: Sentence | None = None,
+    ) -> None:
+        """`model` is a bare transformers model (no task head); it is changed, so hand in one of your own. `sentence` is
+        what its makers say of reading it."""
         config = cast(Any, model).config
-        self.family: Family = family_of(config.model_type)
+        self.family: Family = family_of(model, config)
         self.name, self.sha256 = name, sha256
         self.tokenizer = tokenizer
         self.depth: int = config.num_hidden_layers
-        self.width: int = config.hidden_size
-        self.lowest = options.adapt.lowest(self.depth)
+        self.sentence = sentence or Sentence(self.family.pooling)
+        self.width: int = max(config.hidden_size, self.sentence.width)
+        self.lowest = 0 if self.family.shared else options.adapt.lowest(self.depth)
+        self._skipped = self.lowest if self.family.packed else 0  # layers that the trunk stands for
+        self._first_position = self.family.first_position(config)
         self.device = next(model.parameters()).device
         precision = _precision(options.precision, self.device)
-        views = options.views or default_views(self.depth)
-        self.options = replace(options, views=views, precision=precision)
+        views = options.views or default_views(self.depth, self.sentence.default_view)
+        prompt = self.sentence.prompt if options.prompt is None else options.prompt
+        self.options = replace(options, views=views, precision=precision, prompt=prompt)
+        self._between = _between(tokenizer)
         self.views = tuple(View.parse(view) for view in views)
         self._check_views()
-        self._check_length(config.max_position_embeddings - self.family.position_offset)
+        self._check_length(getattr(config, "max_position_embeddings", None) or options.max_length)
         model = model.to(torch.bfloat16 if precision == "bf16" else torch.float32).eval().requires_grad_(False)
-        cast(Any, model).set_attn_implementation(ATTENTION)
+        config.use_cache = False
+        if self.family.packed:  # set after loading: a model that can't would take the name at load, and be wrong
+            cast(Any, model).set_attn_implementation(ATTENTION)
         if getattr(model, "pooler", None) is not None:
             cast(Any, model).pooler = None
         self._build(model)
@@ -109,6 +132,7 @@ class Backbone:
         views: Sequence[str] = (),
         precision: Precision = "auto",
         max_length: int = 128,
+        prompt: str | None = None,
         device: torch.device | str = "cpu",
     ) -> Backbone:
         """`minilm`, a folder, or an id on the Hub. Raises InputError where the model can't be had."""
@@ -123,9 +147,10 @@ class Backbone:
                 f"model {name!r} could not be loaded ({reason}); give a folder or a model's id, or "
                 "work without a network: --model minilm --data mini"
             ) from error
-        options = Options(adapt or Lora(), tuple(views), precision, max_length)
+        options = Options(adapt or Lora(), tuple(views), precision, max_length, prompt)
         public, sha256 = _identity(name, Path(folder))
-        return Backbone(model.to(device), tokenizer, options, name=public, sha256=sha256)
+        sentence = read_sentence(partial(_file_of, folder), public)
+        return Backbone(model.to(device), tokenizer, options, name=public, sha256=sha256, sentence=sentence)
 
     # what users of the class call
 
@@ -136,6 +161,8 @@ class Backbone:
     def encode(self, texts: Sequence[tuple[str, ...]]) -> Tokens:
         """Token ids of N examples, each of one text or two."""
         columns = [list(column) for column in zip(*texts, strict=True)]
+        columns[0] = [f"{self.options.prompt}{text}" for text in columns[0]]
+        columns[1:] = [[f"{self._between}{text}" for text in column] for column in columns[1:]]
         encoded = self.tokenizer(*columns, truncation=True, max_length=self.options.max_length)
         ids: list[list[int]] = encoded["input_ids"]
         segments = [[0 if s is None else s + 1 for s in encoded.sequence_ids(n)] for n in range(len(ids))]
@@ -149,10 +176,10 @@ class Backbone:
             return batch
         batch = batch.to(self.device)
         with torch.no_grad():
-            states = self._run(self._plain, batch, Packing.of(batch), {}) if self._frozen_layers else {}
-            frozen = [_pool(states[view.layer], batch, view.pooling) for view in self.views if not view.adapted]
+            states = self._run(self._plain, batch) if self._frozen_layers else {}
+            frozen = [self._read(states, view, batch) for view in self.views if not view.adapted]
         nothing = torch.zeros(batch.lengths.shape[0], 0, self.width, device=self.device)
-        below = states.get(self.lowest, nothing)  # with adapters in every layer there is no trunk
+        below = states.get(self._skipped, nothing)  # with adapters in every layer there is no trunk
         return replace(batch, trunk=Trunk(below, torch.stack(frozen, 1) if frozen else nothing))
 
     def features(self, w: Weights, batch: Batch) -> Tensor:
@@ -160,7 +187,7 @@ class Backbone:
         batch = self.with_trunk(batch)
         frozen = iter(cast(Trunk, batch.trunk).frozen.unbind(1))
         states = self._adapted_states(w, batch) if any(view.adapted for view in self.views) else {}
-        read = [_pool(states[v.layer], batch, v.pooling) if v.adapted else next(frozen) for v in self.views]
+        read = [self._read(states, view, batch) if view.adapted else next(frozen) for view in self.views]
         return torch.stack(read, 1)
 
     def hidden(self, w: Weights, batch: Batch) -> Tensor:
@@ -170,7 +197,7 @@ class Backbone:
     def work(self, batch: Batch, passes: int) -> int:
         """What a batch costs: tokens through the whole stack, once frozen and `passes` times (forward or backward)
         through the adapted layers. The unit of equal compute."""
-        return round(batch.count_tokens * (self._frozen_layers + passes * (self.depth - self.lowest)) / self.depth)
+        return round(batch.count_tokens * (self._frozen_layers + passes * (self.depth - self._skipped)) / self.depth)
 
     @property
     def view_names(self) -> tuple[str, ...]:
@@ -182,19 +209,28 @@ class Backbone:
 
     # inside
 
+    def _read(self, states: Mapping[int, Tensor], view: View, batch: Batch) -> Tensor:
+        """One view: (N, D). A vector shorter than D ends in zeros."""
+        whole = view.pooling == "sentence"
+        x = _pool(states[view.layer], batch, self.sentence.pooling if whole else view.pooling)
+        x = self._dense(x) if whole else x
+        return nn.functional.pad(x, (0, self.width - x.shape[1]))
+
     def _build(self, model: nn.Module) -> None:
         """Two trees over one set of tensors: the plain model cut above its highest frozen view, and the adapted one
         whose lower layers give back the trunk."""
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         adapted = copy.deepcopy(model, memo=dict(shared))
-        record_states(model, self.family.layers)
-        record_states(adapted, self.family.layers)
-        skip_layers(adapted, self.family.layers, self.lowest)
         frozen = [view.layer for view in self.views if not view.adapted]
-        self._frozen_layers = needed = max([self.lowest, *frozen])
-        layers = cast(nn.ModuleList, model.get_submodule(self.family.layers))
-        del layers[needed:]
+        self._frozen_layers = max([self._skipped, *frozen])
+        if self.family.packed:
+            record_states(model, self.family.layers)
+            record_states(adapted, self.family.layers)
+            skip_layers(adapted, self.family.layers, self._skipped)
+        if self.family.packed and not self.family.shared:
+            del cast(nn.ModuleList, model.get_submodule(self.family.layers))[self._frozen_layers :]
         self._plain = model
+        self._dense = (self.sentence.dense or nn.Identity()).to(self.device)
         self._adapted = lora.add_adapters(adapted, self._peft_config())
         self._task_layers = lora.task_layers(self._adapted)
 
@@ -202,20 +238,39 @@ class Backbone:
         return lora.peft_config(self.options.adapt, self.family, self.depth, self.name)
 
     def _adapted_states(self, w: Weights, batch: Batch) -> dict[int, Tensor]:
-        recall = cast(Trunk, batch.trunk).states if self.lowest else None
-        packing = Packing.of(batch, recall)
-        return self._run(self._adapted, batch, packing, lora.arguments(w, self._task_layers, batch.ends))
+        recall = cast(Trunk, batch.trunk).states if self._skipped else None
+        ends = batch.ends if self.family.packed else padded_ends(batch)
+        return self._run(self._adapted, batch, lora.arguments(w, self._task_layers, ends), recall)
 
-    def _run(self, tree: nn.Module, batch: Batch, packing: Packing, w: Mapping[str, Tensor]) -> dict[int, Tensor]:
-        """Hidden states by layer number: (P, H) each."""
+    def _run(
+        self, tree: nn.Module, batch: Batch, w: Mapping[str, Tensor] | None = None, recall: Tensor | None = None
+    ) -> dict[int, Tensor]:
+        """Hidden states by layer number: (P, H) each. What a model says last is normed, if that is its way."""
+        run = self._run_packed if self.family.packed else self._run_padded
+        return run(tree, batch, dict(w or {}), recall)
+
+    def _run_packed(
+        self, tree: nn.Module, batch: Batch, w: dict[str, Tensor], recall: Tensor | None
+    ) -> dict[int, Tensor]:
+        packing = Packing.of(batch, recall)
+        inputs = {"input_ids": batch.ids[None], "position_ids": batch.positions[None] + self._first_position}
+        types = {"token_type_ids": batch.types[None]} if self.family.types else {}
+        out = functional_call(tree, w, args=(), kwargs=inputs | types | {"packing": packing})
+        if len(packing.attended) != len(packing.states):
+            raise RuntimeError(f"{self.name}: its attention is not ours; rows of a pack would see each other")
+        lowest = 1 if recall is None else 1 + self._skipped
+        states = {number: state[0] for number, state in enumerate(packing.states, start=lowest)}
+        return states | ({self.depth: out.last_hidden_state[0]} if self.depth in states else {})
+
+    def _run_padded(self, tree: nn.Module, batch: Batch, w: dict[str, Tensor], _: Tensor | None) -> dict[int, Tensor]:
+        packing, padding = Packing.of(batch), self.tokenizer.pad_token_id or 0
         inputs = {
-            "input_ids": batch.ids[None],
-            "position_ids": batch.positions[None] + self.family.position_offset,
-            "token_type_ids": batch.types[None],
-            "packing": packing,
+            "input_ids": packing.padded(batch.ids - padding) + padding,
+            "attention_mask": packing.mask[:, 0, 0].long(),
         }
-        functional_call(tree, dict(w), args=(), kwargs=inputs)
-        return {number: state[0] for number, state in packing.states.items()}
+        types = {"token_type_ids": packing.padded(batch.types)} if self.family.types else {}
+        out = functional_call(tree, w, args=(), kwargs=inputs | types | {"output_hidden_states": True})
+        return {number: packing.packed(state) for number, state in enumerate(out.hidden_states)}
 
     def _check_views(self) -> None:
         for view in self.views:
@@ -226,7 +281,8 @@ class Backbone:
                     f"{self.depth} on, it may read layers {low} to {self.depth}"
                 )
 
-    def _check_length(self, most: int) -> None:
+    def _check_length(self, positions: int) -> None:
+        most = positions - self._first_position
         if self.options.max_length > most:
             raise InputError(
                 f"{self.name} reads at most {most} tokens, but max_length is {self.options.max_length}; lower it"
@@ -244,12 +300,13 @@ class Backbone:
             )
 
 
-def _pool(hidden: Tensor, batch: Batch, pooling: Pooling) -> Tensor:
+def _pool(hidden: Tensor, batch: Batch, pooling: str) -> Tensor:
     """Mean over some tokens of each example: (P, H) -> (N, H), fp32. An example without such tokens reads all."""
     masks = {
         "first": lambda: batch.segments == 1,
         "second": lambda: batch.segments == 2,
         "cls": lambda: batch.positions == 0,
+        "last": lambda: batch.positions == batch.lengths[batch.example_of] - 1,
     }
     count = batch.lengths.shape[0]
     weight = masks[pooling]().float() if pooling in masks else torch.ones_like(batch.ids, dtype=torch.float32)
@@ -260,6 +317,27 @@ def _pool(hidden: Tensor, batch: Batch, pooling: Pooling) -> Tensor:
     return hidden.new_zeros(count, hidden.shape[1], dtype=torch.float32).index_add(
         0, batch.example_of, hidden.float() * weight[:, None]
     )
+
+
+def _between(tokenizer: Any) -> str:
+    """What must stand before a second text, because this tokenizer puts nothing between two."""
+    owners = tokenizer("a", "b").sequence_ids(0)
+    return "" if None in owners[owners.index(0) : owners.index(1)] else "\n"
+
+
+def _file_of(folder: str, name: str) -> Path | None:
+    """A file of the model that `folder` names, here or on the Hub; None where there is none."""
+    if Path(folder).is_dir():
+        path = Path(folder) / name
+        return path if path.is_file() else None
+    found = cached_file(folder, name, _raise_exceptions_for_missing_entries=False)
+    return Path(found) if found else None
+
+
+def padded_ends(batch: Batch) -> Tensor:
+    """Where each task's places end in the padded grid: (T,) int32."""
+    rows = torch.zeros_like(batch.ways).index_add(0, batch.task_of, torch.ones_like(batch.task_of))
+    return (rows.cumsum(0) * batch.max_length).int()
 
 
 def _precision(asked: Precision, device: torch.device) -> Literal["fp32", "bf16"]:

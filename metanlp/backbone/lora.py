@@ -42,7 +42,7 @@ class TaskLinear(LoraLinear):
     """A linear layer whose adapter may differ from task to task within one pass.
 
     With `lora_A` (T, r, in) and `lora_B` (T, out, r) in place of peft's matrices, rows `ends[t-1]:ends[t]` of the
-    packed input go through task t's adapter. Both, and `ends`, are handed in by `functional_call`.
+    input, packed or padded, go through task t's adapter. Both, and `ends`, are handed in by `functional_call`.
     """
 
     ends: Tensor
@@ -54,9 +54,9 @@ class TaskLinear(LoraLinear):
     def forward(self, x: Tensor, *_: object, **__: object) -> Tensor:
         down, up = (cast(nn.Linear, layers["default"]).weight for layers in (self.lora_A, self.lora_B))
         base = self.base_layer(x)
-        low = _product(x[0].to(down.dtype), down, self.ends)
+        low = _product(x.flatten(0, -2).to(down.dtype), down, self.ends)
         update = _product(low, up, self.ends) * self.scaling["default"]
-        return base + update.to(base.dtype)
+        return base + update.view(base.shape).to(base.dtype)
 
 
 def _product(x: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def peft_config(lora: Lora, family: Family, depth: int, base_name: str) -> LoraC
     """What `adapter_config.json` says. Targets are a regular expression over full names: `layers_to_transform`
     raises on several architectures."""
     inside = family.attention + (family.feed_forward if lora.targets == "all linear" else ())
-    numbers = "|".join(str(n) for n in range(lora.lowest(depth), depth))
+    numbers = "0" if family.shared else "|".join(str(n) for n in range(lora.lowest(depth), depth))
     names = "|".join(re.escape(path) for path in inside)
     return LoraConfig(
         task_type=TaskType.FEATURE_EXTRACTION,
@@ -80,13 +80,16 @@ def peft_config(lora: Lora, family: Family, depth: int, base_name: str) -> LoraC
         r=lora.rank,
         lora_alpha=cast(int, lora.alpha),
         lora_dropout=0.0,
+        fan_in_fan_out=family.conv1d,  # peft corrects this itself for its own layers only, and merges wrongly without
         target_modules=rf"(.*\.)?{re.escape(family.layers)}\.({numbers})\.({names})",
     )
 
 
 def add_adapters(model: nn.Module, config: LoraConfig) -> nn.Module:
     """The bare model with `TaskLinear` in place of its targets; the model handed in is changed and returned."""
-    config._register_custom_module({nn.Linear: TaskLinear})  # pyright: ignore[reportPrivateUsage]
+    targets = re.compile(cast(str, config.target_modules))
+    kinds = {type(part) for name, part in model.named_modules() if targets.fullmatch(name)}
+    config._register_custom_module(dict.fromkeys(kinds, TaskLinear))  # pyright: ignore[reportPrivateUsage]
     return inject_adapter_in_model(config, model)
 
 

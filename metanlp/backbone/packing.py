@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from metanlp.types import Batch, Tokens
 
 ATTENTION = "metanlp_packed"  # the name of `packed_attention` in transformers' registry
-HARMLESS = {"position_ids", "is_causal", "output_attentions", "use_cache", "cache_position", "output_hidden_states"}
+HARMLESS = {"position_ids", "deterministic", "output_attentions", "use_cache", "cache_position", "output_hidden_states"}
 
 
 def pack(tokens: Tokens, rows: Sequence[int] | np.ndarray, targets: Sequence[int] | np.ndarray, ways: int) -> Batch:
@@ -76,7 +76,8 @@ class Packing:
     shape: tuple[int, int]  # (N, L)
     mask: Tensor  # (N, 1, 1, L) True where a token is
     recall: Tensor | None = None  # (1, P, hidden) what the layers below the adapters gave; None where they run
-    states: dict[int, Tensor] = field(default_factory=dict)  # layer number -> (1, P, hidden), written by the layers
+    states: list[Tensor] = field(default_factory=list)  # (1, P, hidden) each, written by the layers as they run
+    attended: list[str] = field(default_factory=list)  # the attention blocks that went through `packed_attention`
 
     @staticmethod
     def of(batch: Batch, recall: Tensor | None = None) -> Packing:
@@ -89,6 +90,16 @@ class Packing:
             recall=None if recall is None else recall[None],
         )
 
+    def padded(self, flat: Tensor) -> Tensor:
+        """(P, …) -> (N, L, …), zeros where no token is. `index_copy` has a fast backward, unlike indexing."""
+        count, longest = self.shape
+        grid = flat.new_zeros(count * longest, *flat.shape[1:]).index_copy(0, self.slots, flat)
+        return grid.view(count, longest, *flat.shape[1:])
+
+    def packed(self, grid: Tensor) -> Tensor:
+        """(N, L, …) -> (P, …), the inverse of `padded`."""
+        return grid.flatten(0, 1).index_select(0, self.slots)
+
 
 def packed_attention(
     module: nn.Module,
@@ -100,28 +111,46 @@ def packed_attention(
     packing: Packing,
     scaling: float | None = None,
     dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    is_causal: bool | None = None,
     **others: object,
 ) -> tuple[Tensor, None]:
-    """Attention within each sequence: three times (1, H, P, d) -> (1, P, H, d). Registered under `ATTENTION`.
+    """Attention within each sequence: queries (1, H, P, d), keys and values of as many heads or a divisor of it
+    -> (1, P, H, d). Registered under `ATTENTION`.
 
     It pads inside itself only. Keywords that would change the result are refused rather than passed over.
     """
     unknown = sorted(name for name, what in others.items() if what is not None and name not in HARMLESS)
     if unknown or attention_mask is not None or dropout:
         raise NotImplementedError(f"packed attention does not know {unknown or ['attention_mask', 'dropout']}")
+    packing.attended.append(type(module).__name__)
     heads, size = query.shape[1], query.shape[3]
-    q, k, v = (_pad(x, packing) for x in (query, key, value))
     # bf16 attention is slow on CPUs (42 % of a pass when measured), so it runs in fp32 there.
-    if query.device.type == "cpu":
-        q, k, v = q.float(), k.float(), v.float()
-    out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=packing.mask, scale=scaling)
-    flat = out.transpose(1, 2).reshape(-1, heads * size).index_select(0, packing.slots)
-    return flat.view(1, -1, heads, size).to(query.dtype), None
+    kind = torch.float32 if query.device.type == "cpu" else query.dtype
+    q, k, v = (packing.padded(x[0].transpose(0, 1).to(kind)).transpose(1, 2) for x in (query, key, value))
+    if k.shape[1] != heads:  # grouped queries: Ainslie et al. 2023
+        k, v = (x.repeat_interleave(heads // x.shape[1], dim=1) for x in (k, v))
+    causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
+    mask = packing.mask & allowed(packing.shape[1], causal, sliding_window, query.device)
+    if softcap is None:
+        out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
+    else:
+        out = capped_attention(q, k, v, mask, size**-0.5 if scaling is None else scaling, softcap)
+    return packing.packed(out.transpose(1, 2)).view(1, -1, heads, size).to(query.dtype), None
 
 
-def _pad(x: Tensor, packing: Packing) -> Tensor:
-    """(1, H, P, d) -> (N, H, L, d). `index_copy` has a fast backward, unlike indexing with a grid."""
-    count, longest = packing.shape
-    flat = x[0].transpose(0, 1).flatten(1)
-    grid = flat.new_zeros(count * longest, flat.shape[1]).index_copy(0, packing.slots, flat)
-    return grid.view(count, longest, x.shape[1], x.shape[3]).transpose(1, 2)
+def allowed(longest: int, causal: bool, window: int | None, device: torch.device) -> Tensor:
+    """Which token may look at which, by their places alone: True, or (L, L)."""
+    if not causal and (window is None or window >= longest):
+        return torch.ones((), dtype=torch.bool, device=device)
+    place = torch.arange(longest, device=device)
+    behind = place[:, None] - place
+    near = behind.abs() < (window or longest)  # transformers counts a window with the token itself, on each side
+    return near & (behind >= 0) if causal else near
+
+
+def capped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scaling: float, cap: float) -> Tensor:
+    """Attention whose scores are bent to stay below `cap` (Gemma 2, arXiv 2408.00118, §2)."""
+    scores = torch.tanh((q @ k.transpose(2, 3)) * scaling / cap) * cap
+    return torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1) @ v

@@ -5,7 +5,6 @@ Both functions change the module tree they are given, which the backbone made fo
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -16,6 +15,10 @@ from metanlp.backbone.packing import Packing
 class Skipped(nn.Module):
     """Stands where a layer was; gives back the trunk's states in place of whatever comes in."""
 
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.attention_type = getattr(layer, "attention_type", None)  # some models ask their layers for the mask's kind
+
     def forward(self, _: Tensor, *__: object, packing: Packing, **___: object) -> Tensor:
         assert packing.recall is not None
         return packing.recall
@@ -25,15 +28,15 @@ def skip_layers(tree: nn.Module, path: str, count: int) -> None:
     """Replace the first `count` layers; the names of the others stay."""
     layers = cast(nn.ModuleList, tree.get_submodule(path))
     for number in range(count):
-        layers[number] = Skipped()
+        layers[number] = Skipped(layers[number])
 
 
 def record_states(tree: nn.Module, path: str) -> None:
-    """Every layer writes its output into the `packing` that came with the call, under its number from 1."""
-    for number, layer in enumerate(cast(nn.ModuleList, tree.get_submodule(path)), start=1):
-        layer.register_forward_hook(partial(_record, number), with_kwargs=True)
+    """Every layer adds its output to the `packing` that came with the call, each time it runs."""
+    for layer in cast(nn.ModuleList, tree.get_submodule(path)):
+        layer.register_forward_hook(_record, with_kwargs=True)
 
 
-def _record(number: int, _: nn.Module, __: Any, kwargs: dict[str, Any], output: Any) -> None:
+def _record(_: nn.Module, __: Any, kwargs: dict[str, Any], output: Any) -> None:
     packing: Packing = kwargs["packing"]
-    packing.states[number] = output[0] if isinstance(output, tuple) else output
+    packing.states.append(output[0] if isinstance(output, tuple) else output)
