@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from metanlp.backbone import Backbone
-from metanlp.backbone.encoder import MINILM, Options, sha256_of
+from metanlp.backbone.encoder import Options
+from metanlp.backbone.origin import MINILM, sha256_of
 from metanlp.checkpoint import atomic_write, disk
 from metanlp.config import from_json, to_json
 from metanlp.errors import DamagedError, InputError

@@ -108,10 +108,10 @@ def meta_train(
 ) -> Learner:
     """Learn θ: the latest that is as good as any on `validate`, or the last where it is not given.
 
-    Into `folder` go `metrics.jsonl` and `checkpoints/`; with `resume` the run goes on from the newest of them, without
-    it this run takes the place of an earlier one; `trackers` are written beside them. Raises InputError for `resume` with other settings, DivergedError
-    after ten bad steps in a row, with θ of before them in the newest checkpoint; StoppedError after SIGINT or SIGTERM,
-    with the step that it was in.
+    Into `folder` go `metrics.jsonl`, what `trackers` write and `checkpoints/`; with `resume` the run goes on from the
+    newest of them, without it this run takes the place of an earlier one. Raises InputError for `resume` with other
+    settings, DivergedError after ten bad steps in a row, with θ of before them in the newest checkpoint; StoppedError
+    after SIGINT or SIGTERM, with the step that it was in.
     """
     ranks = ranks or Ranks.alone()
     identity = _identity(algorithm, net, episodes, plan, seed)

