@@ -55,7 +55,7 @@ def tracker(kind: str, folder: Path, name: str, settings: Mapping[str, Any]) -> 
         raise InputError(f"--log-with {kind} is not known; choose from {sorted(map(str, LOGGER_TYPE_TO_CLASS))}")
     if kind not in map(str, get_available_trackers()):
         raise InputError(f"--log-with {kind} needs a package that is not installed; pip install {kind}")
-    made = LOGGER_TYPE_TO_CLASS[kind]
+    made: Any = LOGGER_TYPE_TO_CLASS[kind]
     begun = made(name, logging_dir=folder / "trackers") if made.requires_logging_directory else made(name)
     begun.start()
     begun.store_init_configuration(dict(settings))
