@@ -58,5 +58,6 @@ def tracker(kind: str, folder: Path, name: str, settings: Mapping[str, Any]) -> 
     made: Any = LOGGER_TYPE_TO_CLASS[kind]
     begun = made(name, logging_dir=folder / "trackers") if made.requires_logging_directory else made(name)
     begun.start()
-    begun.store_init_configuration(dict(settings))
+    plain = (bool, int, float, str)
+    begun.store_init_configuration({k: v if isinstance(v, plain) else str(v) for k, v in settings.items()})
     return begun
