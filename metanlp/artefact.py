@@ -120,7 +120,8 @@ def _backbone(config: Mapping[str, Any], base: str | None, device: torch.device 
     try:
         net = Backbone.load(
             base or ("minilm" if name == MINILM else name), options.adapt, views=options.views,
-            precision=options.precision, max_length=options.max_length, prompt=options.prompt, device=device,
+            precision=options.precision, max_length=options.max_length, prompt=options.prompt,
+            gradient_checkpoint=options.gradient_checkpoint, device=device,
         )  # fmt: skip
     except InputError as error:
         raise InputError(f"the base model is not to be had: {error}; or give its folder as `base`, --base") from error

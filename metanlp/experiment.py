@@ -130,8 +130,9 @@ def prepare(asked: Experiment, ranks: Ranks) -> Run:
     episodes = Episodes(roles.train, lambda texts: net.encode(texts), Sampling(), asked.seed)
     adapt = Lora(rank=asked.rank, alpha=2 * asked.rank, targets=asked.targets)
     net = Backbone.load(
-        asked.model, adapt, views=asked.views, precision=asked.precision, prompt=asked.prompt, device=ranks.device
-    )
+        asked.model, adapt, views=asked.views, precision=asked.precision, prompt=asked.prompt,
+        gradient_checkpoint=asked.gradient_checkpoint, device=ranks.device,
+    )  # fmt: skip
     shared = Run(asked, net, roles, episodes, validation_trials(roles.validation, net, asked), ranks, leaks)
     if ranks.main:
         report.say(start_facts(shared))

@@ -37,6 +37,7 @@ class Experiment:
     exact: bool = True  # the same bits with any number of processes
     threads: int | None = None  # of each process; by default its share of the cores, or OMP_NUM_THREADS
     views: tuple[str, ...] = ()  # what is read off the encoder; by default the last and the middle layers
+    gradient_checkpoint: bool = False  # compute passes again for their gradients: slower, in less memory
     prompt: str | None = None  # in front of every text; by default what the model's folder says
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the frozen weights
     log_with: tuple[str, ...] = ()  # trackers beside metrics.jsonl: tensorboard, wandb, … whatever accelerate knows

@@ -17,7 +17,7 @@ from metanlp.algorithms import Maml
 from metanlp.artefact import write_artefact
 from metanlp.backbone import Backbone, Lora, View
 from metanlp.backbone.encoder import Options
-from metanlp.backbone.packing import Packing, join, pack, packed_attention
+from metanlp.backbone.packing import Packing, join, pack, packed_attention, parts
 from metanlp.errors import InputError
 from metanlp.types import Batch, Pass, Weights
 
@@ -168,6 +168,51 @@ def test_a_pack_keeps_rows_and_targets(net: Backbone) -> None:
     assert both.max_ways == 3
     assert both.ends.tolist() == [int(both.lengths[:2].sum()), both.count_tokens]
     assert both.positions[both.example_of == 2].tolist() == list(range(int(both.lengths[2])))
+
+
+# Part by part.
+
+
+def test_parts_are_the_rows_in_their_order(net: Backbone, toy_pass: Pass) -> None:
+    batch = net.with_trunk(toy_pass.query)
+    for most in (1, 40, 10**6):
+        found = parts(batch, most)
+        assert sum(part.count_tokens for part in found) == batch.count_tokens
+        for name in ("ids", "positions", "task_of", "targets", "lengths"):
+            assert torch.equal(torch.cat([getattr(part, name) for part in found]), getattr(batch, name))
+        assert all(part.ways.equal(batch.ways) for part in found)
+        assert (len(found) > 1) == (most < 10**6)
+        theta = weights.expand(stirred(fresh(net), 1), batch.count_tasks)
+        read = torch.cat([net.features(theta, part) for part in found])
+        torch.testing.assert_close(read, net.features(theta, batch), atol=2e-6, rtol=1e-6)
+
+
+def test_gradient_checkpoints_change_memory_and_no_gradient(
+    tiny: Path, net: Backbone, toy_pass: Pass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metanlp.backbone.encoder.PART", 64)
+    saving = Backbone.load(str(tiny), net.options.adapt, precision="fp32", gradient_checkpoint=True)
+    maml = Maml()
+    theta = stirred(maml.init(net, torch.Generator().manual_seed(0)), 1, size=0.05)
+    plain, saved = (maml.meta_grad(backbone, theta, toy_pass).grad for backbone in (net, saving))
+    assert weights.norm(weights.add(saved, plain, -1.0)) < 1e-4 * weights.norm(plain)
+    held = [_held(backbone, weights.leaves(theta), toy_pass.query) for backbone in (net, saving)]
+    assert held[1] < held[0] / 5
+
+
+def _held(net: Backbone, theta: Weights, batch: Batch) -> int:
+    """Bytes that the graph of a pass holds until its gradient is taken."""
+    sizes: dict[int, int] = {}
+
+    def hold(tensor: Tensor) -> Tensor:
+        sizes[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    ready = net.with_trunk(batch)
+    with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
+        kept = net.features(theta, ready)
+    assert kept.requires_grad
+    return sum(sizes.values())
 
 
 # State.

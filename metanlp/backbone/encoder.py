@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, AutoModel, AutoTokenizer
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
@@ -21,7 +22,7 @@ from metanlp.backbone import lora
 from metanlp.backbone.families import Family, family_of
 from metanlp.backbone.lora import Lora
 from metanlp.backbone.origin import identity, minilm_folder
-from metanlp.backbone.packing import ATTENTION, Packing, pack, packed_attention
+from metanlp.backbone.packing import ATTENTION, Packing, pack, packed_attention, parts
 from metanlp.backbone.sentence import Sentence, read_sentence
 from metanlp.backbone.trunk import record_states, skip_layers
 from metanlp.backbone.views import View, default_views, pool
@@ -31,6 +32,7 @@ from metanlp.types import Batch, Tokens, Trunk, Weights
 AttentionInterface.register(ATTENTION, packed_attention)
 
 Precision = Literal["auto", "fp32", "bf16"]
+PART = 1_024  # tokens of a part, where gradients are computed part by part
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Options:
     precision: Precision = "auto"  # of the frozen weights; adapters and attention on CPUs are always fp32
     max_length: int = 128  # longer examples are cut, in tokens
     prompt: str | None = None  # in front of every example; None takes what the model's folder says
+    gradient_checkpoint: bool = False  # compute a pass again, part by part, for its gradients: slower, in less memory
 
 
 class Backbone:
@@ -96,6 +99,7 @@ class Backbone:
         precision: Precision = "auto",
         max_length: int = 128,
         prompt: str | None = None,
+        gradient_checkpoint: bool = False,
         device: torch.device | str = "cpu",
     ) -> Backbone:
         """`minilm`, a folder, or an id on the Hub. Raises InputError where the model can't be had."""
@@ -110,7 +114,7 @@ class Backbone:
                 f"model {name!r} could not be loaded ({reason}); give a folder or a model's id, or "
                 "work without a network: --model minilm --data mini"
             ) from error
-        options = Options(adapt or Lora(), tuple(views), precision, max_length, prompt)
+        options = Options(adapt or Lora(), tuple(views), precision, max_length, prompt, gradient_checkpoint)
         public, sha256 = identity(name, Path(folder))
         sentence = read_sentence(partial(_file_of, folder), public)
         return Backbone(model.to(device), tokenizer, options, name=public, sha256=sha256, sentence=sentence)
@@ -142,12 +146,20 @@ class Backbone:
             states = self._run(self._plain, batch) if self._frozen_layers else {}
             frozen = [self._read(states, view, batch) for view in self.views if not view.adapted]
         nothing = torch.zeros(batch.lengths.shape[0], 0, self.width, device=self.device)
-        below = states.get(self._skipped, nothing)  # with adapters in every layer there is no trunk
+        below = states[self._skipped] if self._skipped else nothing  # with adapters in every layer there is no trunk
         return replace(batch, trunk=Trunk(below, torch.stack(frozen, 1) if frozen else nothing))
 
     def features(self, w: Weights, batch: Batch) -> Tensor:
         """What every view reads: (N, V, D), fp32. `w` holds θ, or φ with one slice a task of the batch."""
         batch = self.with_trunk(batch)
+        if not (self.options.gradient_checkpoint and torch.is_grad_enabled()):
+            return self._features(w, batch)
+        # A part holds its whole call of the model. Inside the call, recomputation would come after `functional_call`
+        # has taken its weights back, and the gradients would be wrong.
+        read = [checkpoint(self._features, w, part, use_reentrant=False) for part in parts(batch, PART)]
+        return torch.cat(cast(list[Tensor], read))
+
+    def _features(self, w: Weights, batch: Batch) -> Tensor:
         frozen = iter(cast(Trunk, batch.trunk).frozen.unbind(1))
         states = self._adapted_states(w, batch) if any(view.adapted for view in self.views) else {}
         read = [self._read(states, view, batch) if view.adapted else next(frozen) for view in self.views]

@@ -7,14 +7,14 @@ H heads, d head size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metanlp.types import Batch, Tokens
+from metanlp.types import Batch, Tokens, Trunk
 
 ATTENTION = "metanlp_packed"  # the name of `packed_attention` in transformers' registry
 HARMLESS = {"position_ids", "deterministic", "output_attentions", "use_cache", "cache_position", "output_hidden_states"}
@@ -66,6 +66,25 @@ def join(batches: Sequence[Batch]) -> Batch:
         max_length=max(b.max_length for b in batches),
         max_ways=max(b.max_ways for b in batches),
     )
+
+
+def parts(batch: Batch, most: int) -> list[Batch]:
+    """Runs of whole rows, of about `most` tokens each; every task keeps its number, with rows or without."""
+    ends = batch.lengths.cumsum(0).tolist()
+    first = [n for n, end in enumerate(ends) if n == 0 or (end - 1) // most > (ends[n - 1] - 1) // most]
+    return [_rows(batch, start, stop, ends) for start, stop in zip(first, [*first[1:], len(ends)], strict=True)]
+
+
+def _rows(batch: Batch, start: int, stop: int, ends: Sequence[int]) -> Batch:
+    begin, end = ends[start - 1] if start else 0, ends[stop - 1]
+    of_tokens = {name: getattr(batch, name)[begin:end] for name in ("ids", "positions", "types", "segments")}
+    of_rows = {name: getattr(batch, name)[start:stop] for name in ("lengths", "task_of", "targets")}
+    trunk = batch.trunk and Trunk(batch.trunk.states[begin:end], batch.trunk.frozen[start:stop])
+    places: dict[str, Any] = {
+        "example_of": batch.example_of[begin:end] - start,
+        "ends": (batch.ends - begin).clamp(0, end - begin),
+    }
+    return replace(batch, **of_tokens, **of_rows, **places, trunk=trunk)
 
 
 @dataclass(frozen=True)
