@@ -105,10 +105,10 @@ def _known_labels(pools: Mapping[str, Rows], name: str) -> None:
 
 def check_apart(pools: Mapping[str, Rows]) -> None:
     """Raises InputError for a row that is judged by and also taught from, naming both places."""
-    taught = {key(row.texts): row.where for row in pools["train"]}
-    for pool, rows in pools.items():
-        shared = [row for row in rows if key(row.texts) in taught] if pool != "train" else []
-        if shared:
+    others = [pool for pool in pools if pool != "train"]
+    taught = {key(row.texts): row.where for row in pools["train"]} if others else {}
+    for pool in others:
+        if shared := [row for row in pools[pool] if key(row.texts) in taught]:
             other, more = taught[key(shared[0].texts)], f", as {len(shared) - 1} more do" if len(shared) > 1 else ""
             raise InputError(
                 f"{shared[0].where}: this row of {pool!r} stands also in 'train', {other}{more}; remove one of the two"

@@ -17,9 +17,11 @@ TEXTS = (*SINGLE, *PAIR)
 def parse_columns(option: str) -> dict[str, str] | None:
     """`text=body,label=intent` as our names -> the file's; None for nothing. Raises InputError."""
     columns: dict[str, str] = {}
-    for part in filter(None, map(str.strip, option.split(","))):
-        name, equals, theirs = (word.strip() for word in part.partition("="))
-        if not (name and equals and theirs):
+    for part in filter(str.strip, option.split(",")):
+        # Our names are trimmed, the file's are not: a header `text, label` has a column " label".
+        name, equals, theirs = part.partition("=")
+        name = name.strip()
+        if not (name and equals and theirs.strip()):
             raise InputError(f"--columns {part!r} is not of the form name=column; for example text=body,label=intent")
         if name in columns:
             raise InputError(f"--columns names `{name}` twice, {columns[name]!r} and {theirs!r}; choose one")

@@ -144,7 +144,7 @@ def as_object(value: object, where: str) -> dict[str, object]:
 def kind(value: object) -> str:
     """What JSON calls a value."""
     names = {"NoneType": "null", "dict": "an object", "list": "a list", "str": "text", "bool": "true or false"}
-    names |= {"int": "an integer", "float": "a decimal"}
+    names |= {"int": "an integer", "float": "a decimal", "bytes": "binary data"}
     return names.get(type(value).__name__, f"a {type(value).__name__}")
 
 
@@ -184,7 +184,10 @@ def _within(limit: int, lines: Iterator[str], where: str) -> Iterator[str]:
 def text_records(lines: Iterator[tuple[str, str]]) -> Iterator[Record]:
     """One text a line, as the column `text`."""
     for where, line in filled(lines):
-        yield where, {"text": line.rstrip("\r\n")}
+        text = line.rstrip("\r\n")
+        if "\r" in text:
+            raise InputError(f"{where}: holds a carriage return inside the line; end each line with a line feed")
+        yield where, {"text": text}
 
 
 def list_records(path: Path) -> Iterator[Record]:

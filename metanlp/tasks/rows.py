@@ -133,9 +133,7 @@ def _label(value: object, where: str) -> str | int:
     word = _printable(value.strip(), what)
     if not word:
         raise InputError(f"{what} blank; write a word or an integer")
-    if word in NO_LABEL:
-        raise InputError(f"{what} {word!r}, which says that there is none; write one, or give the class another name")
-    return word
+    return _said(word, what)
 
 
 def _word(value: object, where: str) -> str | None:
@@ -144,7 +142,13 @@ def _word(value: object, where: str) -> str | None:
     what = f"{where}: label_text is"
     if not isinstance(value, str):
         raise InputError(f"{what} {kind(value)}; write the label in words or leave the cell out")
-    return _printable(value.strip(), what) or None
+    return _said(_printable(value.strip(), what), what) or None
+
+
+def _said(word: str, what: str) -> str:
+    if word in NO_LABEL:
+        raise InputError(f"{what} {word!r}, which says that there is none; write one, or give the class another name")
+    return word
 
 
 def _printable(value: str, what: str) -> str:

@@ -66,7 +66,8 @@ def read(names: str, *, data_root: Path | None, columns: Mapping[str, str] | Non
     """The tasks behind comma-separated names: `mini`, `mini/train`, `mini/emotions`, files and folders, and what stands
     below `data_root`: `glue`, `glue/mnli`, `leopard`. `columns` is for users' files: published sets have their own
     names. Raises InputError."""
-    found = [_read_one(name.strip(), data_root, columns) for name in names.split(",")]
+    several = [names] if os.path.lexists(os.path.expanduser(names)) else names.split(",")
+    found = [_read_one(name.strip(), data_root, columns) for name in several]
     return tuple(TaskSet(tuple(chain.from_iterable(found))).tasks)
 
 
