@@ -42,10 +42,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     Abstention: `threshold_` is the quantile `abstain` of the largest probability of the support rows, each scored
     without itself. The largest probability and not that of the own class, because that is what `predict` has to judge
-    by. A few shots give a coarse threshold: of n such rows, new texts of the same classes are as likely to fall below
-    the least sure one as any of the n + 1 is to be the least sure, so that `abstain` below 1 / (n + 1) can't be had:
-    about 11 % with 4 shots of 2 classes. Gradient steps have seen every row, which makes the rows look surer than new
-    texts are, and the threshold high; with `effort="fast"` no step does. A row alone in its class has no such score.
+    by. It says which class is nearer and not how near: it finds texts between the classes, but of those far from all of
+    them only a small part. A few shots give a coarse threshold: of n such rows, new texts of the same classes are as
+    likely to fall below the least sure one as any of the n + 1 is to be the least sure, so that `abstain` below
+    1 / (n + 1) can't be had: about 11 % with 4 shots of 2 classes. Gradient steps have seen every row, which makes the
+    rows look surer than new texts are, and the threshold high; with `effort="fast"` no step does. A row alone in its
+    class has no such score.
 
     After `fit`: `classes_` (K,), sorted; `adapted_`, the Adapted; `threshold_`, a probability, or None where `abstain`
     is None. To keep a fitted classifier, save `adapted_`, or fit again: metanlp writes and reads no pickles, though
