@@ -76,15 +76,15 @@ class Predict:
 
 @dataclass(frozen=True)
 class Tasks:
-    """Validate a file or a folder of tasks, and describe them."""
+    """Validate a file or a folder of tasks, or a data set of the Hub, and describe them."""
 
-    folder: Annotated[Path, tyro.conf.Positional]  # a file, a task's folder, or a folder of tasks
+    source: Annotated[str, tyro.conf.Positional]  # a file, a task's folder, a folder of tasks, or owner/name of the Hub
 
     def run(self) -> None:
         from metanlp import report
         from metanlp.tasks.taskset import describe, read
 
-        report.console().print(report.task_table(describe(read(str(self.folder), data_root=None))))
+        report.console().print(report.task_table(describe(read(self.source, data_root=None))))
 
 
 Command = (
