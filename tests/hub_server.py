@@ -19,6 +19,7 @@ Files = Mapping[str, bytes]
 
 API = re.compile(r"/api/datasets/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(?:/(.*))?)?")
 RESOLVE = re.compile(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+PIECE = 1 << 16  # bytes handed to the socket at a time
 MISSING = {"repo": "RepoNotFound", "revision": "RevisionNotFound", "entry": "EntryNotFound"}
 
 
@@ -39,7 +40,7 @@ class Repo:
 
 
 class HubServer(ThreadingHTTPServer):
-    """Serves `repos`; `asked` are the requests so far, `sent` the bytes of files by path."""
+    """Serves `repos`; `asked` are the requests so far, `sent` the bytes that went out, by path."""
 
     daemon_threads = True
 
@@ -48,7 +49,7 @@ class HubServer(ThreadingHTTPServer):
         self.repos: dict[str, Repo] = {}
         self.asked: list[str] = []
         self.sent: dict[str, int] = {}
-        self.silent = threading.Event()  # set: whatever is asked from now on, other than the probe, gets no answer
+        self.silent: set[str] = set()  # whatever is asked for with one of these in its path gets no answer
         self.over = threading.Event()
 
     @property
@@ -74,8 +75,8 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         path = unquote(parts.path)
         self.server.asked.append(f"{self.command} {path}")
-        if self.server.silent.is_set() and path != "/":
-            self.server.over.wait(60)
+        if any(part in path for part in self.server.silent):
+            self.server.over.wait(90)
             self.close_connection = True
         elif found := RESOLVE.fullmatch(path):
             self.resolve(*found.groups())
@@ -125,8 +126,6 @@ class Handler(BaseHTTPRequestHandler):
             start, size, status = int(span[1]), len(data), 206
             data = data[start : int(span[2]) + 1 if span[2] else size]
             headers["Content-Range"] = f"bytes {start}-{start + len(data) - 1}/{size}"
-        if self.command == "GET":
-            self.server.sent[path] = self.server.sent.get(path, 0) + len(data)
         self.say(status, data, headers)
 
     def say_json(self, value: Any) -> None:
@@ -139,8 +138,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         try:
-            if self.command != "HEAD":
-                self.wfile.write(data)
+            for start in range(0, 0 if self.command == "HEAD" else len(data), PIECE):
+                self.wfile.write(data[start : start + PIECE])
+                self.server.sent[self.path] = self.server.sent.get(self.path, 0) + PIECE
         except OSError:  # who asked has had enough
             self.close_connection = True
 

@@ -48,7 +48,7 @@ def _label(names: Collection[str], classes: Collection[str], source: str) -> str
     usual = [name for name in names if name.casefold() in LABELS] or [name for name in names if name in classes]
     if len(usual) == 1 or "label" in usual:
         return "label" if "label" in usual else usual[0]
-    raise _unclear("label", usual, names, "label=…", source)
+    raise _unclear("label", usual, names, source)
 
 
 def _texts(names: Collection[str], source: str) -> dict[str, str]:
@@ -62,13 +62,13 @@ def _texts(names: Collection[str], source: str) -> dict[str, str]:
     likely = usual or [name for name in names if name.casefold() != "label_text"]
     if len(likely) == 1:
         return {"text": likely[0]}
-    raise _unclear("text", likely, names, "text=…, or text_a=… with text_b=…", source)
+    raise _unclear("text", likely, names, source)
 
 
-def _unclear(what: str, likely: Collection[str], names: Iterable[str], answer: str, source: str) -> InputError:
+def _unclear(what: str, likely: Collection[str], names: Iterable[str], source: str) -> InputError:
     several = f"{_listed(likely)} could each be the {what}"
     none = f"no column is known to be the {what}; found {_listed(names) or 'none'}"
-    return InputError(f"{source}: {several if likely else none}; say which, in Python: read_hub(…, {answer})")
+    return InputError(f"{source}: {several if likely else none}; say which: columns={{'{what}': …}}")
 
 
 def _listed(names: Iterable[str]) -> str:

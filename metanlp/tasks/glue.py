@@ -99,7 +99,7 @@ def read_glue_from_hub(name: str) -> Task:
     `read_hub` reads them. Raises InputError, StorageError."""
     known = _known(name, f"glue/{name}")
     config = known.name if known.hub == GlueTask.hub else None
-    (task,) = read_hub(known.hub, config, revision=COMMITS[known.hub], **known.hub_columns)
+    (task,) = read_hub(known.hub, config, revision=COMMITS[known.hub], columns=known.hub_columns)
     return _finished(replace(task, name=f"glue/{known.name}"), known)
 
 

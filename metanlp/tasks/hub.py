@@ -30,23 +30,19 @@ def read_hub(
     config: str | None = None,
     *,
     revision: str | None = None,
-    text: str | None = None,
-    text_a: str | None = None,
-    text_b: str | None = None,
-    label: str | None = None,
+    columns: Mapping[str, str] | None = None,
     group_by: str | Mapping[str, str] | None = None,
     groups: tuple[str, ...] = (),
     limit: int | None = LIMIT,
 ) -> tuple[Task, ...]:
     """One task, `owner/name` or `owner/name/config`, or one a group, `…/group`; `source` says the commit that was read.
 
-    `text`, or `text_a` and `text_b`, and `label` name columns; the usual names are found without. `group_by` is a
-    column, or a mapping from label words to groups which leaves out what it does not name; `groups` chooses among
+    `columns` maps our names to theirs, {"text": "body", "label": "intent"}; usual names are found without. `group_by`
+    is a column, or a mapping from label words to groups, which leaves out what it does not name; `groups` chooses among
     them, () takes all. Of each split the first `limit` rows are read, None reads all. Rows whose label is -1 are left
     out and counted in `left_out`. Raises InputError, within 40 s where the Hub is silent; StorageError."""
     name, pools = fetch(HubName(repo_id, config, revision), limit)
-    given = {"text": text, "text_a": text_a, "text_b": text_b, "label": label}
-    table = Table.of(name, pools, {ours: theirs for ours, theirs in given.items() if theirs}, group_by)
+    table = Table.of(name, pools, columns or {}, group_by)
     by_group, left_out = table.divided(pools, group_by)
     unknown = [group for group in groups if group not in by_group]
     if unknown:
@@ -104,10 +100,11 @@ class Table:
         """Each row with its place, and with the word for its label where the type of the column tells it."""
         column = self.columns["label"]
         words = self.words.get(column)
-        for number, cells in enumerate(rows.to_list(), start=1):
+        listed: list[dict[str, object]] = rows.to_list()
+        for number, cells in enumerate(listed, start=1):
             value = cells.get(column)
             if words and isinstance(value, int) and 0 <= value < len(words):
-                cells = {**cells, "label_text": words[value]}
+                cells["label_text"] = words[value]
             yield f"{self.name.short}: {pool} row {number}", cells
 
     def _group(self, cells: Mapping[str, Any], group_by: str | Mapping[str, str] | None, where: str) -> str | None:

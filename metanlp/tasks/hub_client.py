@@ -11,6 +11,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from textwrap import shorten
@@ -146,8 +147,7 @@ def _move(rows: Path, folder: Path) -> None:
 
 def _stream(name: HubName, commit: str, limit: int | None, scratch: str) -> Any:
     """The first rows of each pool, as a `DatasetDict`."""
-    import datasets
-
+    datasets: Any = import_module("datasets")
     # `scratch` is its cache, as on any failure it would else take what lies there, of whatever commit.
     found: Any = datasets.load_dataset(
         name.repo_id, name.config, revision=commit, streaming=True, cache_dir=f"{scratch}/cache"
@@ -196,12 +196,12 @@ def _brief(error: BaseException) -> str:
 @cache
 def _settle() -> None:
     """Once a process: the libraries are quiet, and no request waits for ever, as by default they do."""
-    import datasets
     from huggingface_hub import get_session, set_client_factory
     from huggingface_hub.utils import httpx, logging
 
+    datasets: Any = import_module("datasets")
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(datasets.logging.CRITICAL)
     datasets.disable_progress_bars()
     datasets.config.STREAMING_READ_MAX_RETRIES = datasets.config.STREAMING_OPEN_MAX_RETRIES = 1
     failing_since: list[float] = []

@@ -74,8 +74,8 @@ class TaskSet:
 
 def read(names: str, *, data_root: Path | None, columns: Mapping[str, str] | None = None) -> tuple[Task, ...]:
     """The tasks behind comma-separated names: `mini`, `mini/train`, `mini/emotions`; files and folders; what stands
-    below `data_root`: `glue`, `glue/mnli`, `leopard`; and data sets of the Hub, `owner/name:config@revision`. GLUE comes
-    from there if it is nowhere else. `columns` is for users' files and the Hub. Raises InputError, StorageError."""
+    below `data_root`: `glue`, `glue/mnli`, `leopard`; data sets of the Hub, `owner/name:config@revision`, and GLUE from
+    there if it is not below `data_root`. `columns` is for users' files and the Hub. Raises InputError, StorageError."""
     found = [_read_one(name.strip(), data_root, columns) for name in names.split(",")]
     return tuple(TaskSet(tuple(chain.from_iterable(found))).tasks)
 
@@ -133,7 +133,7 @@ def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | No
 def _read_hub(
     name: HubName, columns: Mapping[str, str] | None, group_by: str | Mapping[str, str] | None = None
 ) -> tuple[Task, ...]:
-    return read_hub(name.repo_id, name.config, revision=name.revision, group_by=group_by, **dict(columns or {}))
+    return read_hub(name.repo_id, name.config, revision=name.revision, columns=columns, group_by=group_by)
 
 
 def _read_mini(name: str) -> tuple[Task, ...]:
