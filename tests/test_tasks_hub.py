@@ -160,7 +160,7 @@ def batch(calls: list[Said], **env: str) -> list[Said]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     clean |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **env}
     words = [sys.executable, "-c", SCRIPT]
-    ended = subprocess.run(words, input=json.dumps(calls), env=clean, capture_output=True, text=True, timeout=100)
+    ended = subprocess.run(words, input=json.dumps(calls), env=clean, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
     return [json.loads(line) for line in ended.stdout.splitlines()]
