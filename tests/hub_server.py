@@ -11,9 +11,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 Files = Mapping[str, bytes]
 
@@ -163,6 +167,29 @@ def tree(files: Files, folder: str, recursive: bool) -> list[dict[str, Any]]:
     prefix = f"{folder}/" if folder else ""
     below = [row for path, row in rows.items() if path.startswith(prefix)]
     return [row for row in below if recursive or "/" not in row["path"][len(prefix) :]]
+
+
+def jsonl(*rows: dict[str, object]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def parquet(rows: list[dict[str, object]], label: str, words: tuple[str, ...], group_rows: int = 1000) -> bytes:
+    """As `datasets` writes it: the words of the classes stand in the schema."""
+    table = pa.Table.from_pylist(rows)
+    told: dict[str, object] = {name: {"dtype": "string", "_type": "Value"} for name in table.column_names}
+    told[label] = {"names": list(words), "_type": "ClassLabel"}
+    schema = table.schema.with_metadata({"huggingface": json.dumps({"info": {"features": told}})})
+    stream = BytesIO()
+    pq.write_table(table.cast(schema), stream, compression="none", use_dictionary=False, row_group_size=group_rows)
+    return stream.getvalue()
+
+
+def configs(**splits: tuple[str, ...]) -> bytes:
+    lines = ["configs:"]
+    for name, files in splits.items():
+        lines += [f"- config_name: {name}", "  data_files:"]
+        lines += [f"  - split: {split}\n    path: {name}/{split}.parquet" for split in files]
+    return "\n".join(["---", *lines, "---", ""]).encode()
 
 
 @contextmanager

@@ -10,14 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from hub_server import HubServer, Repo, running
+from hub_server import HubServer, Repo, configs, jsonl, parquet, running
 
 from metanlp import reach
 from metanlp.cli import main
@@ -52,29 +49,6 @@ for call in json.load(sys.stdin):
 
 Said = dict[str, Any]
 Told = tuple[HubServer, dict[str, Said], dict[str, Said]]
-
-
-def jsonl(*rows: dict[str, object]) -> bytes:
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
-
-
-def parquet(rows: list[dict[str, object]], label: str, words: tuple[str, ...], group_rows: int = 1000) -> bytes:
-    """As `datasets` writes it: the words of the classes stand in the schema."""
-    table = pa.Table.from_pylist(rows)
-    told: dict[str, object] = {name: {"dtype": "string", "_type": "Value"} for name in table.column_names}
-    told[label] = {"names": list(words), "_type": "ClassLabel"}
-    schema = table.schema.with_metadata({"huggingface": json.dumps({"info": {"features": told}})})
-    stream = BytesIO()
-    pq.write_table(table.cast(schema), stream, compression="none", use_dictionary=False, row_group_size=group_rows)
-    return stream.getvalue()
-
-
-def configs(**splits: tuple[str, ...]) -> bytes:
-    lines = ["configs:"]
-    for name, files in splits.items():
-        lines += [f"- config_name: {name}", "  data_files:"]
-        lines += [f"  - split: {split}\n    path: {name}/{split}.parquet" for split in files]
-    return "\n".join(["---", *lines, "---", ""]).encode()
 
 
 def glue_files() -> dict[str, bytes]:
@@ -352,7 +326,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 Command = Callable[..., tuple[float, str]]
-WAYS_ON = ("give a folder", "--data mini", "HF_HUB_OFFLINE=1")
+WAYS_ON = ("give a folder", "--model minilm --data mini", "HF_HUB_OFFLINE=1")
 
 
 def test_a_refused_connection_ends_in_one_line(command: Command, refused_port: int) -> None:
@@ -365,6 +339,7 @@ def test_a_refused_connection_ends_in_one_line(command: Command, refused_port: i
 def test_an_unknown_host_ends_in_one_line(command: Command) -> None:
     seconds, said = command("http://hub.invalid", "tasks", "glue/sst2")
     assert "the Hub at http://hub.invalid cannot be reached" in said
+    assert "METANLP_DATA" in said
     assert seconds < 10
 
 

@@ -99,7 +99,12 @@ def read_glue_from_hub(name: str) -> Task:
     `read_hub` reads them. Raises InputError, StorageError."""
     known = _known(name, f"glue/{name}")
     config = known.name if known.hub == GlueTask.hub else None
-    (task,) = read_hub(known.hub, config, revision=COMMITS[known.hub], columns=known.hub_columns)
+    try:
+        (task,) = read_hub(known.hub, config, revision=COMMITS[known.hub], columns=known.hub_columns)
+    except InputError as error:
+        raise InputError(
+            f"glue/{name} from the Hub: {error}; METANLP_DATA may name a folder that holds glue"
+        ) from error
     return _finished(replace(task, name=f"glue/{known.name}"), known)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from metanlp.errors import InputError, StorageError
 from metanlp.reach import offline, require_hub, unreachable
 
-INSTEAD = "give a folder of your own, or work without a network: --data mini"
+INSTEAD = "give a folder of your own, or work without a network: --model minilm --data mini"
 REQUEST_SECONDS = 10.0  # until a request counts as failed: to connect, or between two parts of an answer
 PATIENCE_SECONDS = 15.0  # of nothing but failed requests until the Hub counts as gone
 
