@@ -87,9 +87,9 @@ class Predict:
 
 @dataclass(frozen=True)
 class Tasks:
-    """Validate a file or a folder of tasks, and describe them."""
+    """Validate a file or a folder of tasks, or a data set of the Hub, and describe them."""
 
-    folder: Annotated[Path, tyro.conf.Positional]  # a file, a task's folder, or a folder of tasks
+    source: Annotated[str, tyro.conf.Positional]  # a file, a task's folder, a folder of tasks, or owner/name of the Hub
     columns: str = ""  # the files' names for our columns: text=body,label=intent
 
     def run(self) -> None:
@@ -97,7 +97,7 @@ class Tasks:
         from metanlp.tasks.columns import parse_columns
         from metanlp.tasks.taskset import describe, read
 
-        tasks = read(str(self.folder), data_root=None, columns=parse_columns(self.columns))
+        tasks = read(self.source, data_root=None, columns=parse_columns(self.columns))
         report.console().print(report.task_table(describe(tasks)))
 
 

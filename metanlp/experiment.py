@@ -249,7 +249,13 @@ def test(shared: Run, learners: Mapping[str, Learner]) -> Report:
     with Progress("test") as progress:
         tick = progress.ticks(count_trials(tasks, protocol_of(asked)) * len(learners))
         found = meta_test(learners, tasks, protocol_of(asked), main=asked.method, tick=tick)
-    extra = {"world_size": shared.ranks.size, "training_rows_left_out": dict(shared.leaks), "asked": shown(asked)}
+    sources = {task.name: task.source for task in tasks}
+    extra = {
+        "world_size": shared.ranks.size,
+        "sources": sources,
+        "training_rows_left_out": dict(shared.leaks),
+        "asked": shown(asked),
+    }
     return replace(found, protocol=found.protocol | extra)
 
 
@@ -264,8 +270,9 @@ def origin(shared: Run) -> dict[str, Any]:
     """Where a learner comes from, for its configuration."""
     roles = shared.roles
     tasks = {"train": [t.name for t in roles.train], "validation": [t.name for t in roles.validation]}
-    return {"tasks": tasks, "seed": shared.asked.seed, "sampling": to_json(shared.episodes.sampling),
-            "world_size": shared.ranks.size}  # fmt: skip
+    sources = {task.name: task.source for task in (*roles.train, *roles.validation)}
+    return {"tasks": tasks, "sources": sources, "seed": shared.asked.seed,
+            "sampling": to_json(shared.episodes.sampling), "world_size": shared.ranks.size}  # fmt: skip
 
 
 def shown(asked: Experiment) -> dict[str, Any]:

@@ -26,11 +26,12 @@ class Task:
     name: str  # unique within a task set, `source/name` for the built-in sources
     pools: Mapping[str, Sequence[Row]]  # "train", "validation", "test": rows; "train" is always there
     labels: tuple[str, ...]  # label words, in the order of the indices
-    source: str  # where the rows come from: a folder, a file, "mini"
+    source: str  # where the rows come from: a folder, a file, "mini", owner/name:config@commit of the Hub
     form: str = "classify"  # what one example is: the name of a module of `metanlp.forms`
     supports: Mapping[int, Sequence[Sequence[Row]]] = field(default_factory=dict)  # fixed support sets by shots
     metric: str = "accuracy"  # the metric that speaks for this task
     about: str = ""  # one sentence for people
+    left_out: Mapping[str, int] = field(default_factory=dict)  # rows whose source hides their label, by pool
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from metanlp.tasks import cards, glue, leopard
+from metanlp.tasks.hub import LIMIT
 
 FOLDER = Path(__file__).parent.parent / "data_cards"
 
@@ -50,6 +51,12 @@ def test_the_card_of_leopard(row: leopard.Published) -> None:
 def test_the_cards_name_no_other_tasks() -> None:
     named = {name for page in ("glue.md", "leopard.md") for name in table(page) if "/" in name}
     assert named == {f"glue/{row.name}" for row in glue.GLUE} | {f"leopard/{row.name}" for row in leopard.LEOPARD}
+
+
+def test_the_card_of_glue_names_the_commits() -> None:
+    page = (FOLDER / "glue.md").read_text(encoding="utf-8")
+    assert all(f"`{repo}`" in page and f"`{commit}`" in page for repo, commit in glue.COMMITS.items())
+    assert f"{LIMIT:,} rows" in page
 
 
 def test_what_is_left_out_is_said() -> None:

@@ -10,11 +10,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_server import HubServer, Repo, configs, jsonl, parquet, running
 
+from metanlp.tasks import glue
 from metanlp.tasks.mini import read_mini
 
 ROOT = Path(__file__).parent.parent
@@ -77,6 +80,24 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A Hub that has what the README names, as an environment."""
+    server = HubServer()
+    pairs = [{"premise": f"p {n}", "hypothesis": f"h {n % 3}", "label": n % 3} for n in range(120)]
+    singles = [{"sentence": f"s {n} {n % 2}", "label": n % 2} for n in range(80)]
+    intents = [{"text": f"{i} {n}", "intent": i} for i in ("transfer", "balance", "recipe", "calories") for n in "ab"]
+    for name in ("stanfordnlp/snli", "nyu-mll/glue", "clinc/clinc_oos"):
+        server.repos[name] = Repo()
+    server.repos["stanfordnlp/snli"].commit({"train.parquet": parquet(pairs, "label", glue.ENTAILMENT)})
+    sst2 = parquet(singles, "label", ("negative", "positive"))
+    server.repos["nyu-mll/glue"].commit({"README.md": configs(sst2=("train",)), "sst2/train.parquet": sst2})
+    plus = configs(plus=("train",)).replace(b".parquet", b".jsonl")
+    server.repos["clinc/clinc_oos"].commit({"README.md": plus, "plus/train.jsonl": jsonl(*intents)})
+    with running(server):
+        yield {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path_factory.mktemp("hf")), "HF_HUB_OFFLINE": "0"}
+
+
 def _write(path: Path, task, rows, *, numbers: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     glue = {"sst2": ["negative", "positive"], "rte": ["entailment", "not_entailment"]}
@@ -105,10 +126,11 @@ def quick(command: str) -> list[str]:
 
 @needs_minilm
 @pytest.mark.parametrize("command", OTHERS)
-def test_command_runs(command: str, home: Path) -> None:
+def test_command_runs(command: str, home: Path, hub: dict[str, str]) -> None:
     if command.startswith("pip "):
         pytest.skip("installing is what `make env` and the fresh clone of .ci/run do")
     env = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    env |= hub if "stanfordnlp/snli" in command else {}
     ran = subprocess.run(quick(command), cwd=home, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert ran.stdout.strip()
@@ -117,7 +139,7 @@ def test_command_runs(command: str, home: Path) -> None:
 @needs_minilm
 def test_python_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
-    adapting, _ = blocks("python")
+    adapting, *_ = (code for code in blocks("python") if "from_hub" not in code)
     names: dict[str, Any] = {}
     exec(adapting, names)
     assert names["clf"].predict(["keyboard has three dead keys"])[0] in ("access", "equipment")
@@ -127,11 +149,19 @@ def test_python_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_minilm
 def test_scikit_learn_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
-    _, fitting = blocks("python")
+    (fitting,) = (code for code in blocks("python") if "FewShotClassifier" in code)
     names: dict[str, Any] = {}
     exec(fitting, names)
     assert names["clf"].classes_.tolist() == ["access", "equipment", "parking"]
     assert names["clf"].predict(names["texts"]).tolist()[0] in ("equipment", None)
+
+
+def test_python_of_the_hub_runs(hub: dict[str, str]) -> None:
+    (code,) = (code for code in blocks("python") if "from_hub" in code)
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | hub
+    words = [sys.executable, "-c", f"{code}\nprint(*tasks.names)"]
+    ran = subprocess.run(words, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.stdout.split() == ["clinc/clinc_oos/plus/banking", "clinc/clinc_oos/plus/kitchen"], ran.stderr[-2000:]
 
 
 @pytest.mark.parametrize("command", MAKE)

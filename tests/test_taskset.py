@@ -125,7 +125,7 @@ def test_users_folders_are_not_taken_for_glue(tmp_path: Path) -> None:
     assert found[0].labels == ("x", "y")
 
 
-@pytest.mark.parametrize("name", ["glue", "nowhere/at/all", ""])
+@pytest.mark.parametrize("name", ["leopard", "nowhere/at/all", ""])
 def test_unknown_names_show_the_way_out(name: str, tmp_path: Path) -> None:
     for root in (None, tmp_path):
         with pytest.raises(InputError, match="use --data mini, or set METANLP_DATA") as caught:
@@ -211,3 +211,8 @@ def test_description_counts() -> None:
         "pools": "train 3, test 2",
         "fixed shots": "-",
     }
+
+
+def test_description_counts_what_was_left_out() -> None:
+    lines = describe([replace(task("t", "a", "b"), left_out={"train": 2, "test": 3}), task("u", "c", "d")])
+    assert [line["left out"] for line in lines] == [5, 0]

@@ -27,6 +27,7 @@ from metanlp.backbone.sentence import Sentence, read_sentence
 from metanlp.backbone.trunk import record_states, skip_layers
 from metanlp.backbone.views import View, default_views, pool
 from metanlp.errors import InputError
+from metanlp.reach import require_hub
 from metanlp.types import Batch, Tokens, Trunk, Weights
 
 AttentionInterface.register(ATTENTION, packed_attention)
@@ -104,6 +105,8 @@ class Backbone:
     ) -> Backbone:
         """`minilm`, a folder, or an id on the Hub. Raises InputError where the model can't be had."""
         folder = minilm_folder() if name == "minilm" else name
+        if not Path(folder).is_absolute() and not Path(folder).exists():
+            require_hub(f"model {name!r}", "give a folder, or work without a network: --model minilm --data mini")
         logging.disable_progress_bar()  # a second's work; its bar would stand in every script's output
         try:
             model = cast(nn.Module, AutoModel.from_pretrained(folder, dtype=torch.float32))

@@ -1,4 +1,5 @@
-"""GLUE, with SNLI beside it: nine classification tasks (Wang et al. 2019; Bowman et al. 2015)."""
+"""GLUE, with SNLI beside it: nine classification tasks (Wang et al. 2019; Bowman et al. 2015), in a folder or on the
+Hub."""
 
 from __future__ import annotations
 
@@ -8,7 +9,10 @@ from pathlib import Path
 
 from metanlp.errors import InputError
 from metanlp.tasks.build import with_labels
+from metanlp.tasks.columns import nearest
 from metanlp.tasks.files import read_task
+from metanlp.tasks.hub import read_hub
+from metanlp.tasks.hub_client import HubName
 from metanlp.tasks.records import entries, shown
 from metanlp.types import Task
 
@@ -58,6 +62,12 @@ LEFT_OUT = {
     "ax": "has a test split only",
 }
 
+# What the Hub had when this was written, so that everybody reads the same rows.
+COMMITS = {
+    "nyu-mll/glue": "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c",
+    "stanfordnlp/snli": "cdb5c3d5eed6ead6e5a341c8e56e669bb666725b",
+}
+
 # WNLI's validation split is adversarial: it asks about the premises of training, with answers set against them.
 TRAIN = tuple(f"glue/{row.name}" for row in GLUE if row.name != "wnli")
 
@@ -80,8 +90,37 @@ def read_glue(folder: str | Path) -> tuple[Task, ...]:
 def read_glue_task(folder: str | Path) -> Task:
     """One task of GLUE, under the name `glue/NAME`, labels in the published order. Raises InputError."""
     folder = Path(folder)
-    if folder.name in LEFT_OUT:
-        raise InputError(f"{shown(folder)}: {folder.name} {LEFT_OUT[folder.name]}; choose among {', '.join(BY_NAME)}")
-    known = BY_NAME[folder.name]
-    task = with_labels(read_task(folder, name=f"glue/{known.name}", published=True), known.labels)
-    return replace(task, source="glue", metric=known.metric, about=known.about)
+    known = _known(folder.name, shown(folder))
+    return replace(_finished(read_task(folder, name=f"glue/{known.name}", published=True), known), source="glue")
+
+
+def read_glue_from_hub(name: str) -> Task:
+    """One task of GLUE by its name in the table, at the commit of `COMMITS`; of the large ones the first rows, as
+    `read_hub` reads them. Raises InputError, StorageError."""
+    known = _known(name, f"glue/{name}")
+    config = known.name if known.hub == GlueTask.hub else None
+    try:
+        (task,) = read_hub(known.hub, config, revision=COMMITS[known.hub], columns=known.hub_columns)
+    except InputError as error:
+        raise InputError(
+            f"glue/{name} from the Hub: {error}; METANLP_DATA may name a folder that holds glue"
+        ) from error
+    return _finished(replace(task, name=f"glue/{known.name}"), known)
+
+
+def is_of_glue(task: Task) -> bool:
+    """Whether one of the two above made it."""
+    hub = HubName.parse(task.source)
+    return task.source == "glue" or (hub is not None and hub.repo_id in COMMITS and task.name.startswith("glue/"))
+
+
+def _known(name: str, where: str) -> GlueTask:
+    if name in LEFT_OUT:
+        raise InputError(f"{where}: {name} {LEFT_OUT[name]}; choose among {', '.join(BY_NAME)}")
+    if name not in BY_NAME:
+        raise InputError(f"{where}: GLUE has no such task; choose among {', '.join(BY_NAME)}{nearest(name, BY_NAME)}")
+    return BY_NAME[name]
+
+
+def _finished(task: Task, known: GlueTask) -> Task:
+    return replace(with_labels(task, known.labels), metric=known.metric, about=known.about)

@@ -17,6 +17,8 @@ from metanlp.tasks import glue, leopard
 from metanlp.tasks.build import task_from_rows
 from metanlp.tasks.columns import nearest
 from metanlp.tasks.files import is_task_folder, read_tasks
+from metanlp.tasks.hub import read_hub
+from metanlp.tasks.hub_client import HubName
 from metanlp.tasks.mini import ROLES, read_mini
 from metanlp.types import Roles, Row, Task
 
@@ -42,6 +44,14 @@ class TaskSet:
         """The tasks of a file or folder; `columns` maps our names to theirs: {"text": "body"}. Raises InputError."""
         return cls(read_tasks(path, columns=columns))
 
+    @classmethod
+    def from_hub(
+        cls, name: str, columns: Mapping[str, str] | None = None, group_by: str | Mapping[str, str] | None = None
+    ) -> TaskSet:
+        """A data set of the Hub, `owner/name:config@revision`, as one task or one a group; `columns` as above, found by
+        the usual names where it is left out. More can be asked of `read_hub`. Raises InputError, StorageError."""
+        return cls(_read_hub(HubName.parse(name) or HubName(name), columns, group_by))
+
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(task.name for task in self.tasks)
@@ -63,9 +73,9 @@ class TaskSet:
 
 
 def read(names: str, *, data_root: Path | None, columns: Mapping[str, str] | None = None) -> tuple[Task, ...]:
-    """The tasks behind comma-separated names: `mini`, `mini/train`, `mini/emotions`, files and folders, and what stands
-    below `data_root`: `glue`, `glue/mnli`, `leopard`. `columns` is for users' files: published sets have their own
-    names. Raises InputError."""
+    """The tasks behind comma-separated names: `mini`, `mini/train`, `mini/emotions`; files and folders; what stands
+    below `data_root`: `glue`, `glue/mnli`, `leopard`; data sets of the Hub, `owner/name:config@revision`, and GLUE from
+    there if it is not below `data_root`. `columns` is for users' files and the Hub. Raises InputError, StorageError."""
     several = [names] if os.path.lexists(os.path.expanduser(names)) else names.split(",")
     found = [_read_one(name.strip(), data_root, columns) for name in several]
     return tuple(TaskSet(tuple(chain.from_iterable(found))).tasks)
@@ -84,7 +94,7 @@ def read_roles(
     those that are no use for training are left out.
     """
     taught = read(_of_role(data, "train"), data_root=data_root, columns=columns)
-    glue_tasks = {task.name for task in taught if task.source == "glue"}
+    glue_tasks = {task.name for task in taught if glue.is_of_glue(task)}
     if validation == "auto":
         held = [task for task in taught if task.name in HELD_OUT and not glue_tasks <= {*HELD_OUT}]
         judging = (*held, *read("mini/validation", data_root=data_root))
@@ -111,11 +121,22 @@ def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | No
         return _read_path(Path(here), columns, None)
     if name and data_root is not None and os.path.lexists(data_root / name):
         return _read_path(data_root / name, columns, name)
+    source, _, rest = name.partition("/")
+    if source == "glue":
+        return tuple(map(glue.read_glue_from_hub, [rest] if rest else glue.BY_NAME))
+    if source not in PUBLISHED and (hub := HubName.parse(name)):
+        return _read_hub(hub, columns)
     place = "METANLP_DATA is not set" if data_root is None else "the folder of METANLP_DATA holds none of that name"
     raise InputError(
         f"no tasks called {name!r}: no file or folder here, and {place}; "
         f"use --data mini, or set METANLP_DATA to the folder that holds it{nearest(name, ('mini', 'glue', 'leopard'))}"
     )
+
+
+def _read_hub(
+    name: HubName, columns: Mapping[str, str] | None, group_by: str | Mapping[str, str] | None = None
+) -> tuple[Task, ...]:
+    return read_hub(name.repo_id, name.config, revision=name.revision, columns=columns, group_by=group_by)
 
 
 def _read_mini(name: str) -> tuple[Task, ...]:
@@ -188,7 +209,7 @@ def _overlaps(task: Task, training: Sequence[tuple[str, set[tuple[str, ...]]]]) 
         leaked = [row for identity, row in judged if identity in taught]
         if leaked:
             first = " | ".join(value for value in leaked[0].values() if isinstance(value, str))
-            published = bool(task.supports) or task.source in PUBLISHED
+            published = bool(task.supports) or task.source in PUBLISHED or HubName.parse(task.source) is not None
             yield Overlap(task.name, name, len(leaked), shorten(first, 80, placeholder=" …"), published)
 
 
@@ -241,8 +262,12 @@ def _without(task: Task, unwanted: set[tuple[str, ...]]) -> Task:
 
 
 def describe(tasks: Sequence[Task]) -> list[dict[str, str | int | float]]:
-    """One line of a table a task, by column: over all pools, words counted between spaces, duplicates by identity."""
-    return [_described(task) for task in tasks]
+    """One line of a table a task, by column: over all pools, words counted between spaces, duplicates by identity; and
+    how many rows were left out, where any were."""
+    rows = [_described(task) for task in tasks]
+    if any(task.left_out for task in tasks):
+        return [row | {"left out": sum(task.left_out.values())} for row, task in zip(rows, tasks, strict=True)]
+    return rows
 
 
 def _described(task: Task) -> dict[str, str | int | float]:
