@@ -102,9 +102,7 @@ def read_glue_from_hub(name: str) -> Task:
     try:
         (task,) = read_hub(known.hub, config, revision=COMMITS[known.hub], columns=known.hub_columns)
     except InputError as error:
-        raise InputError(
-            f"glue/{name} from the Hub: {error}; METANLP_DATA may name a folder that holds glue"
-        ) from error
+        raise InputError(f"glue/{name} from the Hub: {error}; METANLP_DATA may name a folder with glue") from error
     return _finished(replace(task, name=f"glue/{known.name}"), known)
 
 

@@ -132,7 +132,7 @@ def _download(name: HubName, commit: str | None, limit: int | None) -> str:
             os.replace(Path(part, "ref"), _ref(name))
     except OSError as error:
         raise StorageError(
-            f"{folder}: cannot be written ({error.strerror or error}); set HF_HOME to a place"
+            f"{folder}: cannot be written ({error.strerror or error}); set HF_HOME to a folder with room"
         ) from error
     return commit
 
