@@ -44,6 +44,7 @@ Recipe = Callable[..., tuple[int, str, str]]
 def recipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Recipe:
     """Runs a recipe as a script, in this process: exit code, standard output, standard error."""
     monkeypatch.delenv("METANLP_DATA", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
     def run(name: str, *words: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", [name, *map(str, words)])
