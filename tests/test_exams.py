@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from metanlp.algorithms import Frozen
+from metanlp.algorithms import Frozen, ProtoNet
 from metanlp.backbone import Backbone
-from metanlp.exams import CHUNK, Exam, Protocol, count_repeats, packed
+from metanlp.exams import CHUNK, REMEMBERED, Exam, Protocol, count_repeats, packed
 from metanlp.forms import classify
 from metanlp.recipe import accuracy
 from metanlp.types import Row, Task
@@ -192,3 +192,23 @@ def test_a_support_set_does_not_depend_on_the_rest_of_the_protocol(net: Backbone
     other = Exam(toy_tasks[0], net, Protocol(shots=(2, 4), episodes=3))
     sets = [{s.number: s.keys for s in exam.supports if s.shots == 4} for exam in (one, other)]
     assert all(sets[1][number] == keys for number, keys in sets[0].items())
+
+
+def test_query_rows_run_once_through_the_same_adapters(net: Backbone, toy_tasks: tuple[Task, ...]) -> None:
+    exam = Exam(toy_tasks[0], net, Protocol(shots=(2,), episodes=2))
+    algorithm = ProtoNet()
+    theta = algorithm.init(net, torch.Generator().manual_seed(0))
+    one, two = (algorithm.adapt(net, theta, support.batch) for support in exam.supports)
+    exam.probabilities(algorithm, one)
+    (before,) = {adapters for adapters, _ in exam._features}
+    features = dict(exam._features)
+    found = exam.probabilities(algorithm, two)
+    assert {key: id(value) for key, value in exam._features.items()} == {k: id(v) for k, v in features.items()}
+    afresh = Exam(toy_tasks[0], net, Protocol(shots=(2,), episodes=2))
+    np.testing.assert_array_equal(found, afresh.probabilities(algorithm, two))
+    for seed in range(REMEMBERED):
+        other = algorithm.init(net, torch.Generator().manual_seed(seed + 1))
+        exam.probabilities(algorithm, algorithm.adapt(net, other, exam.supports[0].batch))
+    kept = {adapters for adapters, _ in exam._features}
+    assert len(kept) == REMEMBERED
+    assert before not in kept, "the oldest made room"
