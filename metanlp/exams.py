@@ -63,7 +63,7 @@ class Exam:
         self.targets = np.array([row["label"] for row in self.rows])
         self.keys = [classify.key(row) for row in self.rows]
         self.supports, self.skipped = self._all_supports()
-        self._features: dict[tuple[str, int], Tensor] = {}
+        self._features: dict[str, dict[int, Tensor]] = {}  # oldest first
 
     @cached_property
     def chunks(self) -> list[tuple[np.ndarray, Batch]]:
@@ -74,11 +74,21 @@ class Exam:
     def probabilities(self, algorithm: Algorithm, phi: Weights) -> np.ndarray:
         """Of every query row: (R, K)."""
         out = np.zeros((len(self.rows), self.ways), dtype=np.float32)
+        known = self._known(phi)
         with torch.no_grad():
             for number, (part, batch) in enumerate(self.chunks):
-                net = cast(Any, Remembering(self.net, self._features, number))
+                net = cast(Any, Remembering(self.net, known, number))
                 out[part] = torch.softmax(algorithm.scores(net, phi, batch), dim=1).cpu().numpy()
         return out
+
+    def _known(self, phi: Weights) -> dict[int, Tensor]:
+        """Features of the query rows through these adapters, by pass, as far as they are known; of the adapters seen
+        last, others make room."""
+        adapters = checksum(pick(phi, "lora/"))
+        known = self._features[adapters] = self._features.pop(adapters, {})
+        while len(self._features) > REMEMBERED:
+            del self._features[next(iter(self._features))]
+        return known
 
     def fingerprint(self) -> str:
         """sha256 over the identities of all rows in use: equal where two people tested on the same episodes."""
@@ -162,18 +172,13 @@ class Remembering:
     nothing, scores every support set with one run of the model."""
 
     net: Backbone
-    known: dict[tuple[str, int], Tensor]  # features by the adapters' checksum and the number of the pass
+    known: dict[int, Tensor]  # features by the number of the pass
     number: int  # of this pass
 
     def features(self, w: Weights, batch: Batch) -> Tensor:
-        key = checksum(pick(w, "lora/")), self.number
-        found = self.known.pop(key) if key in self.known else self.net.features(w, batch)
-        self.known[key] = found  # the newest stands last
-        while len({adapters for adapters, _ in self.known}) > REMEMBERED:
-            oldest = next(iter(self.known))[0]
-            for stale in [key for key in self.known if key[0] == oldest]:
-                del self.known[stale]
-        return found
+        if self.number not in self.known:
+            self.known[self.number] = self.net.features(w, batch)
+        return self.known[self.number]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.net, name)

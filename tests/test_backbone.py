@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, BertModel
 
+import metanlp
 from metanlp import weights
 from metanlp.algorithms import Maml
 from metanlp.artefact import write_artefact
@@ -306,6 +311,32 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="could not be loaded") as caught:
         Backbone.load(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+OFFLINE = """
+import sys
+from metanlp.backbone import Backbone, Lora
+for name in ("lab/plain", "lab/sentences"):
+    print(*Backbone.load(name, Lora(rank=4)).view_names)
+"""
+
+
+def test_a_model_in_the_cache_is_read_offline(tiny: Path, tmp_path: Path) -> None:
+    """Whatever program put it there: one that knew nothing of sentence-transformers asked for no `modules.json`."""
+    for name in ("plain", "sentences"):
+        snapshot = tmp_path / "hub" / f"models--lab--{name}" / "snapshots" / ("0" * 40)
+        shutil.copytree(tiny, snapshot)
+        (snapshot.parents[1] / "refs").mkdir()
+        (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    (snapshot / "modules.json").write_text(
+        '[{"type": "x.Transformer", "path": ""}, {"type": "x.Pooling", "path": "1"}]'
+    )
+    (snapshot / "1").mkdir()
+    (snapshot / "1" / "config.json").write_text('{"pooling_mode": "cls"}')
+    root = str(Path(next(iter(metanlp.__path__))).parent)
+    env = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": root}
+    ended = subprocess.run([sys.executable, "-c", OFFLINE], env=env, capture_output=True, text=True, timeout=120)
+    assert [line.split()[0] for line in ended.stdout.splitlines()] == ["adapted.4.all", "adapted.4.cls"], ended.stderr
 
 
 def test_an_architecture_without_layers(tiny: Path) -> None:

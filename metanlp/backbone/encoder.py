@@ -285,11 +285,16 @@ def _between(tokenizer: Any) -> str:
 
 
 def _file_of(folder: str, name: str) -> Path | None:
-    """A file of the model that `folder` names, here or on the Hub; None where there is none."""
+    """A file of the model that `folder` names, here or on the Hub; None where there is none, and offline where it is
+    not in the cache. Raises InputError where the Hub fails."""
     if Path(folder).is_dir():
         path = Path(folder) / name
         return path if path.is_file() else None
-    found = cached_file(folder, name, _raise_exceptions_for_missing_entries=False)
+    try:
+        found = cached_file(folder, name, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{name} of model {folder!r} could not be had ({reason}); give a folder") from error
     return Path(found) if found else None
 
 
