@@ -16,12 +16,13 @@ ASKS_TO_STOP = (signal.SIGINT, signal.SIGTERM)
 @contextmanager
 def deferred() -> Generator[Callable[[], int]]:
     """Inside, the first SIGINT or SIGTERM is only noted: its number, or 0, is what the yielded function gives. A second
-    one does what it would have done outside. In a thread other than the main one signals stay as they are."""
+    one does what it would have done outside. A signal that is ignored, as SIGINT is in the background of a script,
+    stays so. In a thread other than the main one signals stay as they are."""
     caught: list[int] = []
     if not _may_handle():
         yield lambda: 0
         return
-    before = {number: signal.getsignal(number) for number in ASKS_TO_STOP}
+    before = {number: signal.getsignal(number) for number in ASKS_TO_STOP if not _ignored(number)}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -31,7 +32,7 @@ def deferred() -> Generator[Callable[[], int]]:
         caught.append(number)
         restore()
 
-    for number in ASKS_TO_STOP:
+    for number in before:
         signal.signal(number, note)
     try:
         yield lambda: caught[0] if caught else 0
@@ -45,10 +46,14 @@ def raise_when_terminated() -> None:
     def stop(number: int, _: FrameType | None) -> None:
         raise StoppedError(number, "stopped by SIGTERM")
 
-    if _may_handle():
+    if _may_handle() and not _ignored(signal.SIGTERM):
         signal.signal(signal.SIGTERM, stop)
 
 
 def _may_handle() -> bool:
     """Python lets the main thread alone set a handler."""
     return threading.current_thread() is threading.main_thread()
+
+
+def _ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) == signal.SIG_IGN

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,18 @@ def test_stopped_and_resumed_is_undisturbed(
     }
 
 
+@pytest.fixture
+def attentive() -> Iterator[None]:
+    """Signals as they are in a terminal: in the background of a script SIGINT is ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("attentive")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_told_to_stop_it_saves_the_step_that_it_is_in(
     run: Callable[..., Learner], tmp_path: Path, number: signal.Signals
@@ -137,6 +149,18 @@ def test_told_to_stop_it_saves_the_step_that_it_is_in(
     assert log(tmp_path / "run") == log(tmp_path / "whole")
 
 
+@pytest.mark.usefixtures("attentive")
+def test_what_is_ignored_stays_ignored(run: Callable[..., Learner]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def told(theta: Weights) -> list[float]:
+        signal.raise_signal(signal.SIGINT)
+        return moved(theta)
+
+    assert run(validate=told).record["steps"] == PLAN.steps
+
+
+@pytest.mark.usefixtures("attentive")
 def test_told_twice_it_stops_at_once(run: Callable[..., Learner], tmp_path: Path) -> None:
     def told_twice(_: Weights) -> list[float]:
         signal.raise_signal(signal.SIGINT)

@@ -191,7 +191,10 @@ def test_a_run_told_to_stop_saves_first(made: Path, tiny: Path, tmp_path: Path, 
     out = tmp_path / "out"
     words = [sys.executable, RECIPES / "maml_glue.py", "--model", tiny, "--data", "mini", "--test", "mini", *QUICK,
              "--steps", "400", "--out", out]  # fmt: skip
-    child = subprocess.Popen(words, env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        words, env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored where pytest is so
+    )  # fmt: skip
     log = out / "metrics.jsonl"
     while child.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") > 2):
         time.sleep(0.01)
