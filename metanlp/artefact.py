@@ -90,7 +90,8 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
         found, schema = config["kind"], config["schema"]
         _ = config["files"][ADAPTER], config["files"][META], config["base"]["name"], config["base"]["sha256"]
-        _ = config["backbone"], config["algorithm"], config["record"], found != "adapted" or config["labels"]
+        _ = [config[key] for key in ("backbone", "algorithm", "record")]
+        _ = found != "adapted" or [config[key] for key in ("labels", "form", "scale")]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError(f"{path} is damaged: {type(error).__name__} {error}") from error
     if schema != SCHEMA:

@@ -6,11 +6,11 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import tyro
 
@@ -20,7 +20,7 @@ from metanlp.options import Experiment
 from metanlp.signals import raise_when_terminated
 
 if TYPE_CHECKING:
-    import numpy as np
+    from metanlp.types import Row
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class Adapt:
     """Adapt a saved learner to a new task from a handful of labelled examples."""
 
     source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of a learner
-    examples: Path  # JSONL, CSV or Parquet with text, or text_a and text_b, and label
+    examples: Path  # JSONL, CSV or Parquet with text and label, or the columns of another form
     out: Path  # folder for the adapted model
     effort: Literal["fast", "recipe"] = "recipe"  # fast takes no gradient step
     base: str | None = None  # where the pretrained model is, if not at its public id
@@ -44,17 +44,16 @@ class Adapt:
 
         task = read_task(self.examples, columns=parse_columns(self.columns))
         learner = Learner.load(self.source, base=self.base)
-        adapted = learner.adapt(
-            [{**row, "label": task.labels[row["label"]]} for row in task.pools["train"]], effort=self.effort
-        )
+        adapted = learner.adapt_to(task, effort=self.effort)
         with lock(self.out) if self.out.is_dir() else nullcontext():  # a run may be writing there
             adapted.save(self.out)
-        print(f"{self.out}: adapted to {len(task.pools['train'])} examples of {', '.join(adapted.labels)}")
+        of = f" of {', '.join(adapted.labels)}" if adapted.labels else ""
+        print(f"{self.out}: adapted to {len(task.pools['train'])} examples{of}")
 
 
 @dataclass(frozen=True)
 class Predict:
-    """Label texts with an adapted model. One line a text on standard output, or a file with --out."""
+    """Answer for new rows with an adapted model. One line a row on standard output, or a file with --out."""
 
     source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of an adapted model
     texts: Annotated[Path | None, tyro.conf.Positional] = None  # lines of text, CSV or JSONL; else standard input
@@ -73,12 +72,12 @@ class Predict:
         kind = self.out.suffix.lstrip(".") if self.out else self.format
         if kind not in ("csv", "jsonl"):
             raise InputError(f"--out {self.out}: predictions are written as .csv or .jsonl; give one of these endings")
-        columns, known = parse_columns(self.columns), read_config(self.source, "adapted")["labels"]
+        columns, said = parse_columns(self.columns), read_config(self.source, "adapted")
         if not self.texts and not sys.stdin:  # None where the shell closed it
             raise InputError("standard input is closed; name a file with the texts")
-        rows = read_texts(self.texts or sys.stdin.buffer, columns=columns, labels=known)
+        rows = read_texts(self.texts or sys.stdin.buffer, columns=columns, labels=said["labels"], form=said["form"])
         adapted = Adapted.load(self.source, base=self.base)
-        text = as_table(rows, adapted.labels, adapted.scores(rows), kind)
+        text = as_table(rows, adapted.answers(rows), kind)
         if self.out:
             atomic_write(self.out, text.encode())
         else:
@@ -151,18 +150,24 @@ def guarded(run: Callable[[], object]) -> None:
         sys.exit(130)
 
 
-def as_table(rows: Sequence[object], labels: Sequence[str], scores: np.ndarray, kind: str) -> str:
-    """Each row with its likeliest label and that label's probability, as JSONL or CSV."""
+def as_table(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], kind: str) -> str:
+    """Each row with its answer, as JSONL or CSV, where lists stand in JSON."""
     import io
 
-    records = [
-        {**dict(row), "label": labels[int(p.argmax())], "probability": round(float(p.max()), 4)}  # type: ignore[call-overload]
-        for row, p in zip(rows, scores, strict=True)
-    ]
+    records = [{**row, **rounded(answer)} for row, answer in zip(rows, answers, strict=True)]
     if kind == "jsonl":
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    for record in records:
+        flat = (json.dumps(v, ensure_ascii=False) if isinstance(v, list | tuple | dict) else v for v in record.values())
+        writer.writerow(dict(zip(record, flat, strict=True)))
     return stream.getvalue()
+
+
+def rounded(value: Any) -> Any:
+    """Numbers to four places, however deep they lie."""
+    if isinstance(value, float):
+        return round(value, 4)
+    return {key: rounded(part) for key, part in value.items()} if isinstance(value, dict) else value

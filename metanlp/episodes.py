@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from reprlib import repr as brief
 
 import numpy as np
 
-from metanlp.backbone.packing import join, pack
+from metanlp.backbone.packing import join
 from metanlp.errors import InputError
-from metanlp.forms import classify
-from metanlp.types import Batch, Episode, Pass, Row, Task, Tokens
+from metanlp.forms import FORMS
+from metanlp.pool import Encode, Pool, counts_of
+from metanlp.types import Episode, Pass, Task
 
-Encode = Callable[[Sequence[tuple[str, ...]]], Tokens]
+OPEN = 4_096  # tasks whose rows and tokens are in memory
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How an episode is drawn."""
+    """How an episode is drawn. Where there are no classes, as in regression, shots are rows in all."""
 
     shots: tuple[int, int] = (4, 8)  # fewest and most support rows a class; drawn evenly between them
-    queries: int = 8  # query rows a class, fewer where a class runs out
+    queries: int = 8  # query rows a class, fewer where a class runs out; without classes twice as many rows
     ways: int = 5  # most classes; a task with more gives a random choice of them
 
     def __post_init__(self) -> None:
@@ -36,43 +38,46 @@ def episode_rng(seed: int, number: int) -> np.random.Generator:
     return np.random.default_rng([seed, number])
 
 
-class Pool:
-    """The rows of one task, tokenised at first use; a row whose text came before in the pool is left out."""
+def draw(pool: Pool, rng: np.random.Generator, sampling: Sampling, number: int) -> Episode:
+    """One episode: classes, shots, support and query rows, all from `rng`."""
+    low, high = sampling.shots
+    able = [label for label, rows in enumerate(pool.by_class) if len(rows) > low]
+    chosen = np.sort(rng.choice(able, min(sampling.ways, len(able)), replace=False))
+    high = min(high, min(len(pool.by_class[label]) for label in chosen) - 1)
+    shots = int(rng.integers(low, high + 1))
+    orders = [rng.permutation(pool.by_class[label]) for label in chosen]
+    support = taken(pool, chosen, orders, shots)
+    rest = [order[~np.isin(order, support)] for order in orders]
+    # A form without classes is asked as much as two classes are.
+    query = taken(pool, chosen, rest, sampling.queries if pool.form.by_class else 2 * sampling.queries)
+    if not len(query):  # rows with many classes can leave none behind; the last one taken is needed least
+        support, query = support[:-1], support[-1:]
+    classes = pool.form.episode_classes(chosen)
+    return Episode(
+        task=pool.task.name,
+        number=number,
+        classes=tuple(classes.tolist()),
+        support_rows=tuple(support.tolist()),
+        query_rows=tuple(query.tolist()),
+        support=pool.pack(support, classes),
+        query=pool.pack(query, classes),
+    )
 
-    def __init__(self, name: str, rows: Sequence[Row], ways: int, encode: Encode) -> None:
-        self.name, self.ways, self._encode = name, ways, encode
-        self.rows = distinct(rows)
-        self.targets = np.array([row["label"] for row in self.rows], dtype=np.int64)
-        self.by_class = [np.flatnonzero(self.targets == label) for label in range(ways)]
 
-    @cached_property
-    def tokens(self) -> Tokens:
-        return self._encode([classify.texts(row) for row in self.rows])
-
-    def draw(self, rng: np.random.Generator, sampling: Sampling, number: int) -> Episode:
-        """One episode: classes, shots, support and query rows, all from `rng`."""
-        low, high = sampling.shots
-        able = [label for label, rows in enumerate(self.by_class) if len(rows) > low]
-        classes = np.sort(rng.choice(able, min(sampling.ways, len(able)), replace=False))
-        high = min(high, min(len(self.by_class[label]) for label in classes) - 1)
-        shots = int(rng.integers(low, high + 1))
-        chosen = [rng.permutation(self.by_class[label])[: shots + sampling.queries] for label in classes]
-        support, query = (
-            np.concatenate([rows[part] for rows in chosen]) for part in (slice(shots), slice(shots, None))
-        )
-        return self.episode(number, classes, support, query)
-
-    def episode(self, number: int, classes: np.ndarray, support: np.ndarray, query: np.ndarray) -> Episode:
-        place = np.searchsorted(classes, self.targets)
-        return Episode(
-            task=self.name,
-            number=number,
-            classes=tuple(classes.tolist()),
-            support_rows=tuple(support.tolist()),
-            query_rows=tuple(query.tolist()),
-            support=pack(self.tokens, support, place[support], len(classes)),
-            query=pack(self.tokens, query, place[query], len(classes)),
-        )
+def taken(pool: Pool, classes: Sequence[int] | np.ndarray, orders: Sequence[np.ndarray], shots: int) -> np.ndarray:
+    """The first rows of each order that make `shots` of each class, fewer where a class runs out. A row that is a shot
+    of several counts for all, so rare classes come first (Yang & Katiyar 2020, §4.1)."""
+    if pool.form.one_class:
+        return np.concatenate([order[:shots] for order in orders])
+    had, found = Counter[int](), dict[int, None]()
+    for label, order in sorted(zip(classes, orders, strict=True), key=lambda item: len(item[1])):
+        for row in order.tolist():
+            if had[label] >= shots:
+                break
+            if row not in found:
+                found[row] = None
+                had.update(pool.shots[row])
+    return np.array(list(found), dtype=np.int64)
 
 
 class Episodes:
@@ -80,50 +85,54 @@ class Episodes:
 
     def __init__(self, tasks: Sequence[Task], encode: Encode, sampling: Sampling, seed: int) -> None:
         """Raises InputError for a task in which fewer than two classes have enough rows."""
-        self.sampling, self.seed = sampling, seed
-        self.pools = [Pool(task.name, task.pools["train"], len(task.labels), encode) for task in tasks]
-        for task, pool in zip(tasks, self.pools, strict=True):
-            _check_rows(task, pool, sampling.shots[0])
+        self.tasks, self.sampling, self.seed = tuple(tasks), sampling, seed
+        # Of very many tasks those drawn longest ago give back their rows and tokens.
+        self._open = lru_cache(maxsize=OPEN)(lambda number: Pool.of(self.tasks[number], encode))
+        self.counts = [counts_of(task, lambda n=n: self._open(n)) for n, task in enumerate(tasks)]
+        for task, counts in zip(tasks, self.counts, strict=True):
+            _check_rows(task, counts, sampling.shots[0])
         if not tasks:
             raise InputError("there is no training task; name some with --data")
-        sizes = np.sqrt([len(pool.rows) for pool in self.pools])
+        sizes = np.sqrt([sum(counts) for counts in self.counts])
         self._shares = sizes / sizes.sum()
 
     def __getitem__(self, number: int) -> Episode:
         rng = episode_rng(self.seed, number)
-        pool = self.pools[int(rng.choice(len(self.pools), p=self._shares))]
-        return pool.draw(rng, self.sampling, number)
+        return draw(self._open(self._task(rng)), rng, self.sampling, number)
 
     def passes(self, start: int, count: int, size: int) -> list[Callable[[], Pass]]:
-        """Episodes `start` to `start + count` in fixed groups of `size`, each built when it is called for."""
+        """Episodes `start` to `start + count` in fixed groups of `size`, each built when it is called for. A group with
+        several forms becomes one pass for each: the model can't be asked in two ways at once."""
         numbers = range(start, start + count)
-        return [lambda part=numbers[at : at + size]: group([self[n] for n in part]) for at in range(0, count, size)]
+        groups = [numbers[at : at + size] for at in range(0, count, size)]
+        parts = [part for group in groups for part in self._of_one_form(group)]
+        return [lambda part=part: group([self[n] for n in part]) for part in parts]
 
+    def _of_one_form(self, numbers: Sequence[int]) -> list[list[int]]:
+        if len(numbers) == 1:
+            return [list(numbers)]
+        by_form = dict[str, list[int]]()
+        for number in numbers:
+            by_form.setdefault(self.tasks[self._task(episode_rng(self.seed, number))].form, []).append(number)
+        return list(by_form.values())
 
-def distinct(rows: Sequence[Row]) -> list[Row]:
-    """The rows in their order, without those whose texts came before."""
-    first = dict[tuple[str, ...], Row]()
-    for row in rows:
-        first.setdefault(classify.key(row), row)
-    return list(first.values())
-
-
-def pack_rows(rows: Sequence[Row], ways: int, encode: Encode) -> Batch:
-    """Labelled rows as one batch, tokenised here."""
-    tokens = encode([classify.texts(row) for row in rows])
-    return pack(tokens, range(len(rows)), [row["label"] for row in rows], ways)
+    def _task(self, rng: np.random.Generator) -> int:
+        return int(rng.choice(len(self.tasks), p=self._shares))
 
 
 def group(episodes: Sequence[Episode]) -> Pass:
-    """Episodes as one pass through the model."""
+    """Episodes of one form as one pass through the model."""
     return Pass(tuple(episodes), join([e.support for e in episodes]), join([e.query for e in episodes]))
 
 
-def _check_rows(task: Task, pool: Pool, shots: int) -> None:
-    enough = sum(len(rows) > shots for rows in pool.by_class)
-    if enough < 2:
-        sizes = {label: len(rows) for label, rows in zip(task.labels, pool.by_class, strict=True)}
-        raise InputError(
-            f"task {task.name!r} has {brief(sizes)} different rows a class in {task.source}, but {shots} shots and 1 "
-            f"query row need {shots + 1} in at least two classes; add rows, or leave the task out"
-        )
+def _check_rows(task: Task, counts: tuple[int, ...], shots: int) -> None:
+    form = FORMS[task.form]
+    if sum(count > shots for count in counts) >= form.least:
+        return
+    sizes = dict(zip(task.labels or ("rows",), counts, strict=True))
+    kind = "a class" if form.by_class else "in all"
+    where = "in at least two classes" if form.least == 2 else "of them"
+    raise InputError(
+        f"task {task.name!r} has {brief(sizes)} different rows {kind} in {task.source}, but {shots} shots and 1 query "
+        f"row need {shots + 1} {where}; add rows, or leave the task out"
+    )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -16,10 +15,10 @@ from torch import Tensor
 
 from metanlp.algorithms.base import Algorithm
 from metanlp.backbone import Backbone
-from metanlp.backbone.packing import pack
-from metanlp.episodes import Pool, distinct, pack_rows
+from metanlp.episodes import taken
 from metanlp.errors import InputError
-from metanlp.forms import classify
+from metanlp.forms import FORMS, Scored
+from metanlp.pool import Pool, counts_of
 from metanlp.types import Batch, Row, Task, Tokens, Weights
 from metanlp.weights import checksum, pick
 
@@ -54,32 +53,39 @@ class Exam:
 
     def __init__(self, task: Task, net: Backbone, protocol: Protocol) -> None:
         self.task, self.net, self.protocol = task, net, protocol
-        self.ways = len(task.labels)
-        self._train = Pool(task.name, task.pools["train"], self.ways, net.encode)
-        apart = "test" in task.pools
-        rows = task.pools["test"] if apart else self._train.rows
+        self.form = FORMS[task.form]
+        self._train = Pool.of(task, net.encode)
+        rows = task.pools.get("test", self._train.rows)
         order = self._rng().permutation(len(rows))[: protocol.test_rows]
         self.rows = [rows[n] for n in sorted(order)]
-        self.targets = np.array([row["label"] for row in self.rows])
-        self.keys = [classify.key(row) for row in self.rows]
+        self.keys = [self.form.key(row) for row in self.rows]
         self.supports, self.skipped = self._all_supports()
         self._features: dict[str, dict[int, Tensor]] = {}  # oldest first
 
     @cached_property
-    def chunks(self) -> list[tuple[np.ndarray, Batch]]:
-        """Row numbers and their batch with its trunk, shortest rows first: attention pads little, layers never."""
-        tokens = self.net.encode([classify.texts(row) for row in self.rows])
-        return [(part, self.net.with_trunk(batch)) for part, batch in packed(tokens, self.targets, self.ways)]
+    def chunks(self) -> list[Chunk]:
+        """The query rows with their trunk."""
+        pool = Pool(self.task, self.rows, self.net.encode)
+        return [replace(chunk, batch=self.net.with_trunk(chunk.batch)) for chunk in chunks(pool)]
 
-    def probabilities(self, algorithm: Algorithm, phi: Weights) -> np.ndarray:
-        """Of every query row: (R, K)."""
-        out = np.zeros((len(self.rows), self.ways), dtype=np.float32)
-        known = self._known(phi)
+    def scores(self, algorithm: Algorithm, phi: Weights) -> Scored:
+        """Of every query row."""
+        known, found = self._known(phi), list[Tensor]()
         with torch.no_grad():
-            for number, (part, batch) in enumerate(self.chunks):
+            for number, chunk in enumerate(self.chunks):
                 net = cast(Any, Remembering(self.net, known, number))
-                out[part] = torch.softmax(algorithm.scores(net, phi, batch), dim=1).cpu().numpy()
-        return out
+                found.append(algorithm.scores(net, phi, chunk.batch))
+        return scored(self.chunks, found)
+
+    def judge(self, algorithm: Algorithm, phi: Weights, support: Support) -> dict[str, float]:
+        """All metrics of the form, over the query rows that count with this support set."""
+        counted = np.flatnonzero(~support.excluded)
+        found = self.scores(algorithm, phi).of(counted)
+        return self.form.metrics(found, [self.rows[n] for n in counted], self.task)
+
+    def score(self, algorithm: Algorithm, phi: Weights, support: Support) -> float:
+        """The metric by which the form is judged: accuracy, where there are classes."""
+        return self.judge(algorithm, phi, support)[self.form.metric]
 
     def _known(self, phi: Weights) -> dict[int, Tensor]:
         """Features of the query rows through these adapters, by pass, as far as they are known; of the adapters seen
@@ -92,7 +98,8 @@ class Exam:
 
     def fingerprint(self) -> str:
         """sha256 over the identities of all rows in use: equal where two people tested on the same episodes."""
-        digest = hashlib.sha256(repr((self.task.name, self.keys, self.targets.tolist())).encode())
+        answers = [[*map(float, np.ravel(self.form.gold(row, self.task)))] for row in self.rows]
+        digest = hashlib.sha256(repr((self.task.name, self.keys, answers)).encode())
         for support in self.supports:
             digest.update(repr((support.shots, support.number, support.keys)).encode())
         return digest.hexdigest()
@@ -101,7 +108,7 @@ class Exam:
         """The support sets, and the shots that this task can't give with the reason."""
         found: list[Support] = []
         skipped: dict[int, str] = {}
-        smallest = min(map(len, self._train.by_class))
+        smallest = fewest(self.task, tuple(map(len, self._train.by_class)))
         for k in self.protocol.shots:
             reason, supports = why_not(self.task, smallest, k), list[Support]()
             if not reason:
@@ -120,16 +127,18 @@ class Exam:
         return [self._drawn(k, number) for number in range(self.protocol.episodes)]
 
     def _fixed(self, k: int, number: int, rows: Sequence[Row]) -> Support:
-        keys = tuple(classify.key(row) for row in rows)
-        excluded = self._among(keys) & self.protocol.drop_repeats
-        return Support(k, number, pack_rows(rows, self.ways, self.net.encode), keys, excluded)
+        pool = Pool(self.task, rows, self.net.encode)
+        support = self._support(k, number, pool, np.arange(len(rows)))
+        return replace(support, excluded=support.excluded & self.protocol.drop_repeats)
 
     def _drawn(self, k: int, number: int) -> Support:
-        rng = self._rng(k, number)
-        chosen = np.concatenate([rng.permutation(rows)[:k] for rows in self._train.by_class])
-        batch = pack(self._train.tokens, chosen, self._train.targets[chosen], self.ways)
-        keys = tuple(classify.key(self._train.rows[n]) for n in chosen)
-        return Support(k, number, batch, keys, self._among(keys))
+        rng, classes = self._rng(k, number), able(self.task, tuple(map(len, self._train.by_class)))
+        orders = [rng.permutation(self._train.by_class[label]) for label in classes]
+        return self._support(k, number, self._train, taken(self._train, classes, orders, k))
+
+    def _support(self, k: int, number: int, pool: Pool, chosen: np.ndarray) -> Support:
+        keys = tuple(self.form.key(pool.rows[n]) for n in chosen)
+        return Support(k, number, pool.pack(chosen), keys, self._among(keys))
 
     def _rng(self, *which: int) -> np.random.Generator:
         """The same draws for (seed, task, shots, number), whatever else the protocol asks for. crc32 and not hash():
@@ -146,8 +155,7 @@ def check_shots(tasks: Sequence[Task], shots: Sequence[int]) -> None:
     """Raises InputError where no task can give any of `shots`: better said before a run than at its end."""
     reasons: list[str] = []
     for task in tasks:
-        counts = Counter(row["label"] for row in distinct(task.pools["train"]))
-        smallest = min(counts[label] for label in range(len(task.labels)))
+        smallest = fewest(task, counts_of(task, lambda task=task: Pool.of(task, untokenised)))
         why = [why_not(task, smallest, k) for k in shots]
         if not all(why):
             return
@@ -163,7 +171,22 @@ def why_not(task: Task, smallest: int, k: int) -> str:
     if task.supports:
         return "" if task.supports.get(k) else f"its support sets are for {sorted(task.supports)} shots"
     one_to_judge_by = "test" not in task.pools
-    return "" if smallest >= k + one_to_judge_by else f"its smallest class has {smallest} rows"
+    what = "its smallest class has" if FORMS[task.form].by_class else "it has"
+    return "" if smallest >= k + one_to_judge_by else f"{what} {smallest} rows"
+
+
+def able(task: Task, counts: Sequence[int]) -> list[int]:
+    """Classes that may have shots: all of the task's but "O" of tagging."""
+    return [label for label, count in enumerate(counts) if count or FORMS[task.form].one_class]
+
+
+def fewest(task: Task, counts: Sequence[int]) -> int:
+    """Different rows in the smallest class, or in all where there are no classes."""
+    return min(counts[label] for label in able(task, counts))
+
+
+def untokenised(*_: object) -> Tokens:
+    raise AssertionError("rows are counted here, not read")
 
 
 @dataclass(frozen=True)
@@ -184,13 +207,27 @@ class Remembering:
         return getattr(self.net, name)
 
 
-def packed(tokens: Tokens, targets: np.ndarray, ways: int) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Row numbers and their batch, in passes of about `CHUNK` tokens, rows of like length together."""
-    order = np.argsort(tokens.lengths(), kind="stable")
-    group = np.cumsum(tokens.lengths()[order]) // CHUNK
-    for number in np.unique(group):
-        part = order[group == number]
-        yield part, pack(tokens, part, targets[part], ways)
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows in one pass."""
+
+    rows: np.ndarray  # (r,) their numbers
+    batch: Batch
+    counts: np.ndarray  # (r,) units of each
+    places: np.ndarray  # (n,) of each unit in its row
+
+
+def chunks(pool: Pool) -> list[Chunk]:
+    """All rows in passes of about `CHUNK` tokens, rows of like length together: attention pads little, layers never."""
+    return [Chunk(rows, pool.pack(rows), *pool.units(rows)) for rows in pool.parts(CHUNK)]
+
+
+def scored(parts: Sequence[Chunk], scores: Sequence[Tensor]) -> Scored:
+    """The scores of all rows, put back into their order."""
+    values = np.concatenate([each.float().cpu().numpy() for each in scores])
+    joined = (np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "counts", "places"))
+    rows, counts, places = joined
+    return Scored(values, counts, places).of(np.argsort(rows))
 
 
 def count_repeats(exam: Exam) -> int:

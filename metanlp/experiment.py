@@ -24,13 +24,14 @@ from metanlp.config import to_json
 from metanlp.episodes import Episodes, Sampling
 from metanlp.errors import InputError
 from metanlp.exams import Exam, Protocol, Support, check_shots
+from metanlp.forms import FORMS
 from metanlp.learner import Learner
 from metanlp.meta_test import Report, count_trials, meta_test
 from metanlp.meta_train import Plan, meta_train
 from metanlp.options import Experiment
 from metanlp.parallel import Ranks
 from metanlp.progress import Progress
-from metanlp.recipe import accuracy, choose
+from metanlp.recipe import choose
 from metanlp.tasks.columns import parse_columns
 from metanlp.tasks.taskset import drop_leaks, read_roles
 from metanlp.types import Roles, Task, Weights
@@ -127,7 +128,7 @@ def prepare(asked: Experiment, ranks: Ranks) -> Run:
     roles, leaks = drop_leaks(everything)
     check_shots(roles.test, asked.shots)
     # Before the seconds that loading takes, as this refuses tasks with too few rows. It tokenises later.
-    episodes = Episodes(roles.train, lambda texts: net.encode(texts), Sampling(), asked.seed)
+    episodes = Episodes(roles.train, lambda *asked: net.encode(*asked), Sampling(), asked.seed)
     adapt = Lora(rank=asked.rank, alpha=2 * asked.rank, targets=asked.targets)
     net = Backbone.load(
         asked.model, adapt, views=asked.views, precision=asked.precision, prompt=asked.prompt,
@@ -201,11 +202,11 @@ def make(name: str, asked: Experiment, train: Sequence[Task]) -> Algorithm:
     algorithm = replace(algorithm, inner=replace(inner, steps=asked.inner_steps) if inner.steps else inner)
     if name in BASELINES:
         return algorithm
-    return replace(algorithm, classes=tuple((task.name, len(task.labels)) for task in train))
+    return replace(algorithm, classes=tuple((task.name, FORMS[task.form].outputs(task)) for task in train))
 
 
 def validator(algorithm: Algorithm, shared: Run) -> Callable[[Weights], list[float]] | None:
-    """Accuracy on each of the validation trials, dealt over the ranks; None where there are no validation tasks."""
+    """The score of each of the validation trials, dealt over the ranks; None where there are no validation tasks."""
     if not shared.trials:
         return None
 
@@ -214,7 +215,7 @@ def validator(algorithm: Algorithm, shared: Run) -> Callable[[Weights], list[flo
         for number in shared.ranks.mine(len(shared.trials)):
             exam, support = shared.trials[number]
             phi = algorithm.adapt(shared.net, theta, support.batch)
-            mine.append((number, accuracy(exam, support, exam.probabilities(algorithm, phi))))
+            mine.append((number, exam.score(algorithm, phi, support)))
         # In the order of the trials, so that their mean has the same bits with any number of processes.
         return [value for _, value in sorted(shared.ranks.gather(mine))]
 
@@ -236,7 +237,7 @@ def with_recipe(shared: Run, name: str, made: Learner | None) -> Learner:
             tick = progress.ticks(len(made.algorithm.recipes()) * len(trials))
             search = choose(made.algorithm, made.net, made.theta, trials, tick)
         curve = {str(step): value for step, value in search.curve.items()}
-        record |= {"recipe_s": search.seconds, "recipe_accuracy": search.accuracy, "curve": curve}
+        record |= {"recipe_s": search.seconds, "recipe_score": search.score, "curve": curve}
         made = replace(made, algorithm=search.algorithm)
     made = replace(made, record=record)
     made.save(folder)

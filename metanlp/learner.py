@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from reprlib import repr as brief
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,9 +15,11 @@ from metanlp.algorithms import ALGORITHMS, Algorithm
 from metanlp.artefact import read_artefact, write_artefact
 from metanlp.backbone import Backbone
 from metanlp.config import from_json, to_json
-from metanlp.episodes import pack_rows
 from metanlp.errors import InputError
-from metanlp.exams import packed
+from metanlp.exams import chunks, scored
+from metanlp.forms import FORMS, Scored
+from metanlp.forms.base import softmax
+from metanlp.pool import Pool
 from metanlp.tasks.build import task_from_rows
 from metanlp.types import Batch, Row, Task, Weights
 from metanlp.weights import drop, expand, pick
@@ -43,18 +45,28 @@ class Learner:
         effort: Literal["fast", "recipe"] = "recipe",
     ) -> Adapted:
         """Adapt to a new task. `examples` are rows ({"text": …, "label": …}, or "text_a" and "text_b"), or tuples
-        with the label last, or plain texts with `labels` beside them. `columns` maps our names to those of the rows:
-        {"text": "body"}. "fast" takes no gradient step. θ stays as it was.
+        with the label last, or plain texts with `labels` beside them. Rows of other forms have in place of `label` a
+        `score`, `labels`, an `answer` to `question` and `choices`, or `tags` for `tokens`. `columns` maps our names to
+        those of the rows: {"text": "body"}. "fast" takes no gradient step. θ stays as it was.
         Raises InputError for rows that can't be used, naming the row."""
-        algorithm, task, support = self._ready(examples, labels, columns, effort)
-        return Adapted(algorithm, self.net, algorithm.adapt(self.net, self.theta, support), task.labels, self.record)
+        task = task_from_rows("examples", as_rows(examples, labels), columns=columns)
+        return self.adapt_to(task, effort=effort)
+
+    def adapt_to(self, task: Task, *, effort: Literal["fast", "recipe"] = "recipe") -> Adapted:
+        """The same for the training rows of a Task."""
+        algorithm, support = self._ready(task, effort)
+        phi = algorithm.adapt(self.net, self.theta, support)
+        return Adapted(algorithm, self.net, phi, task.labels, self.record, task.form, task.scale)
 
     def left_out(
         self, examples: Examples, labels: Sequence[str] | None = None, *, effort: Literal["fast", "recipe"] = "recipe"
     ) -> np.ndarray:
         """What the examples say of each other: probabilities of each after `adapt`, itself left out of its class's
         prototype, classes in the order of `adapt(…).labels`: (N, K); NaN for one that is alone in its class."""
-        algorithm, _, support = self._ready(examples, labels, None, effort)
+        task = task_from_rows("examples", as_rows(examples, labels))
+        if task.form != "classify":
+            raise InputError(f"the examples are of the form {task.form!r}; give texts with one label each")
+        algorithm, support = self._ready(task, effort)
         scores, counted = algorithm.left_out(self.net, self.theta, support)
         return torch.softmax(scores, dim=1).masked_fill(counted[:, None] == 0, torch.nan).cpu().numpy()
 
@@ -74,19 +86,13 @@ class Learner:
         """scikit-learn copies the parameters of its estimators; what never changes needs no second copy."""
         return self
 
-    def _ready(
-        self,
-        examples: Examples,
-        labels: Sequence[str] | None,
-        columns: Mapping[str, str] | None,
-        effort: str,
-    ) -> tuple[Algorithm, Task, Batch]:
+    def _ready(self, task: Task, effort: str) -> tuple[Algorithm, Batch]:
         if effort not in ("fast", "recipe"):
             raise InputError(f"effort is {brief(effort)}; give 'fast' or 'recipe'")
-        task = task_from_rows("examples", as_rows(examples, labels), columns=columns)
         inner = replace(self.algorithm.inner, steps=0) if effort == "fast" else self.algorithm.inner
-        support = pack_rows(task.pools["train"], len(task.labels), self.net.encode)
-        return replace(self.algorithm, inner=inner), task, support
+        rows = task.pools["train"]
+        support = Pool(task, rows, self.net.encode).pack(np.arange(len(rows)))
+        return replace(self.algorithm, inner=inner), support
 
     def _settings(self) -> dict[str, Any]:
         return {"algorithm": algorithm_to_json(self.algorithm), "record": dict(self.record)}
@@ -94,30 +100,45 @@ class Learner:
 
 @dataclass(frozen=True)
 class Adapted:
-    """A classifier for one task."""
+    """A model for one task."""
 
     algorithm: Algorithm
     net: Backbone
     phi: Weights = field(repr=False)  # task axis of length one
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # () in the forms without
     record: Mapping[str, Any] = field(default_factory=dict)
+    form: str = "classify"  # a name in `metanlp.forms.FORMS`
+    scale: tuple[float, float] = (0.0, 1.0)  # regress: what the lowest and the highest example had
 
-    def predict(self, rows: Sequence[Row | str | tuple[str, str]]) -> list[str]:
-        """The likeliest label of each row: a text, a pair of texts, or a row with `text` or `text_a` and `text_b`."""
-        return [self.labels[int(n)] for n in self.scores(rows).argmax(1)]
+    def predict(self, rows: Sequence[Any]) -> list[Any]:
+        """The likeliest answer to each row: a label; a score; the number of a choice; a list of labels; a list of
+        entities. A row is a text, a pair of texts, or a mapping with `text` or `text_a` and `text_b`; (question,
+        choices) or a mapping with these; for entities a text, or a mapping with `tokens`."""
+        return [answer[FORMS[self.form].answer] for answer in self.answers(rows)]
 
-    def scores(self, rows: Sequence[Row | str | tuple[str, str]]) -> np.ndarray:
-        """Probabilities, classes in the order of `labels`: (N, K)."""
-        texts = as_texts(rows)
-        out = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
-        with torch.no_grad():
-            for arity in {len(text) for text in texts}:  # pairs and single texts are tokenised apart
-                where = np.array([n for n, text in enumerate(texts) if len(text) == arity])
-                tokens = self.net.encode([texts[n] for n in where])
-                for part, batch in packed(tokens, np.zeros(len(where), np.int64), len(self.labels)):
-                    scores = self.algorithm.scores(self.net, self.phi, batch)
-                    out[where[part]] = torch.softmax(scores, dim=1).cpu().numpy()
-        return out
+    def answers(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        """The same with all that there is to say of it: probabilities, the choice in words, where entities stand."""
+        asked = as_questions(self.form, rows)
+        return FORMS[self.form].answers(self._scored(asked), asked, self.labels, self.scale) if asked else []
+
+    def scores(self, rows: Sequence[Any]) -> np.ndarray:
+        """Probabilities, classes in the order of `labels`: (N, K). Raises InputError for other forms than classify."""
+        if self.form != "classify":
+            raise InputError(f"a model of the form {self.form!r} has no probabilities of classes; call `answers`")
+        asked = as_questions(self.form, rows)
+        return softmax(self._scored(asked).values) if asked else np.zeros((0, len(self.labels)), np.float32)
+
+    def _scored(self, rows: Sequence[Row]) -> Scored:
+        """Pairs and single texts are tokenised apart."""
+        arity = np.array([len(FORMS[self.form].texts(row)[0]) for row in rows])
+        order, found = [np.flatnonzero(arity == n) for n in np.unique(arity)], list[Scored]()
+        task = Task("asked", {}, self.labels, "", self.form, scale=self.scale)
+        for part in order:
+            passes = chunks(Pool(task, [rows[int(n)] for n in part], self.net.encode))
+            with torch.no_grad():
+                scores = [self.algorithm.scores(self.net, self.phi, chunk.batch) for chunk in passes]
+            found.append(scored(passes, scores))
+        return Scored.joined(found).of(np.argsort(np.concatenate(order)))
 
     def save(self, folder: str | Path) -> None:
         """The same four files as a learner's, with this task's weights and labels."""
@@ -127,6 +148,8 @@ class Adapted:
         settings = {
             "algorithm": algorithm_to_json(self.algorithm),
             "labels": list(self.labels),
+            "form": self.form,
+            "scale": list(self.scale),
             "record": dict(self.record),
         }
         write_artefact(Path(folder), "adapted", self.net, one, settings)
@@ -136,7 +159,9 @@ class Adapted:
         artefact = read_artefact(Path(folder), "adapted", base=base, device=device)
         phi = {key: value[None] for key, value in artefact.weights.items()}
         algorithm = algorithm_from_json(artefact.settings["algorithm"])
-        return Adapted(algorithm, artefact.net, phi, tuple(artefact.settings["labels"]), artefact.settings["record"])
+        said, low_high = artefact.settings, artefact.settings["scale"]
+        scale = (float(low_high[0]), float(low_high[1]))
+        return Adapted(algorithm, artefact.net, phi, tuple(said["labels"]), said["record"], said["form"], scale)
 
 
 def as_rows(examples: Examples, labels: Sequence[str] | None) -> Iterable[Mapping[str, Any]]:
@@ -161,18 +186,20 @@ def as_rows(examples: Examples, labels: Sequence[str] | None) -> Iterable[Mappin
         yield dict(zip(names[len(parts)], parts, strict=True)) | label
 
 
-def as_texts(rows: Sequence[Row | str | tuple[str, str]]) -> list[tuple[str, ...]]:
-    """One text or two of each row. Raises InputError for what is neither."""
-    found: list[tuple[str, ...]] = []
-    for number, row in enumerate([rows] if isinstance(rows, str) else rows, start=1):
-        if isinstance(row, Mapping):
-            texts = (row["text"],) if "text" in row else (row.get("text_a"), row.get("text_b"))
-        else:
-            texts = _parts(row)
-        if len(texts) not in (1, 2) or not all(isinstance(text, str) for text in texts):
-            raise InputError(f"row {number} is {brief(row)}; give a text, two texts, or a row with `text`")
-        found.append(cast("tuple[str, ...]", texts))
+def as_questions(form: str, rows: Sequence[Any]) -> list[Row]:
+    """Rows without answers, as a form has them. Raises InputError for what is not one."""
+    found: list[Row] = []
+    for number, item in enumerate([rows] if isinstance(rows, str) else rows, start=1):
+        row = FORMS[form].question(item)
+        if row is None:
+            raise InputError(f"row {number} is {brief(item)}; give {FORMS[form].asks}")
+        found.append(row)
     return found
+
+
+def as_texts(rows: Sequence[Any]) -> list[tuple[str, ...]]:
+    """One text or two of each row. Raises InputError for what is neither."""
+    return [tuple(row.values()) for row in as_questions("classify", rows)]
 
 
 def _parts(item: object) -> tuple[object, ...]:

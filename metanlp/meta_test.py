@@ -17,8 +17,9 @@ from metanlp.artefact import versions
 from metanlp.config import to_json
 from metanlp.errors import InputError
 from metanlp.exams import Exam, Protocol, Support, check_shots, count_repeats
+from metanlp.forms import FORMS
 from metanlp.learner import Learner
-from metanlp.metrics import Interval, calibration, interval, paired, score
+from metanlp.metrics import Interval, interval, paired
 from metanlp.recipe import describe
 from metanlp.types import Task
 
@@ -34,9 +35,10 @@ class Report:
     versions: dict[str, str]
     methods: dict[str, dict[str, Any]]  # cost and recipe of each method
     scores: dict[str, dict[str, dict[str, dict[str, Any]]]]  # method -> task -> shots -> metric -> mean, low, high
-    means: dict[str, dict[str, dict[str, Any]]]  # method -> shots -> metric, over tasks
+    # method -> shots -> metric, over tasks: that of `protocol["metrics"]`, or `score` where tasks are judged by several
+    means: dict[str, dict[str, dict[str, Any]]]
     paired: list[dict[str, Any]]  # differences on the same episodes; task None is the mean over tasks
-    curves: dict[str, Any] = field(default_factory=dict)  # method -> accuracy on validation tasks by inner step
+    curves: dict[str, Any] = field(default_factory=dict)  # method -> score on validation tasks by inner step
     calibration: dict[str, dict[str, float]] = field(default_factory=dict)  # method -> shots -> expected error
     schema: int = 1
 
@@ -79,11 +81,16 @@ def meta_test(
     asked = to_json(protocol) | {
         "episodes_sha256": digest.hexdigest(),
         "left_out": left_out,
-        "metrics": _metrics(tasks),
+        "metrics": judged_by(tasks),
     }
     methods = {name: _cost(learner, seconds[name]) for name, learner in learners.items()}
     curves = {name: learner.record["curve"] for name, learner in learners.items() if learner.record.get("curve")}
     return _report(asked, methods, found, main or list(learners)[-1], curves)
+
+
+def judged_by(tasks: Sequence[Task]) -> dict[str, str]:
+    """The metric that counts, by task."""
+    return {task.name: FORMS[task.form].metric for task in tasks}
 
 
 def examine(learner: Learner, exam: Exam, support: Support) -> tuple[dict[str, float], float]:
@@ -93,11 +100,7 @@ def examine(learner: Learner, exam: Exam, support: Support) -> tuple[dict[str, f
     if learner.net.device.type == "cuda":
         torch.cuda.synchronize()
     adapt_s = time.perf_counter() - begun
-    counted = ~support.excluded
-    probabilities = exam.probabilities(learner.algorithm, phi)[counted]
-    targets = exam.targets[counted]
-    entry = score(probabilities.argmax(1), targets, exam.ways)
-    return entry | {"ece": calibration(probabilities, targets)}, adapt_s
+    return exam.judge(learner.algorithm, phi, support), adapt_s
 
 
 def count_trials(tasks: Sequence[Task], protocol: Protocol) -> int:
@@ -116,26 +119,42 @@ def _report(asked: dict[str, Any], methods: dict[str, Any], found: Scores, main:
         for name, by_task in found.items()
     }
     shots = sorted({k for by_task in found.values() for by_k in by_task.values() for k in by_k})
-    means = {name: {str(k): {"accuracy": summary(over_tasks(found[name], k))} for k in shots} for name in found}
-    errors = {name: {str(k): float(np.mean(over_tasks(found[name], k, "ece"))) for k in shots} for name in found}
-    pairs = [row for other in found if other != main for k in shots for row in _pairs(found, main, other, k)]
+    metrics: dict[str, str] = asked["metrics"]
+    title = metric_of_means(metrics)
+    means = {name: {str(k): {title: summary(over_tasks(found[name], k, metrics))} for k in shots} for name in found}
+    pairs = [row for other in found if other != main for k in shots for row in _pairs(found, main, other, k, metrics)]
+    errors = {name: _errors(by_task, shots) for name, by_task in found.items()}
     return Report(asked, versions(), methods, scores, means, pairs, curves, errors)
 
 
+def metric_of_means(metrics: Mapping[str, str]) -> str:
+    """What a mean over these tasks is called: their metric, or `score` where they have several."""
+    return next(iter(metrics.values())) if len({*metrics.values()}) == 1 else "score"
+
+
 def over_tasks(
-    by_task: Mapping[str, Mapping[int, list[dict[str, float]]]], k: int, metric: str = "accuracy"
+    by_task: Mapping[str, Mapping[int, list[dict[str, float]]]], k: int, metrics: Mapping[str, str]
 ) -> list[float]:
-    """Mean over tasks of each numbered episode: (E,). Tasks without k shots take no part."""
-    columns = [[entry[metric] for entry in by_k[k]] for by_k in by_task.values() if k in by_k]
+    """Mean over tasks of each numbered episode, each task by its metric: (E,). Tasks without k shots take no part."""
+    columns = [[entry[metrics[task]] for entry in by_k[k]] for task, by_k in by_task.items() if k in by_k]
     count = min(map(len, columns))
     return [float(np.mean([column[e] for column in columns])) for e in range(count)]
 
 
-def _pairs(found: Scores, a: str, b: str, k: int) -> list[dict[str, Any]]:
+def _errors(by_task: Mapping[str, Mapping[int, list[dict[str, float]]]], shots: Sequence[int]) -> dict[str, float]:
+    """Expected calibration error by shots, over the tasks whose answers have a probability."""
+    sure = {
+        task: by_k for task, by_k in by_task.items() if all("ece" in entry for part in by_k.values() for entry in part)
+    }
+    at = [k for k in shots if any(k in by_k for by_k in sure.values())]
+    return {str(k): float(np.mean(over_tasks(sure, k, dict.fromkeys(sure, "ece")))) for k in at}
+
+
+def _pairs(found: Scores, a: str, b: str, k: int, metrics: Mapping[str, str]) -> list[dict[str, Any]]:
     """a − b on the same episodes: for each task and for the mean over tasks."""
     rows = []
     for task in [*(t for t in found[a] if k in found[a][t]), None]:
-        sides = [over_tasks(found[m] if task is None else {task: found[m][task]}, k) for m in (a, b)]
+        sides = [over_tasks(found[m] if task is None else {task: found[m][task]}, k, metrics) for m in (a, b)]
         difference = paired(*map(np.array, sides))
         rows.append({"a": a, "b": b, "k": k, "task": task, "difference": difference.mean, "low": difference.low,
                      "high": difference.high})  # fmt: skip
@@ -164,7 +183,3 @@ def peak_mb() -> float:
     """Largest resident size of this process so far, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def _metrics(tasks: Sequence[Task]) -> dict[str, str]:
-    return {task.name: task.metric for task in tasks}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import signal
 import time
@@ -28,7 +29,7 @@ from metanlp.progress import Progress
 from metanlp.types import Weights
 
 Validate = Callable[[Weights], Sequence[float]]
-"""θ -> its accuracy on each of the same trials."""
+"""θ -> its score on each of the same trials: accuracy, or what a form is judged by."""
 PATIENCE_NAN = 10  # bad steps in a row that end a run
 
 
@@ -85,11 +86,11 @@ class State:
     skipped: int = 0  # steps whose loss or gradient was not finite
     bad_in_a_row: int = 0
     loss: float | None = None  # of the last good step
-    validation: float | None = None  # mean accuracy of the newest validation
+    validation: float | None = None  # mean score of the newest validation
     best: float = -1.0  # that of θ that is kept
     best_step: int = 0
     since_best: int = 0  # validations since
-    best_trials: Sequence[float] = ()  # the highest accuracies so far, trial by trial
+    best_trials: Sequence[float] = ()  # the highest scores so far, trial by trial
 
 
 def meta_train(
@@ -146,7 +147,7 @@ def meta_train(
                 raise DivergedError(_advice(state, folder))
             if stop:
                 raise StoppedError(told() or signal.SIGTERM, _farewell(state, folder))
-    return Learner(algorithm, net, best if state.best >= 0 else outer.theta, _record(state))
+    return Learner(algorithm, net, best if len(state.best_trials) else outer.theta, _record(state))
 
 
 def _figures(state: State) -> dict[str, Any]:
@@ -240,8 +241,16 @@ def _identity(algorithm: Algorithm, net: Backbone, episodes: Episodes, plan: Pla
         "base": {"name": net.name, "sha256": net.sha256},
         "backbone": to_json(net.options),
         "episodes": {"seed": episodes.seed, "sampling": to_json(episodes.sampling)},
-        "tasks": {pool.name: f"{len(pool.rows)} rows" for pool in episodes.pools},
+        "tasks": _sizes(episodes),
     }
+
+
+def _sizes(episodes: Episodes) -> dict[str, str]:
+    """Rows by task; of very many tasks their number and a hash, as every checkpoint holds this."""
+    sizes = {task.name: f"{sum(counts)} rows" for task, counts in zip(episodes.tasks, episodes.counts, strict=True)}
+    if len(sizes) <= 1_000:
+        return sizes
+    return {"number": str(len(sizes)), "sha256": hashlib.sha256(repr(sizes).encode()).hexdigest()}
 
 
 def _same_run(stored: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:

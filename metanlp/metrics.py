@@ -6,6 +6,7 @@ Letters: N examples, K classes, E episodes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -46,10 +47,60 @@ def calibration(probabilities: np.ndarray, targets: np.ndarray) -> float:
             f"{probabilities.shape[0]} rows of probabilities for {len(targets)} targets; "
             "one row of finite numbers for each of at least one target is needed"
         )
-    confidence = probabilities.max(1)
-    gap = (probabilities.argmax(1) == targets) - confidence
+    return confidence_error(probabilities.max(1), probabilities.argmax(1) == targets)
+
+
+def confidence_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """The same from the probability of each answer and whether it was right: (N,), (N,) bool -> 0 … 1."""
     bins = np.clip(np.ceil(confidence * 10) - 1, 0, 9).astype(np.int64)
-    return float(np.abs(np.bincount(bins, gap, minlength=10)).sum() / len(targets))
+    return float(np.abs(np.bincount(bins, right - confidence, minlength=10)).sum() / len(right))
+
+
+def correlation(predictions: np.ndarray, targets: np.ndarray) -> Scores:
+    """pearson, spearman, and rmse in the targets' unit: (N,), (N,). A side that never changes correlates with nothing:
+    0. Raises InputError for what is not finite."""
+    from scipy import stats
+
+    if not len(targets) or not np.isfinite(predictions).all() or not np.isfinite(targets).all():
+        raise InputError(f"{len(targets)} scores to judge by; at least one is needed, and finite numbers on both sides")
+    ranks = stats.rankdata(predictions), stats.rankdata(targets)
+    error = float(np.sqrt(np.square(predictions - targets).mean()))
+    return {"pearson": _pearson(predictions, targets), "spearman": _pearson(*ranks), "rmse": error}
+
+
+def _pearson(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) and np.ptp(b) else 0.0
+
+
+def label_sets(predictions: np.ndarray, targets: np.ndarray) -> Scores:
+    """Of sets of labels, (N, K) bool each: micro_f1, macro_f1 over the labels that occur on either side, precision and
+    recall (micro), and `exact`, the share of rows whose sets are equal."""
+    hits, told, true = (predictions & targets).sum(0), predictions.sum(0), targets.sum(0)
+    seen = told + true > 0
+    each = 2 * hits[seen] / (told + true)[seen]
+    counted = _micro(hits.sum(), told.sum(), true.sum())
+    exact = float((predictions == targets).all(1).mean())
+    return counted | {"macro_f1": float(each.mean()) if len(each) else 0.0, "exact": exact}
+
+
+def span_sets(
+    predictions: Sequence[Sequence[tuple[int, int, int]]], targets: Sequence[Sequence[tuple[int, int, int]]], ways: int
+) -> Scores:
+    """Of the entities of N sentences, (start, end, class) each: micro_f1, precision and recall over whole spans, an
+    entity being right if both ends and its class are; macro_f1 over the classes that occur (CoNLL 2003)."""
+    hits, told, true = (np.zeros(ways, np.int64) for _ in range(3))
+    for ours, theirs in zip(predictions, targets, strict=True):
+        for counts, spans in ((told, set(ours)), (true, set(theirs)), (hits, set(ours) & set(theirs))):
+            np.add.at(counts, [label for _, _, label in spans], 1)
+    seen = told + true > 0
+    each = 2 * hits[seen] / (told + true)[seen]
+    return _micro(hits.sum(), told.sum(), true.sum()) | {"macro_f1": float(each.mean()) if len(each) else 0.0}
+
+
+def _micro(hits: int, told: int, true: int) -> Scores:
+    """From counts over all classes; where nothing was to be found and nothing was told, all is 0."""
+    ratios = {"micro_f1": (2 * hits, told + true), "precision": (hits, told), "recall": (hits, true)}
+    return {name: float(above / max(below, 1)) for name, (above, below) in ratios.items()}
 
 
 def interval(values: np.ndarray) -> Interval:

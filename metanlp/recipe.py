@@ -17,13 +17,13 @@ from metanlp.types import Weights
 
 @dataclass(frozen=True)
 class Search:
-    """What the search saw. `curve` holds the accuracy on validation tasks by inner step, at the chosen rates."""
+    """What the search saw. `curve` holds the mean score on validation tasks by inner step, at the chosen rates."""
 
     algorithm: Algorithm  # with the chosen settings
-    accuracy: float  # on the validation trials, at these settings
+    score: float  # mean over the validation trials at these settings: accuracy, or what a form is judged by
     tried: int  # settings compared
     seconds: float
-    curve: dict[int, float] = field(default_factory=dict)  # steps -> accuracy
+    curve: dict[int, float] = field(default_factory=dict)  # steps -> score
 
 
 def choose(
@@ -38,7 +38,7 @@ def choose(
     begun = time.perf_counter()
     found: list[tuple[Algorithm, np.ndarray, dict[int, float]]] = []
     for setting in algorithm.recipes():
-        by_step = accuracy_by_step(setting, net, theta, trials, steps_to_try(algorithm), tick)
+        by_step = score_by_step(setting, net, theta, trials, steps_to_try(algorithm), tick)
         curve = {step: float(np.mean(each)) for step, each in by_step.items()}
         found += [
             (replace(setting, inner=replace(setting.inner, steps=step)), np.array(each), curve)
@@ -56,7 +56,7 @@ def steps_to_try(algorithm: Algorithm) -> set[int]:
     return {0, 1, own if own > 1 else 2, 5}
 
 
-def accuracy_by_step(
+def score_by_step(
     algorithm: Algorithm,
     net: Backbone,
     theta: Weights,
@@ -64,19 +64,13 @@ def accuracy_by_step(
     steps: Collection[int],
     tick: Callable[[], object] = lambda: None,
 ) -> dict[int, list[float]]:
-    """Accuracy of every trial after those of these numbers of inner steps that the algorithm takes."""
+    """Score of every trial after those of these numbers of inner steps that the algorithm takes."""
     found: dict[int, list[float]] = {}
     for exam, support in trials:
         for step, phi in algorithm.adapting(net, theta, support.batch, steps):
-            found.setdefault(step, []).append(accuracy(exam, support, exam.probabilities(algorithm, phi)))
+            found.setdefault(step, []).append(exam.score(algorithm, phi, support))
         tick()
     return found
-
-
-def accuracy(exam: Exam, support: Support, probabilities: np.ndarray) -> float:
-    """Share of right answers among the query rows that count with this support set."""
-    right = probabilities.argmax(1) == exam.targets
-    return float(right[~support.excluded].mean())
 
 
 def describe(algorithm: Algorithm) -> dict[str, object]:

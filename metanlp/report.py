@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from metanlp.meta_test import Report
+from metanlp.meta_test import Report, metric_of_means
 
 
 def console() -> Console:
@@ -18,9 +18,9 @@ def console() -> Console:
 
 
 def show(found: Report, record: Mapping[str, Any]) -> None:
-    """Accuracy by task and shots, paired differences, cost, and what was left out."""
+    """Scores by task and shots, paired differences, cost, and what was left out."""
     out = console()
-    for table in (accuracy_table(found), paired_table(found), cost_table(found)):
+    for table in (score_table(found), paired_table(found), cost_table(found)):
         out.print(table)
     for task, notes in found.protocol["left_out"].items():
         for shots, reason in notes["shots"].items():
@@ -39,17 +39,22 @@ def say(facts: Mapping[str, str]) -> None:
         console().print(f"{name}: {fact}")
 
 
-def accuracy_table(found: Report) -> Table:
-    """Methods in columns, tasks and shots in rows, mean accuracy in percent with half the width of its interval."""
-    table = Table(title="Accuracy on held-out tasks, % (± half the 95 % interval over support sets)")
+def score_table(found: Report) -> Table:
+    """Methods in columns, tasks and shots in rows: the mean of what each task is judged by, in percent with half the
+    width of its interval."""
+    metrics: Mapping[str, str] = found.protocol["metrics"]
+    title = metric_of_means(metrics)
+    named = title.replace("_", " ").capitalize() if title != "score" else "Scores"
+    table = Table(title=f"{named} on held-out tasks, % (± half the 95 % interval over support sets)")
     for column in ("task", "shots", *found.methods):
         table.add_column(column, justify="left" if column == "task" else "right")
     tasks = list(dict.fromkeys(task for by_task in found.scores.values() for task in by_task))
     for task in tasks:
+        shown = task if title != "score" else f"{task}, {metrics[task].replace('_', ' ')}"
         for k in next(iter(found.scores.values()))[task]:
-            table.add_row(task, k, *(percent(found.scores[name][task][k]["accuracy"]) for name in found.methods))
+            table.add_row(shown, k, *(percent(found.scores[name][task][k][metrics[task]]) for name in found.methods))
     for number, k in enumerate(next(iter(found.means.values()))):
-        cells = (percent(found.means[name][k]["accuracy"]) for name in found.methods)
+        cells = (percent(found.means[name][k][title]) for name in found.methods)
         table.add_row("mean" if number == 0 else "", k, *cells, style="bold")
     return table
 
@@ -88,10 +93,10 @@ def cost_table(found: Report) -> Table:
     for name, cost in found.methods.items():
         inner = cost["recipe"]["inner"]
         rates = cost["recipe"].get("classifier") or f"{inner['lr']:g} / {inner['head_lr']:g}"
-        error = sum(found.calibration[name].values()) / len(found.calibration[name])
+        errors = found.calibration[name].values()
         seconds = [f"{cost['train_s']:.0f}", f"{cost['tokens'] / 1e6:.2f}", f"{cost['recipe_s']:.0f}"]
-        once = [f"{cost['adapt_s']:.2f}", f"{cost['peak_mb']:.0f}", str(inner["steps"]), rates, f"{error:.3f}"]
-        table.add_row(name, *seconds, *once)
+        once = [f"{cost['adapt_s']:.2f}", f"{cost['peak_mb']:.0f}", str(inner["steps"]), rates]
+        table.add_row(name, *seconds, *once, f"{sum(errors) / len(errors):.3f}" if errors else "-")
     return table
 
 

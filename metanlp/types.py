@@ -16,7 +16,9 @@ Weights = dict[str, Tensor]
 θ has no task axis; φ, after adaptation, carries one in front of every tensor."""
 
 Row = Mapping[str, Any]
-"""One labelled example: `text`, or `text_a` and `text_b`; `label` is an index into its task's labels."""
+"""One labelled example, by form. classify: `text`, or `text_a` and `text_b`, and `label`, an index into its task's
+labels; regress: the same texts and `score`; multilabel: the same texts and `labels`, indices; choose: `question`,
+`choices` and `answer`, an index into these; tag: `tokens` and `spans`, (first word, word after the last, index)."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,13 @@ class Task:
 
     name: str  # unique within a task set, `source/name` for the built-in sources
     pools: Mapping[str, Sequence[Row]]  # "train", "validation", "test": rows; "train" is always there
-    labels: tuple[str, ...]  # label words, in the order of the indices
+    labels: tuple[str, ...]  # label words, in the order of the indices; () in the forms without
     source: str  # where the rows come from: a folder, a file, "mini", owner/name:config@commit of the Hub
-    form: str = "classify"  # what one example is: the name of a module of `metanlp.forms`
+    form: str = "classify"  # what one example is: a name in `metanlp.forms.FORMS`
     supports: Mapping[int, Sequence[Sequence[Row]]] = field(default_factory=dict)  # fixed support sets by shots
-    metric: str = "accuracy"  # the metric that speaks for this task
+    metric: str = "accuracy"  # what its publishers report; a run judges by its form's own metric
     about: str = ""  # one sentence for people
+    scale: tuple[float, float] = (0.0, 1.0)  # regress: the lowest and the highest training score
     left_out: Mapping[str, int] = field(default_factory=dict)  # rows whose source hides their label, by pool
 
 
@@ -51,6 +54,7 @@ class Tokens:
     types: np.ndarray  # (P,) token types as the model wants them
     segments: np.ndarray  # (P,) 0 special token, 1 first text, 2 second text
     starts: np.ndarray  # (N + 1,) example n is [starts[n], starts[n + 1])
+    words: np.ndarray | None = None  # (P,) number of the word of its text that a token begins in, -1 none; where asked
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -65,25 +69,31 @@ class Trunk:
     """What the frozen model alone says of a batch: it never changes while adapters learn, so it is computed once."""
 
     states: Tensor  # (P, H) hidden states below the lowest adapter
-    frozen: Tensor  # (N, frozen views, D)
+    frozen: Tensor  # (N, frozen views, D), N the units that get scores
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples of one or more tasks, packed end to end without padding, tasks one after the other."""
+    """Examples of one or more tasks of one form, packed end to end without padding, tasks one after the other.
+
+    N units get scores: the S texts themselves, or in tagging their words.
+    """
 
     ids: Tensor  # (P,)
-    positions: Tensor  # (P,) place within its example, from 0
+    positions: Tensor  # (P,) place within its text, from 0
     types: Tensor  # (P,)
-    segments: Tensor  # (P,) 0 special, 1 first text, 2 second text
-    example_of: Tensor  # (P,)
-    lengths: Tensor  # (N,)
+    segments: Tensor  # (P,) 0 special, 1 first part, 2 second part of a text
+    example_of: Tensor  # (P,) the text
+    lengths: Tensor  # (S,)
     task_of: Tensor  # (N,)
-    targets: Tensor  # (N,) class index within the task
+    targets: Tensor  # (N,) class index within the task, or as the form has it
+    group: Tensor  # (N,) what a unit belongs to: the question of a choice, the text of a word, else itself
     ways: Tensor  # (T,) number of classes of each task
     ends: Tensor  # (T,) int32: where each task's tokens end
-    max_length: int  # the longest example, kept here so that no step asks the device
+    max_length: int  # the longest text, kept here so that no step asks the device
     max_ways: int  # K: the most classes of any task
+    form: str = "classify"  # a name in `metanlp.forms.FORMS`
+    unit_of: Tensor | None = None  # (P,) the word that a token begins in, N for none; None where units are texts
     trunk: Trunk | None = None
 
     @property

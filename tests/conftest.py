@@ -14,9 +14,10 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from metanlp.backbone import Backbone, Lora
 from metanlp.episodes import Episodes, Sampling, group
-from metanlp.forms import classify
+from metanlp.forms import FORMS
+from metanlp.pool import Encode, Pool
 from metanlp.tasks.mini import read_mini
-from metanlp.types import Pass, Task
+from metanlp.types import Batch, Pass, Row, Task
 
 TOYS = ("mini/emotions", "mini/answer_match", "mini/commit_types", "mini/intents_home", "mini/formality")
 
@@ -57,12 +58,23 @@ def write_tiny(folder: Path, texts: Sequence[str]) -> None:
     BertTokenizerFast(vocab=word_pieces(texts, config.vocab_size)).save_pretrained(folder)
 
 
+def pack_rows(rows: Sequence[Row], ways: int, encode: Encode) -> Batch:
+    """Rows of classes that are numbered, as one batch."""
+    task = Task("given", {"train": rows}, tuple(map(str, range(ways))), "test")
+    return Pool(task, rows, encode).pack(range(len(rows)))
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that `Backbone.load(str(tiny))` opens."""
     folder = tmp_path_factory.mktemp("models") / "tiny-bert"
     folder.mkdir()
-    texts = [text for task in mini_tasks().values() for row in task.pools["train"] for text in classify.texts(row)]
+    texts = [
+        text
+        for task in mini_tasks().values()
+        for row in task.pools["train"]
+        for text in FORMS["classify"].texts(row)[0]
+    ]
     write_tiny(folder, texts)
     return folder
 

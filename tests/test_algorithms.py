@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_tiny
+from conftest import pack_rows, write_tiny
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -18,14 +18,14 @@ from metanlp import weights
 from metanlp.algorithms import ALGORITHMS, Algorithm, Finetune, Frozen, Maml, Multitask, ProtoNet
 from metanlp.algorithms.frozen import logistic_heads
 from metanlp.backbone import Backbone, Lora
-from metanlp.episodes import Episodes, Sampling, group, pack_rows
+from metanlp.episodes import Episodes, Sampling, group
 from metanlp.errors import InputError
 from metanlp.exams import Exam, Protocol
 from metanlp.heads import linear_scores
 from metanlp.inner import Inner
 from metanlp.metrics import as_good
 from metanlp.outer import Outer
-from metanlp.recipe import accuracy_by_step, choose, describe, steps_to_try
+from metanlp.recipe import choose, describe, score_by_step, steps_to_try
 from metanlp.types import Batch, Episode, Pass, Task, Tokens, Weights
 
 NAMES = tuple(ALGORITHMS)
@@ -442,10 +442,10 @@ def test_a_recipe_is_one_of_those_tried(net: Backbone, toy_tasks: tuple[Task, ..
         theta = algorithm.init(net, torch.Generator().manual_seed(0))
         search = choose(algorithm, net, theta, trials, lambda: ticks.append(1))
         assert search.tried <= 12
-        assert search.accuracy == search.curve[search.algorithm.inner.steps] <= max(search.curve.values())
+        assert search.score == search.curve[search.algorithm.inner.steps] <= max(search.curve.values())
         steps = steps_to_try(algorithm)
-        again = accuracy_by_step(search.algorithm, net, theta, trials, steps)[search.algorithm.inner.steps]
-        assert np.mean(again) == search.accuracy
+        again = score_by_step(search.algorithm, net, theta, trials, steps)[search.algorithm.inner.steps]
+        assert np.mean(again) == search.score
         assert set(search.curve) <= steps
         assert describe(search.algorithm)["inner"]
     assert len(ticks) == sum(len(a.recipes()) for a in (Finetune(), ProtoNet(), Frozen())) * len(trials)
@@ -459,7 +459,7 @@ def test_the_own_setting_stays_unless_another_is_better(net: Backbone, toy_tasks
     found = {
         (setting.inner.lr, step): np.array(each)
         for setting in own.recipes()
-        for step, each in accuracy_by_step(setting, net, theta, trials, steps_to_try(own)).items()
+        for step, each in score_by_step(setting, net, theta, trials, steps_to_try(own)).items()
     }
     assert {step for _, step in found} == {0, 1, 3, 5}
     best = max(found.values(), key=lambda each: float(each.mean()))
@@ -468,4 +468,4 @@ def test_the_own_setting_stays_unless_another_is_better(net: Backbone, toy_tasks
     hopeless = replace(own, inner=Inner(steps=3, lr=50.0, head_lr=50.0))  # one that is worse must give way
     other = choose(hopeless, net, theta, trials)
     assert other.algorithm != hopeless
-    assert other.accuracy > 0.5
+    assert other.score > 0.5

@@ -66,7 +66,7 @@ def test_parsed(option: str, columns: dict[str, str] | None) -> None:
         ("body", "--columns 'body' is not of the form name=column"),
         ("text=", "--columns 'text=' is not of the form"),
         ("=body", "--columns '=body' is not of the form"),
-        ("labels=x", "'labels' is no column of ours; allowed: text, text_a, text_b, label, label_text; did you mean"),
+        ("lables=x", "'lables' is no column of ours; allowed: text, text_a, text_b, label, label_text, score"),
         ("text=a,text=b", "names `text` twice, 'a' and 'b'"),
         ("text=a,text_b=b", "name `text` alone, or `text_a` with `text_b`"),
         ("text=a,label=a", "'a' would be `text` and `label` at once"),

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from conftest import pack_rows
 
-from metanlp.episodes import Episodes, Pool, Sampling, episode_rng, group, pack_rows
+from metanlp.episodes import Episodes, Sampling, episode_rng, group
 from metanlp.errors import InputError
-from metanlp.forms import classify
+from metanlp.forms import FORMS
+from metanlp.pool import Pool
 from metanlp.types import Batch, Episode, Task, Tokens
 
 SAMPLING = Sampling(shots=(2, 4), queries=3, ways=4)
@@ -99,7 +101,7 @@ def test_a_group_keeps_the_order_of_its_episodes(tasks: tuple[Task, ...]) -> Non
 
 
 def test_rows_shots_and_classes_are_what_was_asked(tasks: tuple[Task, ...]) -> None:
-    by_name = {each.name: Pool(each.name, each.pools["train"], len(each.labels), letters) for each in tasks}
+    by_name = {each.name: Pool(each, each.pools["train"], letters) for each in tasks}
     shots = Counter[int]()
     episodes = Episodes(tasks, letters, SAMPLING, seed=1)
     for number in range(300):
@@ -111,7 +113,7 @@ def test_rows_shots_and_classes_are_what_was_asked(tasks: tuple[Task, ...]) -> N
         assert list(episode.classes) == sorted(set(episode.classes))
         for rows, batch in ((episode.support_rows, episode.support), (episode.query_rows, episode.query)):
             assert len(set(rows)) == len(rows)
-            assert [episode.classes[t] for t in batch.targets.tolist()] == pool.targets[list(rows)].tolist()
+            assert [episode.classes[t] for t in batch.targets.tolist()] == [pool.rows[n]["label"] for n in rows]
             assert batch.lengths.tolist() == pool.tokens.lengths()[list(rows)].tolist()
         given = Counter(episode.support.targets.tolist())
         asked = Counter(episode.query.targets.tolist())
@@ -124,12 +126,13 @@ def test_rows_shots_and_classes_are_what_was_asked(tasks: tuple[Task, ...]) -> N
 
 
 def _keys(pool: Pool, rows: Sequence[int]) -> set[tuple[str, ...]]:
-    return {classify.key(pool.rows[n]) for n in rows}
+    return {FORMS["classify"].key(pool.rows[n]) for n in rows}
 
 
 def test_a_text_that_comes_twice_is_one_row() -> None:
     rows = [{"text": text, "label": n % 2} for n, text in enumerate(["One", "two", " one ", "TWO", "three", "four"])]
-    pool = Pool("twice", rows, 2, letters)
+    twice = Task("twice", {"train": rows}, ("a", "b"), "test")
+    pool = Pool.of(twice, letters)
     assert [row["text"] for row in pool.rows] == ["One", "two", "three", "four"]
     assert [len(rows) for rows in pool.by_class] == [2, 2]
 

@@ -7,19 +7,22 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from metanlp.algorithms import Frozen, ProtoNet
 from metanlp.backbone import Backbone
-from metanlp.exams import CHUNK, REMEMBERED, Exam, Protocol, count_repeats, packed
-from metanlp.forms import classify
-from metanlp.recipe import accuracy
-from metanlp.types import Row, Task
+from metanlp.exams import CHUNK, REMEMBERED, Exam, Protocol, chunks, count_repeats, scored
+from metanlp.forms import FORMS
+from metanlp.forms.base import softmax
+from metanlp.pool import Pool
+from metanlp.types import Batch, Row, Task, Weights
 
 WORDS = ("alpha", "beta", "gamma", "delta")
 
@@ -46,7 +49,7 @@ def test_published_sets_are_used_as_they_are(net: Backbone) -> None:
     exam = Exam(published(), net, Protocol(shots=(4, 8)))
     assert [(s.shots, s.number) for s in exam.supports] == [(4, 0), (4, 1), (8, 0)]
     assert [s.keys for s in exam.supports] == [
-        tuple(map(classify.key, rows(*part))) for part in ((0, 8), (8, 8), (0, 16))
+        tuple(map(FORMS["classify"].key, rows(*part))) for part in ((0, 8), (8, 8), (0, 16))
     ]
     assert exam.supports[1].batch.targets.tolist() == [n % 2 for n in range(8)]
     assert len(exam.rows) == 22
@@ -105,7 +108,7 @@ def test_drawn_sets_have_the_shots_asked_and_differ(net: Backbone) -> None:
     exam = Exam(task(), net, Protocol(shots=(2, 4), episodes=5))
     for support in exam.supports:
         assert Counter(support.batch.targets.tolist()) == {0: support.shots, 1: support.shots}
-        by_key = {classify.key(row): row["label"] for row in exam.rows}
+        by_key = {FORMS["classify"].key(row): row["label"] for row in exam.rows}
         assert [by_key[key] for key in support.keys] == support.batch.targets.tolist()
     assert len({support.keys for support in exam.supports}) == 10
 
@@ -127,11 +130,22 @@ def test_a_row_of_the_test_pool_that_was_also_drawn_is_not_scored(net: Backbone)
 def test_accuracy_is_over_the_rows_that_count(net: Backbone) -> None:
     exam = Exam(task(), net, Protocol(shots=(4,), episodes=1))
     (support,) = exam.supports
-    right = np.eye(2)[exam.targets]
-    assert accuracy(exam, support, right) == 1.0
+    right = np.eye(2)[[row["label"] for row in exam.rows]]
     wrong_where_excluded = np.where(support.excluded[:, None], 1 - right, right)
-    assert accuracy(exam, support, wrong_where_excluded) == 1.0
-    assert accuracy(exam, support, 1 - wrong_where_excluded) == 0.0
+    for said, accuracy in ((right, 1.0), (wrong_where_excluded, 1.0), (1 - wrong_where_excluded, 0.0)):
+        assert exam.score(cast(Any, Saying(exam, said)), {}, support) == accuracy
+
+
+@dataclass(frozen=True)
+class Saying:
+    """A method that has its scores from elsewhere, row by row."""
+
+    exam: Exam
+    said: np.ndarray
+
+    def scores(self, net: object, phi: Weights, batch: Batch) -> Tensor:
+        (rows,) = [chunk.rows for chunk in self.exam.chunks if chunk.batch is batch]
+        return torch.tensor(self.said[rows])
 
 
 @pytest.mark.parametrize(("pools", "able"), [({}, 14), ({"test": rows(50, 5)}, 15)], ids=["one pool", "two pools"])
@@ -158,7 +172,8 @@ def test_shots_that_leave_nothing_to_ask_are_listed(net: Backbone) -> None:
 def test_query_rows_are_drawn_once(net: Backbone, asked: int | None, found: int) -> None:
     exam = Exam(task(), net, Protocol(shots=(2,), test_rows=asked))
     assert len(exam.rows) == len(set(exam.keys)) == found
-    assert [row["label"] for row in exam.rows] == exam.targets.tolist()
+    labels = {key: row["label"] for row in rows(0, 30) for key in [FORMS["classify"].key(row)]}
+    assert [row["label"] for row in exam.rows] == [labels[key] for key in exam.keys]
 
 
 def test_probabilities_sum_to_one_and_stand_in_the_order_of_the_rows(net: Backbone) -> None:
@@ -166,25 +181,26 @@ def test_probabilities_sum_to_one_and_stand_in_the_order_of_the_rows(net: Backbo
     algorithm = Frozen()
     theta = algorithm.init(net, torch.Generator().manual_seed(0))
     phi = algorithm.adapt(net, theta, exam.supports[0].batch)
-    found = exam.probabilities(algorithm, phi)
+    found = softmax(exam.scores(algorithm, phi).values)
     assert found.shape == (30, 2)
     np.testing.assert_allclose(found.sum(1), 1.0, atol=1e-6)
     alone = replace(task(), pools={"train": rows(0, 30), "test": [exam.rows[11]]})
-    single = Exam(alone, net, Protocol(shots=(4,), episodes=1)).probabilities(algorithm, phi)
+    single = softmax(Exam(alone, net, Protocol(shots=(4,), episodes=1)).scores(algorithm, phi).values)
     np.testing.assert_allclose(single[0], found[11], atol=1e-5)
 
 
 def test_chunks_hold_every_row_once_shortest_first(net: Backbone) -> None:
     many = rows(0, 1500)
-    tokens = net.encode([classify.texts(row) for row in many])
     targets = np.array([row["label"] for row in many])
-    parts = list(packed(tokens, targets, 2))
+    parts = chunks(Pool(task(), many, net.encode))
     assert len(parts) > 1
-    assert sorted(n for part, _ in parts for n in part) == list(range(1500))
-    assert all(batch.count_tokens <= CHUNK + batch.max_length for _, batch in parts)
-    assert all(batch.targets.tolist() == targets[part].tolist() for part, batch in parts)
-    longest = [batch.max_length for _, batch in parts]
+    assert sorted(n for part in parts for n in part.rows) == list(range(1500))
+    assert all(part.batch.count_tokens <= CHUNK + part.batch.max_length for part in parts)
+    assert all(part.batch.targets.tolist() == targets[part.rows].tolist() for part in parts)
+    longest = [part.batch.max_length for part in parts]
     assert longest == sorted(longest)
+    back = scored(parts, [part.batch.targets[:, None] for part in parts])
+    assert back.values[:, 0].tolist() == targets.tolist()
 
 
 def test_a_support_set_does_not_depend_on_the_rest_of_the_protocol(net: Backbone, toy_tasks: tuple[Task, ...]) -> None:
@@ -199,16 +215,16 @@ def test_query_rows_run_once_through_the_same_adapters(net: Backbone, toy_tasks:
     algorithm = ProtoNet()
     theta = algorithm.init(net, torch.Generator().manual_seed(0))
     one, two = (algorithm.adapt(net, theta, support.batch) for support in exam.supports)
-    exam.probabilities(algorithm, one)
+    exam.scores(algorithm, one)
     (before,) = exam._features
     features = dict(exam._features[before])
-    found = exam.probabilities(algorithm, two)
+    found = exam.scores(algorithm, two).values
     assert list(exam._features) == [before]
     assert all(exam._features[before][number] is value for number, value in features.items())
     afresh = Exam(toy_tasks[0], net, Protocol(shots=(2,), episodes=2))
-    np.testing.assert_array_equal(found, afresh.probabilities(algorithm, two))
+    np.testing.assert_array_equal(found, afresh.scores(algorithm, two).values)
     for seed in range(REMEMBERED):
         other = algorithm.init(net, torch.Generator().manual_seed(seed + 1))
-        exam.probabilities(algorithm, algorithm.adapt(net, other, exam.supports[0].batch))
+        exam.scores(algorithm, algorithm.adapt(net, other, exam.supports[0].batch))
     assert len(exam._features) == REMEMBERED
     assert before not in exam._features, "the oldest made room"

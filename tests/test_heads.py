@@ -33,6 +33,7 @@ def labelled(tasks: Sequence[Sequence[int]], ways: Sequence[int] | None = None) 
         lengths=zeros + 1,
         task_of=torch.repeat_interleave(torch.arange(len(tasks)), torch.tensor(counts)),
         targets=torch.tensor([target for targets in tasks for target in targets]),
+        group=torch.arange(n),
         ways=torch.tensor(ways),
         ends=torch.tensor(counts).cumsum(0).int(),
         max_length=1,
@@ -46,7 +47,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 def start(views: int = VIEWS, seed: int = 3) -> Weights:
     """θ of a head that has learned something."""
-    theta = {key: value.double() for key, value in HEAD.init(views).items()}
+    theta = {key: value.double() for key, value in HEAD.init(views, WIDTH).items()}
     return theta | {"views/prior": random(views, seed=seed)}
 
 

@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 
 # DESIGN, "The house": a room may import from its own storey and from those below it, never from one above.
 STOREYS = (
-    ("errors", "types", "weights", "options", "config", "reach"),
-    ("tasks", "forms", "episodes", "backbone", "heads", "metrics"),
+    ("errors", "types", "weights", "options", "config", "reach", "ragged"),
+    ("tasks", "forms", "pool", "episodes", "backbone", "heads", "metrics"),
     ("inner", "algorithms"),
     ("exams", "recipe", "parallel", "outer", "progress", "signals", "log", "checkpoint", "artefact", "learner",
      "meta_train", "meta_test"),
@@ -25,7 +25,14 @@ STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms
 
 # Arrows that the storeys would allow and the design does not.
 CLOSED = {
-    "algorithms": ("metanlp.tasks", "metanlp.exams", "metanlp.parallel", "metanlp.episodes", "metanlp.backbone"),
+    "algorithms": (
+        "metanlp.tasks",
+        "metanlp.exams",
+        "metanlp.parallel",
+        "metanlp.episodes",
+        "metanlp.pool",
+        "metanlp.backbone",
+    ),
     "inner": ("metanlp.tasks", "metanlp.episodes", "metanlp.backbone"),
     "backbone": ("metanlp.tasks", "metanlp.forms", "metanlp.episodes"),
     "tasks": ("metanlp.backbone", "metanlp.episodes", "torch"),

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import pack_rows
 from safetensors.torch import load_file, save_file
 
 from metanlp import weights
@@ -349,8 +350,6 @@ def test_plain_peft_opens_the_adapter(learner: Learner, tiny: Path, tmp_path: Pa
 
 def ours(learner: Learner, text: str) -> torch.Tensor:
     """What every view reads of one text: (V, D)."""
-    from metanlp.episodes import pack_rows
-
     batch = pack_rows([{"text": text, "label": 0}], 2, learner.net.encode)
     return learner.net.features(learner.theta, batch)[0]
 

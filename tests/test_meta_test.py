@@ -212,6 +212,6 @@ def test_over_tasks_takes_what_all_have() -> None:
         "b": {4: [{"accuracy": 0.5}]},
         "c": {8: [{"accuracy": 1.0}]},
     }
-    assert over_tasks(found, 4) == [pytest.approx(0.3)]
-    assert over_tasks(found, 8) == [1.0]
+    assert over_tasks(found, 4, dict.fromkeys("abc", "accuracy")) == [pytest.approx(0.3)]
+    assert over_tasks(found, 8, dict.fromkeys("abc", "accuracy")) == [1.0]
     assert summary([0.25])["episodes"] == [0.25]

@@ -7,7 +7,7 @@ from itertools import chain
 
 import pytest
 
-from metanlp.forms.classify import key
+from metanlp.forms import FORMS
 from metanlp.tasks.mini import Entry, index, mini_file, read_entry, read_mini
 from metanlp.tasks.taskset import leakage
 from metanlp.types import Roles, Task
@@ -46,7 +46,7 @@ def test_each_task(entry: Entry) -> None:
 
 
 def test_no_row_stands_twice(roles: Roles) -> None:
-    owners = [(key(row), task.name) for task in everything(roles) for row in task.pools["train"]]
+    owners = [(FORMS["classify"].key(row), task.name) for task in everything(roles) for row in task.pools["train"]]
     first = dict(reversed(owners))
     twice = [f"{name} repeats {first[identity]}: {identity}" for identity, name in owners if first[identity] != name]
     assert twice == []

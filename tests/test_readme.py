@@ -147,6 +147,18 @@ def test_python_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_minilm
+def test_python_of_entities_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    (reading,) = (code for code in blocks("python") if "tokens" in code)
+    names: dict[str, Any] = {}
+    exec(reading, names)
+    text = "Maria lives in Lima."
+    (found,) = names["reader"].answers([text])
+    assert found["entities"]
+    assert all(text[e["start"] : e["end"]] == e["text"] for e in found["entities"])
+
+
+@needs_minilm
 def test_scikit_learn_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
     (fitting,) = (code for code in blocks("python") if "FewShotClassifier" in code)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from metanlp.errors import InputError
-from metanlp.forms.classify import key
+from metanlp.forms import FORMS
 from metanlp.tasks import glue, leopard
 from metanlp.tasks.files import read_tasks
 from metanlp.types import Task
@@ -50,8 +50,8 @@ def test_supports_stand_in_the_order_of_their_numbers(folder: Path) -> None:
 def test_train_is_the_union_without_repeats(folder: Path) -> None:
     task = leopard.read_leopard(folder)
     rows = [row for sets in task.supports.values() for rows in sets for row in rows]
-    assert {key(row) for row in task.pools["train"]} == {key(row) for row in rows}
-    assert len(task.pools["train"]) == len({key(row) for row in rows}) == 10
+    assert {FORMS["classify"].key(row) for row in task.pools["train"]} == {FORMS["classify"].key(row) for row in rows}
+    assert len(task.pools["train"]) == len({FORMS["classify"].key(row) for row in rows}) == 10
     assert list(task.pools["train"][:2]) == support(0)[:2]
 
 
@@ -128,12 +128,13 @@ def test_glue_labels_are_known_by_word_or_number(tmp_path: Path) -> None:
     assert [row["label"] for row in mnli.pools["train"]] == [0, 1, 2]
 
 
-def test_stsb_and_foreign_labels_are_refused(tmp_path: Path) -> None:
-    write(tmp_path / "stsb" / "train.jsonl", [{"text_a": "a", "text_b": "b", "score": 2.5}])
-    with pytest.raises(InputError, match="stsb has scores"):
-        glue.read_glue_task(tmp_path / "stsb")
-    with pytest.raises(InputError, match="has `score`, not `label`"):
-        read_tasks(tmp_path)
+def test_stsb_is_read_by_name_only_and_foreign_labels_are_refused(tmp_path: Path) -> None:
+    write(
+        tmp_path / "stsb" / "train.jsonl", [{"text_a": "a", "text_b": t, "score": s} for t, s in (("b", 5), ("c", 0.5))]
+    )
+    stsb = glue.read_glue_task(tmp_path / "stsb")
+    assert (stsb.name, stsb.form, stsb.metric, stsb.scale) == ("glue/stsb", "regress", "pearson", (0.5, 5.0))
+    assert [row["score"] for row in stsb.pools["train"]] == [5.0, 0.5]
     with pytest.raises(InputError, match="holds none of mnli"):
         glue.read_glue(tmp_path)
     write(tmp_path / "sst2" / "train.jsonl", [{"text": "a", "label": "good"}, {"text": "b", "label": "negative"}])

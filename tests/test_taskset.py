@@ -202,6 +202,7 @@ def test_description_counts() -> None:
     (line,) = describe([task("t", "one two three", "one", "two", test=("ONE", "new"))])
     assert line == {
         "task": "t",
+        "form": "classify",
         "rows": 5,
         "classes": 2,
         "rows a class: min, median, max": "2, 2.5, 3",

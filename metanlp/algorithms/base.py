@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from metanlp import weights
-from metanlp.forms import classify
-from metanlp.heads import PrototypeHead, linear_scores
+from metanlp.forms import FORMS
+from metanlp.heads import Heads, linear_scores
 from metanlp.inner import Inner, trajectory
 from metanlp.types import Batch, Episode, MetaGrad, Pass, Weights
 
@@ -36,7 +36,7 @@ class Algorithm(ABC):
     """A frozen dataclass whose fields are its configuration. θ in, φ out; neither is ever changed in place."""
 
     inner: Inner = Inner()  # how it adapts to a support set
-    head: PrototypeHead = PrototypeHead()  # from features to class scores
+    head: Heads = Heads()  # from features to scores
     classes: tuple[tuple[str, int], ...] = ()  # training tasks with a linear head in θ, and how many classes each
 
     def init(self, net: Net, generator: torch.Generator) -> Weights:
@@ -49,7 +49,7 @@ class Algorithm(ABC):
         for name, count in self.classes:
             heads[f"tasks/{name}/weight"] = like.new_zeros(count, width)
             heads[f"tasks/{name}/bias"] = like.new_zeros(count)
-        return theta | weights.to(self.head.init(len(net.view_names)), like.device) | heads
+        return theta | weights.to(self.head.init(len(net.view_names), net.width), like.device) | heads
 
     def adapt(self, net: Net, theta: Weights, support: Batch) -> Weights:
         """φ for the T tasks of a support batch, one slice a task. θ stays as it was."""
@@ -68,8 +68,8 @@ class Algorithm(ABC):
                 yield step, phi
 
     def left_out(self, net: Net, theta: Weights, support: Batch) -> tuple[Tensor, Tensor]:
-        """Support rows scored after adaptation, each against prototypes without itself: (N, K), and which rows count,
-        1 or 0: (N,); one that is alone in its class does not. The inner loop runs anew, and its steps have seen every
+        """Support units scored after adaptation, each by a head without itself: (N, K), and which of them count, 1 or
+        0: (N,); one that is alone in its class does not. The inner loop runs anew, and its steps have seen every
         row: after many of them the scores flatter."""
         support = net.with_trunk(support)
         *_, moved = self.inner_loop(net, theta, support)
@@ -104,7 +104,7 @@ class Algorithm(ABC):
         def loss(moved: Weights) -> Tensor:
             x = net.features(moved, support) if fixed is None else fixed
             scores, counted = self.head.left_out(theta, moved, x, support)
-            return classify.loss(scores, support.targets, support.task_of, support.count_tasks, counted)
+            return FORMS[support.form].loss(scores, support, counted)
 
         return trajectory(loss, begin, self.inner)
 
@@ -115,10 +115,10 @@ class Algorithm(ABC):
 
     def scores_loss(self, scores: Tensor, batch: Batch) -> Tensor:
         """(N, K) -> (T,)"""
-        return classify.loss(scores, batch.targets, batch.task_of, batch.count_tasks)
+        return FORMS[batch.form].loss(scores, batch)
 
     def task_heads_loss(self, theta: Weights, features: Tensor, batch: Batch, episodes: tuple[Episode, ...]) -> Tensor:
-        """Mean cross-entropy under the linear head that θ keeps for each training task: (T,)."""
+        """Mean loss under the linear head that θ keeps for each training task: (T,)."""
         heads = [
             (theta[f"tasks/{e.task}/weight"][list(e.classes)], theta[f"tasks/{e.task}/bias"][list(e.classes)])
             for e in episodes

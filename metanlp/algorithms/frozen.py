@@ -36,7 +36,7 @@ class Frozen(Algorithm):
     ) -> Iterator[tuple[int, Weights]]:
         support = net.with_trunk(support)
         features = frozen_features(support)
-        if self.classifier == "logistic":
+        if self._is_logistic(support):
             yield self.inner.steps, logistic_heads(features, support, self.c)
             return
         theta, residual = _shown(net, theta), self.head.residual(features[0].numel(), support)
@@ -46,10 +46,14 @@ class Frozen(Algorithm):
         """As in every method; a logistic regression is fitted again without each row, N times in all."""
         support = net.with_trunk(support)
         features = frozen_features(support)
-        if self.classifier == "logistic":
+        if self._is_logistic(support):
             return logistic_left_out(features, support, self.c)
         residual = self.head.residual(features[0].numel(), support)
         return self.head.left_out(_shown(net, theta), residual, features, support)
+
+    def _is_logistic(self, support: Batch) -> bool:
+        """Where there are classes; answers that are numbers or sets have the same head as in every method."""
+        return self.classifier == "logistic" and support.form in ("classify", "tag")
 
     def scores(self, net: Net, phi: Weights, batch: Batch) -> Tensor:
         batch = net.with_trunk(batch)
@@ -69,9 +73,10 @@ def _is_frozen(view: str) -> bool:
 
 
 def _shown(net: Net, theta: Weights) -> Weights:
-    """θ with the prior of the frozen views alone."""
+    """θ whose heads have the frozen views alone."""
     shown = [number for number, name in enumerate(net.view_names) if _is_frozen(name)]
-    return theta | {"views/prior": theta["views/prior"][shown]}
+    by_view = ("views/prior", "head/vector")
+    return {key: value[shown] if key.endswith(by_view) else value for key, value in theta.items()}
 
 
 def frozen_features(batch: Batch) -> Tensor:

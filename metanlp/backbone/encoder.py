@@ -24,6 +24,7 @@ from metanlp.backbone.lora import Lora
 from metanlp.backbone.origin import identity, minilm_folder
 from metanlp.backbone.packing import ATTENTION, Packing, pack, packed_attention, parts
 from metanlp.backbone.sentence import Sentence, read_sentence
+from metanlp.backbone.tokens import encode
 from metanlp.backbone.trunk import record_states, skip_layers
 from metanlp.backbone.views import View, default_views, pool
 from metanlp.errors import InputError
@@ -78,7 +79,6 @@ class Backbone:
         views = options.views or default_views(self.depth, self.sentence.default_view)
         prompt = self.sentence.prompt if options.prompt is None else options.prompt
         self.options = replace(options, views=views, precision=precision, prompt=prompt)
-        self._between = _between(tokenizer)
         self.views = tuple(View.parse(view) for view in views)
         self._check_views()
         self._check_length(getattr(config, "max_position_embeddings", None) or options.max_length)
@@ -128,17 +128,10 @@ class Backbone:
         """Fresh adapters: the model computes what it did before."""
         return {key: value.to(self.device) for key, value in lora.init(self._adapted, generator).items()}
 
-    def encode(self, texts: Sequence[tuple[str, ...]]) -> Tokens:
-        """Token ids of N examples, each of one text or two."""
-        columns = [list(column) for column in zip(*texts, strict=True)]
-        columns[0] = [f"{self.options.prompt}{text}" for text in columns[0]]
-        columns[1:] = [[f"{self._between}{text}" for text in column] for column in columns[1:]]
-        encoded = self.tokenizer(*columns, truncation=True, max_length=self.options.max_length)
-        ids: list[list[int]] = encoded["input_ids"]
-        segments = [[0 if s is None else s + 1 for s in encoded.sequence_ids(n)] for n in range(len(ids))]
-        types = encoded["token_type_ids"] if "token_type_ids" in encoded else [[0] * len(row) for row in ids]
-        flat = [np.concatenate([np.asarray(row, np.int64) for row in rows]) for rows in (ids, types, segments)]
-        return Tokens(flat[0], flat[1], flat[2], starts=np.cumsum([0, *map(len, ids)]))
+    def encode(self, texts: Sequence[tuple[str, ...]], words: bool = False) -> Tokens:
+        """Token ids of N texts, each of one part or two; with `words` also which word of the first part, counted
+        between spaces, a token begins in."""
+        return encode(self.tokenizer, texts, cast(str, self.options.prompt), self.options.max_length, words)
 
     def with_trunk(self, batch: Batch) -> Batch:
         """The batch on this device, carrying what the frozen model says of it, so that no later call computes it."""
@@ -148,7 +141,7 @@ class Backbone:
         with torch.no_grad():
             states = self._run(self._plain, batch) if self._frozen_layers else {}
             frozen = [self._read(states, view, batch) for view in self.views if not view.adapted]
-        nothing = torch.zeros(batch.lengths.shape[0], 0, self.width, device=self.device)
+        nothing = torch.zeros(batch.task_of.shape[0], 0, self.width, device=self.device)
         below = states[self._skipped] if self._skipped else nothing  # with adapters in every layer there is no trunk
         return replace(batch, trunk=Trunk(below, torch.stack(frozen, 1) if frozen else nothing))
 
@@ -278,12 +271,6 @@ class Backbone:
             )
 
 
-def _between(tokenizer: Any) -> str:
-    """What must stand before a second text, because this tokenizer puts nothing between two."""
-    owners = tokenizer("a", "b").sequence_ids(0)
-    return "" if None in owners[owners.index(0) : owners.index(1)] else "\n"
-
-
 def _file_of(folder: str, name: str) -> Path | None:
     """A file of the model that `folder` names, here or on the Hub; None where there is none, and offline where it is
     not in the cache. Raises InputError where the Hub fails."""
@@ -299,9 +286,10 @@ def _file_of(folder: str, name: str) -> Path | None:
 
 
 def padded_ends(batch: Batch) -> Tensor:
-    """Where each task's places end in the padded grid: (T,) int32."""
-    rows = torch.zeros_like(batch.ways).index_add(0, batch.task_of, torch.ones_like(batch.task_of))
-    return (rows.cumsum(0) * batch.max_length).int()
+    """Where each task's places end in the padded grid: (T,) int32. A task without texts ends where the one before it
+    does."""
+    texts = torch.where(batch.ends > 0, batch.example_of[(batch.ends.long() - 1).clamp(min=0)] + 1, 0)
+    return (texts * batch.max_length).int()
 
 
 def _precision(asked: Precision, device: torch.device) -> Literal["fp32", "bf16"]:

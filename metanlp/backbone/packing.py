@@ -8,26 +8,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from metanlp.ragged import spread
 from metanlp.types import Batch, Tokens, Trunk
 
 ATTENTION = "metanlp_packed"  # the name of `packed_attention` in transformers' registry
 HARMLESS = {"position_ids", "deterministic", "output_attentions", "use_cache", "cache_position", "output_hidden_states"}
 
 
-def pack(tokens: Tokens, rows: Sequence[int] | np.ndarray, targets: Sequence[int] | np.ndarray, ways: int) -> Batch:
-    """The given rows of one task, end to end, in the order given."""
+def pack(
+    tokens: Tokens,
+    rows: Sequence[int] | np.ndarray,
+    targets: Sequence[int] | np.ndarray,
+    ways: int,
+    *,
+    form: str = "classify",
+    group: np.ndarray | None = None,
+    by_word: bool = False,
+) -> Batch:
+    """The given texts of one task, end to end, in the order given. `targets` are those of the units: the texts, or
+    `by_word` the words in which some token begins, text by text as `words_of` lists them."""
     picked = np.asarray(rows, dtype=np.int64)
     lengths = tokens.lengths()[picked]
     ends = np.cumsum(lengths)
     example_of = np.repeat(np.arange(len(picked)), lengths)
     positions = np.arange(int(ends[-1])) - np.repeat(ends - lengths, lengths)
-    places = np.repeat(tokens.starts[picked], lengths) + positions
+    places = spread(tokens.starts, picked)
+    unit_of = None
+    if by_word:
+        group, _, unit_of = words_of(tokens, picked)
+    elif group is None:
+        group = np.arange(len(picked))
     return Batch(
         ids=torch.from_numpy(tokens.ids[places]),
         positions=torch.from_numpy(positions),
@@ -35,17 +51,33 @@ def pack(tokens: Tokens, rows: Sequence[int] | np.ndarray, targets: Sequence[int
         segments=torch.from_numpy(tokens.segments[places]),
         example_of=torch.from_numpy(example_of),
         lengths=torch.from_numpy(lengths),
-        task_of=torch.zeros(len(picked), dtype=torch.long),
-        targets=torch.as_tensor(targets, dtype=torch.long),
+        task_of=torch.zeros(len(group), dtype=torch.long),
+        targets=torch.as_tensor(targets),
+        group=torch.from_numpy(group),
         ways=torch.tensor([ways]),
         ends=torch.tensor([int(ends[-1])], dtype=torch.int32),
         max_length=int(lengths.max()),
         max_ways=ways,
+        form=form,
+        unit_of=None if unit_of is None else torch.from_numpy(unit_of),
     )
 
 
+def words_of(tokens: Tokens, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The words in which tokens of these texts begin: place of the text in `rows` (N,), word of the text (N,), and of
+    each token the number of its word in these two, N for none: (P,). Words may be missing where a text was cut."""
+    assert tokens.words is not None, "encode with words=True"
+    text_of = np.repeat(np.arange(len(rows)), tokens.lengths()[rows])
+    word = tokens.words[spread(tokens.starts, rows)]
+    base = int(word.max()) + 1
+    known, unit = np.unique((text_of * base + word)[word >= 0], return_inverse=True)
+    unit_of = np.full(len(word), len(known))
+    unit_of[word >= 0] = unit
+    return known // base, known % base, unit_of
+
+
 def join(batches: Sequence[Batch]) -> Batch:
-    """Several batches in one pass; their tasks keep their order."""
+    """Several batches of one form in one pass; their tasks keep their order."""
     if len(batches) == 1:
         return batches[0]
 
@@ -56,35 +88,62 @@ def join(batches: Sequence[Batch]) -> Batch:
     def before(sizes: Sequence[int]) -> list[int]:
         return [int(n) for n in np.cumsum([0, *sizes])[:-1]]
 
-    plain = ("ids", "positions", "types", "segments", "lengths", "targets", "ways")
+    plain = ("ids", "positions", "types", "segments", "lengths", "ways")
     as_they_are: dict[str, Any] = {name: cat(name) for name in plain}
+    most, texts = max(b.max_ways for b in batches), before([len(b.lengths) for b in batches])
     return Batch(
         **as_they_are,
-        example_of=cat("example_of", before([len(b.lengths) for b in batches])),
+        example_of=cat("example_of", texts),
         task_of=cat("task_of", before([b.count_tasks for b in batches])),
+        targets=torch.cat([nn.functional.pad(b.targets, (0, most - b.max_ways)) if b.targets.dim() > 1 else b.targets
+                           for b in batches]),
+        group=cat("group", texts),
         ends=cat("ends", before([b.count_tokens for b in batches])).to(torch.int32),
         max_length=max(b.max_length for b in batches),
-        max_ways=max(b.max_ways for b in batches),
-    )
+        max_ways=most,
+        form=_one_form(batches),
+        unit_of=None if batches[0].unit_of is None else _joined_units(batches),
+    )  # fmt: skip
+
+
+def _one_form(batches: Sequence[Batch]) -> str:
+    (form,) = {batch.form for batch in batches}
+    return form
+
+
+def _joined_units(batches: Sequence[Batch]) -> Tensor:
+    """Numbers of units go on from batch to batch; those of no unit become the number beyond them all."""
+    total, at, parts = sum(len(b.task_of) for b in batches), 0, list[Tensor]()
+    for batch in batches:
+        units = cast(Tensor, batch.unit_of)
+        parts.append(torch.where(units == len(batch.task_of), total, units + at))
+        at += len(batch.task_of)
+    return torch.cat(parts)
 
 
 def parts(batch: Batch, most: int) -> list[Batch]:
-    """Runs of whole rows, of about `most` tokens each; every task keeps its number, with rows or without."""
+    """Runs of whole texts, of about `most` tokens each; every task keeps its number, with texts or without."""
     ends = batch.lengths.cumsum(0).tolist()
     first = [n for n, end in enumerate(ends) if n == 0 or (end - 1) // most > (ends[n - 1] - 1) // most]
-    return [_rows(batch, start, stop, ends) for start, stop in zip(first, [*first[1:], len(ends)], strict=True)]
+    return [_texts(batch, start, stop, ends) for start, stop in zip(first, [*first[1:], len(ends)], strict=True)]
 
 
-def _rows(batch: Batch, start: int, stop: int, ends: Sequence[int]) -> Batch:
+def _texts(batch: Batch, start: int, stop: int, ends: Sequence[int]) -> Batch:
     begin, end = ends[start - 1] if start else 0, ends[stop - 1]
     of_tokens = {name: getattr(batch, name)[begin:end] for name in ("ids", "positions", "types", "segments")}
-    of_rows = {name: getattr(batch, name)[start:stop] for name in ("lengths", "task_of", "targets")}
-    trunk = batch.trunk and Trunk(batch.trunk.states[begin:end], batch.trunk.frozen[start:stop])
+    low, high, unit_of = start, stop, None
+    if batch.unit_of is not None:
+        low, high = torch.searchsorted(batch.group, torch.tensor([start, stop]).to(batch.group)).tolist()
+        unit_of = batch.unit_of[begin:end]
+        unit_of = torch.where(unit_of == len(batch.task_of), high - low, unit_of - low)
+    of_units = {name: getattr(batch, name)[low:high] for name in ("task_of", "targets", "group")}
+    trunk = batch.trunk and Trunk(batch.trunk.states[begin:end], batch.trunk.frozen[low:high])
     places: dict[str, Any] = {
+        "lengths": batch.lengths[start:stop],
         "example_of": batch.example_of[begin:end] - start,
         "ends": (batch.ends - begin).clamp(0, end - begin),
     }
-    return replace(batch, **of_tokens, **of_rows, **places, trunk=trunk)
+    return replace(batch, **of_tokens, **of_units, **places, unit_of=unit_of, trunk=trunk)
 
 
 @dataclass(frozen=True)

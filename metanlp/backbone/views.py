@@ -49,19 +49,27 @@ def default_views(depth: int, pooling: str = "all") -> tuple[str, ...]:
 
 
 def pool(hidden: Tensor, batch: Batch, pooling: str) -> Tensor:
-    """Mean over some tokens of each example: (P, H) -> (N, H), fp32. An example without such tokens reads all."""
+    """Mean over some tokens of each text, or over those of each word where words get the scores: (P, H) -> (N, H),
+    fp32. A text without such tokens reads all."""
+    if batch.unit_of is not None:
+        return mean_of(hidden, batch.unit_of, len(batch.task_of) + 1)[:-1]
     masks = {
         "first": lambda: batch.segments == 1,
         "second": lambda: batch.segments == 2,
         "cls": lambda: batch.positions == 0,
         "last": lambda: batch.positions == batch.lengths[batch.example_of] - 1,
     }
-    count = batch.lengths.shape[0]
     weight = masks[pooling]().float() if pooling in masks else torch.ones_like(batch.ids, dtype=torch.float32)
-    sums = weight.new_zeros(count).index_add(0, batch.example_of, weight)
+    sums = weight.new_zeros(len(batch.lengths)).index_add(0, batch.example_of, weight)
     weight = torch.where(sums[batch.example_of] == 0, 1.0, weight)
-    sums = torch.where(sums == 0, batch.lengths, sums)
-    weight = weight / sums[batch.example_of]
+    return mean_of(hidden, batch.example_of, len(batch.lengths), weight)
+
+
+def mean_of(hidden: Tensor, owner: Tensor, count: int, weight: Tensor | None = None) -> Tensor:
+    """Weighted mean of the tokens of each owner, zeros for one without: (P, H), (P,), (P,) -> (count, H), fp32."""
+    weight = torch.ones_like(owner, dtype=torch.float32) if weight is None else weight
+    sums = weight.new_zeros(count).index_add(0, owner, weight)
+    weight = weight / sums[owner]
     return hidden.new_zeros(count, hidden.shape[1], dtype=torch.float32).index_add(
-        0, batch.example_of, hidden.float() * weight[:, None]
+        0, owner, hidden.float() * weight[:, None]
     )

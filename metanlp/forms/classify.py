@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-import unicodedata
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from metanlp.types import Row
+from metanlp.forms.base import Form, Scored, mean_per_task, softmax
+from metanlp.metrics import calibration, score
+from metanlp.types import Batch, Row, Task
 
 
-def texts(row: Row) -> tuple[str, ...]:
-    """What the tokenizer reads: one text or two."""
-    return (row["text"],) if "text" in row else (row["text_a"], row["text_b"])
+class Classify(Form):
+    """Cross-entropy over the classes of an episode."""
 
+    name, metric, answer = "classify", "accuracy", "label"
 
-def key(row: Row) -> tuple[str, ...]:
-    """The row's identity for the leakage check: its texts, with case, compatible characters and white space folded."""
-    return tuple(" ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in texts(row))
+    def shots_of(self, row: Row) -> tuple[int, ...]:
+        return (row["label"],)
 
+    def gold(self, row: Row, task: Task) -> Sequence[int]:
+        return (row.get("label", 0),)
 
-def loss(scores: Tensor, targets: Tensor, task_of: Tensor, tasks: int, weight: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy of each task: (N, K), (N,), (N,) -> (T,). `weight` (N,) leaves rows out; none left gives 0."""
-    each = torch.nn.functional.cross_entropy(scores.float(), targets, reduction="none")
-    weight = torch.ones_like(each) if weight is None else weight
-    sums = each.new_zeros(tasks).index_add(0, task_of, each * weight)
-    return sums / each.new_zeros(tasks).index_add(0, task_of, weight).clamp(min=1)
+    def renumbered(self, gold: np.ndarray, classes: Sequence[int] | np.ndarray) -> np.ndarray:
+        return np.searchsorted(classes, gold)
+
+    def loss(self, scores: Tensor, batch: Batch, weight: Tensor | None = None) -> Tensor:
+        each = torch.nn.functional.cross_entropy(scores.float(), batch.targets, reduction="none")
+        return mean_per_task(each, batch, weight)
+
+    def answers(
+        self, scored: Scored, rows: Sequence[Row], labels: Sequence[str], scale: tuple[float, float]
+    ) -> list[dict[str, Any]]:
+        probabilities = softmax(scored.values)
+        return [{"label": labels[int(p.argmax())], "probability": float(p.max())} for p in probabilities]
+
+    def metrics(self, scored: Scored, rows: Sequence[Row], task: Task) -> dict[str, float]:
+        targets = np.array([row["label"] for row in rows])
+        found = score(scored.values.argmax(1), targets, len(task.labels))
+        return found | {"ece": calibration(softmax(scored.values), targets)}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from metanlp.errors import InputError
-from metanlp.forms.classify import key
-from metanlp.tasks.columns import nearest
+from metanlp.forms import FORMS
+from metanlp.tasks.columns import ANSWERS, nearest
 from metanlp.tasks.records import is_plain
 from metanlp.tasks.rows import LabelledRow, labelled_rows
 from metanlp.types import Row, Task
@@ -32,20 +32,84 @@ def build_task(
     """One task from checked rows; "train" says which labels there are. Raises InputError where pools disagree."""
     everything = [row for rows in pools.values() for row in rows]
     _same_texts(everything)
-    words = label_words(everything)
-    _known_labels(pools, name)
-    index = {label: number for number, label in enumerate(words)}
+    form = everything[0].form
+    labels, scale, answer = MEANINGS[form](pools, name)
 
     def finished(rows: Rows) -> tuple[Row, ...]:
-        return tuple({**row.texts, "label": index[row.label]} for row in rows)
+        return tuple({**row.texts, **answer(row)} for row in rows)
 
     return Task(
         name=name,
         pools={pool: finished(rows) for pool, rows in pools.items()},
-        labels=tuple(words.values()),
+        labels=labels,
         source=source,
+        form=form,
+        scale=scale,
+        metric=FORMS[form].metric,
         supports={shots: tuple(map(finished, sets)) for shots, sets in (supports or {}).items()},
     )
+
+
+Meaning = tuple[tuple[str, ...], tuple[float, float], Callable[[LabelledRow], Row]]
+"""The labels of a task, its scale, and how the answer of a row stands in it."""
+
+
+def _classes(pools: Mapping[str, Rows], name: str) -> Meaning:
+    words = label_words([row for rows in pools.values() for row in rows])
+    _known_labels(pools, name)
+    index = {label: number for number, label in enumerate(words)}
+    return tuple(words.values()), (0.0, 1.0), lambda row: {"label": index[row.label]}
+
+
+def _scores(pools: Mapping[str, Rows], name: str) -> Meaning:
+    taught = [row.label for row in pools["train"]]
+    low, high = min(taught), max(taught)
+    if low == high:
+        where = pools["train"][0].where
+        raise InputError(
+            f"{where}: task {name!r} has only the score {low:g} to train on; give rows of different scores"
+        )
+    return (), (low, high), lambda row: {"score": row.label}
+
+
+def _choices(pools: Mapping[str, Rows], name: str) -> Meaning:
+    return (), (0.0, 1.0), lambda row: {"answer": row.label}
+
+
+def _label_sets(pools: Mapping[str, Rows], name: str) -> Meaning:
+    index = _numbered({row.where: row.label for row in pools["train"]}, [], name)
+    _known_words(pools, lambda row: row.label, index)
+    return tuple(index), (0.0, 1.0), lambda row: {"labels": tuple(sorted(index[word] for word in row.label))}
+
+
+def _spans(pools: Mapping[str, Rows], name: str) -> Meaning:
+    words = {row.where: [word for *_, word in row.label] for row in pools["train"]}
+    index = _numbered(words, ["O"], name)
+    _known_words(pools, lambda row: [word for *_, word in row.label], index)
+    return tuple(index), (0.0, 1.0), lambda row: {"spans": tuple((a, b, index[word]) for a, b, word in row.label)}
+
+
+MEANINGS = {"classify": _classes, "regress": _scores, "choose": _choices, "multilabel": _label_sets, "tag": _spans}
+
+
+def _numbered(words: Mapping[str, Iterable[str]], first: Sequence[str], name: str) -> dict[str, int]:
+    """Words in their order, after those that come first. Raises InputError where no row has any."""
+    found = sorted({word for each in words.values() for word in each})
+    if not found:
+        raise InputError(f"{next(iter(words))}: no row of task {name!r} has a label to train on; give rows with some")
+    return {word: number for number, word in enumerate([*first, *found])}
+
+
+def _known_words(
+    pools: Mapping[str, Rows], words: Callable[[LabelledRow], Iterable[str]], known: Collection[str]
+) -> None:
+    for pool, rows in pools.items():
+        for row in rows:
+            for word in words(row):
+                if word not in known:
+                    raise InputError(
+                        f"{row.where}: label {word!r} of {pool!r} is not among the training rows; add or drop it"
+                    )
 
 
 def label_words(rows: Rows) -> dict[str | int, str]:
@@ -82,6 +146,9 @@ def _distinct(words: dict[str | int, str], written: Mapping[str | int, LabelledR
 def _same_texts(rows: Rows) -> None:
     first = rows[0]
     for row in rows:
+        if row.form != first.form:
+            raise InputError(f"{row.where}: has {ANSWERS[row.form]!r}, but {first.where} has {ANSWERS[first.form]!r}; "
+                             "a task has one kind of answer")  # fmt: skip
         if row.texts.keys() != first.texts.keys():
             had, has = " and ".join(first.texts), " and ".join(row.texts)
             raise InputError(f"{row.where}: has {has}, but {first.where} has {had}; a task has one kind of row")
@@ -105,7 +172,7 @@ def _known_labels(pools: Mapping[str, Rows], name: str) -> None:
 
 def check_apart(pools: Mapping[str, Rows]) -> None:
     """Raises InputError for a row that is judged by and also taught from, naming both places."""
-    others = [pool for pool in pools if pool != "train"]
+    others, key = [pool for pool in pools if pool != "train"], FORMS[pools["train"][0].form].key
     taught = {key(row.texts): row.where for row in pools["train"]} if others else {}
     for pool in others:
         if shared := [row for row in pools[pool] if key(row.texts) in taught]:

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from statistics import fmean
 
-from metanlp.forms.classify import texts
+from metanlp.forms import FORMS
 from metanlp.tasks.mini import Entry, index, mini_file, read_entry
 from metanlp.types import Task
 
@@ -22,7 +22,7 @@ def card(entry: Entry, task: Task, sha256: str) -> str:
     """The page of one task, in Markdown."""
     rows = task.pools["train"]
     counts = Counter(int(row["label"]) for row in rows)
-    words = fmean(sum(len(text.split()) for text in texts(row)) for row in rows)
+    words = fmean(FORMS[task.form].length(row) for row in rows)
     labels = "\n".join(f"| {label} | {counts[number]} |" for number, label in enumerate(task.labels))
     return f"""# {task.name}
 

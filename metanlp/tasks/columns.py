@@ -9,9 +9,19 @@ from reprlib import repr as brief
 from metanlp.errors import InputError
 from metanlp.tasks.records import Record
 
-FIELDS = ("text", "text_a", "text_b", "label", "label_text")
 SINGLE, PAIR = ("text",), ("text_a", "text_b")
 TEXTS = (*SINGLE, *PAIR)
+ANSWERS = {"classify": "label", "regress": "score", "multilabel": "labels", "choose": "answer", "tag": "tags"}
+"""The column that says of which form a task is."""
+OF_FORM = {
+    "classify": (*TEXTS, "label", "label_text"),
+    "regress": (*TEXTS, "score"),
+    "multilabel": (*TEXTS, "labels"),
+    "choose": ("question", "choices", "answer"),
+    "tag": ("tokens", "tags"),
+}
+FIELDS = tuple(dict.fromkeys(name for names in OF_FORM.values() for name in names))
+JOINED = "+"  # stands between columns that are one field of ours: question=premise+question
 
 
 def parse_columns(option: str) -> dict[str, str] | None:
@@ -50,6 +60,38 @@ def column_names(columns: Mapping[str, str] | None) -> dict[str, str]:
     return names
 
 
+def form_of(record: Record, columns: Mapping[str, str] | None, names: Mapping[str, str]) -> str:
+    """The form of rows like `record`, by the answers that they have: by those that `columns` names, else by ours.
+    Raises InputError where there are several."""
+    where, cells = record
+    named = [form for form, answer in ANSWERS.items() if answer in (columns or {})]
+    found = named or [form for form, answer in ANSWERS.items() if names[answer] in cells]
+    if not found or (not named and "classify" in found):
+        return "classify"
+    if len(found) > 1:
+        both = listed(names[ANSWERS[form]] for form in found)
+        raise InputError(
+            f"{where}: has {both}, each an answer of its own; say which with --columns {ANSWERS[found[0]]}=…"
+        )
+    return found[0]
+
+
+def names_of(form: str, names: Mapping[str, str]) -> dict[str, str]:
+    """The names that rows of a form use."""
+    return {name: names[name] for name in OF_FORM[form] if name in names}
+
+
+def with_joined(record: Record, names: Mapping[str, str]) -> Record:
+    """The record with a cell for every field that is made of several columns: choices as a list, texts in a line."""
+    where, cells = record
+    for field, theirs in names.items():
+        parts = theirs.split(JOINED)
+        if len(parts) > 1 and theirs not in cells and all(part in cells for part in parts):
+            values = [cells[part] for part in parts]
+            cells = {**cells, theirs: values if field == "choices" else " ".join(map(str, values))}
+    return where, cells
+
+
 def text_fields(record: Record, names: Mapping[str, str]) -> tuple[str, ...]:
     """Whether rows like `record` are single texts or pairs: ("text",) or ("text_a", "text_b"). Raises InputError."""
     where, cells = record
@@ -67,9 +109,6 @@ def require(record: Record, wanted: Collection[str], names: Mapping[str, str]) -
     for name in wanted:
         if names[name] in cells:
             continue
-        if name == "label" and ("score" in cells or "choices" in cells):
-            other = "score" if "score" in cells else "choices"
-            raise InputError(f"{where}: has `{other}`, not `label`; only classification is read, leave this task out")
         hint = _meant(name, record, names)
         raise InputError(f"{where}: no column {names[name]!r} for our `{name}`; found {listed(cells)}; {hint}")
 

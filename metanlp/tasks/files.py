@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import IO, cast
 
 from metanlp.errors import InputError
+from metanlp.tasks.answers import as_typed
 from metanlp.tasks.build import build_task, check_apart, check_name, task_from_rows, with_labels
+from metanlp.tasks.columns import column_names
 from metanlp.tasks.leopard import has_supports, read_leopard
 from metanlp.tasks.records import BY_LINE, READERS, check_regular, decoded_lines, entries, read_records, shown
 from metanlp.tasks.rows import read_rows, unlabelled_rows
@@ -132,8 +134,10 @@ def read_texts(
     columns: Mapping[str, str] | None = None,
     ending: str | None = None,
     labels: Collection[str] | None = None,
+    form: str = "classify",
 ) -> list[Row]:
-    """Rows without labels, to predict: {"text": …} or {"text_a": …, "text_b": …}; other columns are passed over.
+    """Rows without answers, to predict: {"text": …} or {"text_a": …, "text_b": …}, or as the `form` has them; other
+    columns are passed over.
 
     A path is read by its ending: .jsonl, .csv, .parquet, anything else as one text a line. A stream is read as
     `ending` says (".jsonl", ".csv"), else as one text a line; lines have no `columns`. Blank lines may stand at the end
@@ -146,7 +150,9 @@ def read_texts(
     else:
         name, ending = "input", ending or ".txt"
         records = BY_LINE[ending](decoded_lines(_binary(source), name))
-    return list[Row](unlabelled_rows(records, columns if ending != ".txt" else None, name, labels))
+    if ending == ".csv":
+        records = as_typed(records, column_names(columns))
+    return list[Row](unlabelled_rows(records, columns if ending != ".txt" else None, name, labels, form))
 
 
 def _binary(stream: IO[str] | IO[bytes]) -> IO[bytes]:

@@ -1,5 +1,5 @@
-"""GLUE, with SNLI beside it: nine classification tasks (Wang et al. 2019; Bowman et al. 2015), in a folder or on the
-Hub."""
+"""GLUE, with SNLI beside it: nine tasks of classes and one of scores (Wang et al. 2019; Bowman et al. 2015), in a
+folder or on the Hub."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from metanlp.tasks.records import entries, shown
 from metanlp.types import Task
 
 
-def _pair(first: str, second: str) -> Mapping[str, str]:
+def _pair(first: str, second: str) -> dict[str, str]:
     return {"text_a": first, "text_b": second}
 
 
@@ -26,8 +26,8 @@ class GlueTask:
     """What is fixed about one task."""
 
     name: str  # its folder, and its configuration on the Hub
-    labels: tuple[str, ...]  # label words in the order of the published integers
-    hub_columns: Mapping[str, str]  # our text columns -> the Hub's; in our own files they have our names
+    labels: tuple[str, ...]  # label words in the order of the published integers; () where there are scores
+    hub_columns: Mapping[str, str]  # our columns -> the Hub's; in our own files they have our names
     about: str  # one sentence
     metric: str = "accuracy"  # the metric that GLUE reports, or the first of two
     hub: str = "nyu-mll/glue"  # the data set's id on the Hub
@@ -54,13 +54,16 @@ GLUE = (
              "Whether a sentence with its pronoun resolved follows from the one before."),
     GlueTask("snli", ENTAILMENT, _pair("premise", "hypothesis"),
              "Whether a hypothesis follows from the caption of a picture.", hub="stanfordnlp/snli"),
+    GlueTask("stsb", (), _pair("sentence1", "sentence2") | {"score": "label"},
+             "How alike in meaning two sentences are, from 0 to 5.", "pearson"),
 )  # fmt: skip
 BY_NAME = {row.name: row for row in GLUE}
 
 LEFT_OUT = {
-    "stsb": "has scores from 0 to 5, not classes",
     "ax": "has a test split only",
 }
+BY_NAME_ONLY = ("stsb",)  # not part of `glue`, which is all classes: what scores beside them teach is not measured yet
+WHOLE = tuple(name for name in BY_NAME if name not in BY_NAME_ONLY)
 
 # What the Hub had when this was written, so that everybody reads the same rows.
 COMMITS = {
@@ -79,9 +82,10 @@ def is_glue(folder: Path) -> bool:
 
 
 def read_glue(folder: str | Path) -> tuple[Task, ...]:
-    """The tasks of GLUE present as sub-folders, in the order of the table; STS-B stays out. Raises InputError."""
+    """The tasks of GLUE present as sub-folders, in the order of the table, without those that are read by name only.
+    Raises InputError."""
     folder = Path(folder)
-    present = [row.name for row in GLUE if (folder / row.name).is_dir()]
+    present = [name for name in WHOLE if (folder / name).is_dir()]
     if not present:
         raise InputError(f"{shown(folder)}: holds none of {', '.join(BY_NAME)}; give the folder that holds them")
     return tuple(read_glue_task(folder / name) for name in present)
@@ -121,4 +125,5 @@ def _known(name: str, where: str) -> GlueTask:
 
 
 def _finished(task: Task, known: GlueTask) -> Task:
-    return replace(with_labels(task, known.labels), metric=known.metric, about=known.about)
+    named = with_labels(task, known.labels) if known.labels else task
+    return replace(named, metric=known.metric, about=known.about)

@@ -1,4 +1,4 @@
-"""Which columns of a published table are the text and the label, by the names that data sets use."""
+"""Which columns of a published table are the question and the answer, by the names that data sets use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from reprlib import repr as brief
 
 from metanlp.errors import InputError
-from metanlp.tasks.columns import PAIR, SINGLE
+from metanlp.tasks.columns import ANSWERS, PAIR, SINGLE
 
 PAIRS = (
     ("text_a", "text_b"),
@@ -20,6 +20,8 @@ PAIRS = (
     ("query", "passage"),
 )
 SINGLES = ("text", "sentence", "content", "review", "tweet", "utterance", "comment", "query", "document", "headline")
+TAGS = ("tags", "ner_tags")
+CHOSEN = ("answer", "answerKey", "label")
 LABELS = ("label", "labels", "intent", "category", "class", "target", "emotion", "topic")
 
 
@@ -31,17 +33,30 @@ def guess_columns(
     not_label: Collection[str],
     source: str,
 ) -> dict[str, str]:
-    """Our column names -> theirs: `label`, and `text` or `text_a` with `text_b`, as the reader of rows wants them.
+    """Our column names -> theirs: an answer, and `text` or `text_a` with `text_b`, or what else its form reads.
 
     `cells` is a first row, `given` what the caller has named, `classes` the columns whose type is a list of classes,
     `not_label` columns that say something else. Raises InputError where several columns, or none, could be meant."""
     free = [name for name in cells if name not in not_label]
     found = dict(given)
-    if "label" not in found:
-        found["label"] = _label(free, classes, source)
-    if not found.keys() & {*SINGLE, *PAIR}:
-        found |= _texts([name for name in free if isinstance(cells[name], str) and name != found["label"]], source)
+    if not found.keys() & {*ANSWERS.values()}:
+        found = _answer(cells, free, classes, source) | found
+    if not found.keys() & {*SINGLE, *PAIR, "choices", "tags"}:
+        found |= _texts([n for n in free if isinstance(cells[n], str) and n not in found.values()], source)
     return found
+
+
+def _answer(
+    cells: Mapping[str, object], free: Collection[str], classes: Collection[str], source: str
+) -> dict[str, str]:
+    """The answer's column; with it the others where its form has names of its own."""
+    if "tokens" in free and (tags := [name for name in TAGS if name in free]):
+        return {"tokens": "tokens", "tags": tags[0]}
+    if {"question", "choices"} <= {*free} and (chosen := [name for name in CHOSEN if name in free]):
+        return {"question": "question", "choices": "choices", "answer": chosen[0]}
+    label = _label(free, classes, source)
+    kinds = {"float": "score", "list": "labels"}
+    return {kinds.get(type(cells[label]).__name__, "label"): label}
 
 
 def _label(names: Collection[str], classes: Collection[str], source: str) -> str:

@@ -1,4 +1,5 @@
-"""Any classification data set of the Hugging Face Hub, at a commit that is written down."""
+"""Any data set of the Hugging Face Hub whose rows have an answer that a form knows, at a commit that is written
+down."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Any
 
 from metanlp.errors import InputError
 from metanlp.tasks.build import build_task, check_name
-from metanlp.tasks.columns import nearest
+from metanlp.tasks.columns import ANSWERS, nearest
 from metanlp.tasks.guess import guess_columns
 from metanlp.tasks.hub_client import HubName, fetch
 from metanlp.tasks.records import Record
@@ -61,7 +62,12 @@ class Table:
 
     name: HubName  # its revision is a commit
     columns: Mapping[str, str]  # ours -> theirs
-    words: Mapping[str, tuple[str, ...]]  # columns that are lists of classes -> the words, by number
+    words: Mapping[str, tuple[str, ...]]  # columns whose type names their classes -> the words, by number
+
+    @property
+    def answer(self) -> str:
+        """The column of the answer."""
+        return next(self.columns[name] for name in ANSWERS.values() if name in self.columns)
 
     @staticmethod
     def of(name: HubName, pools: Mapping[str, Any], given: Mapping[str, str], group_by: object) -> Table:
@@ -73,11 +79,8 @@ class Table:
             raise InputError(
                 f"{name.short}: no column {group_by!r} to group by; found {', '.join(first)}{nearest(group_by, first)}"
             )
-        words = {
-            column: tuple(feature.names)
-            for column, feature in pools["train"].features.items()
-            if type(feature).__name__ == "ClassLabel"
-        }
+        kinds = {column: getattr(kind, "feature", kind) for column, kind in pools["train"].features.items()}
+        words = {column: tuple(kind.names) for column, kind in kinds.items() if type(kind).__name__ == "ClassLabel"}
         away = [group_by] if isinstance(group_by, str) else []
         return Table(name, guess_columns(first, given, classes=words, not_label=away, source=name.short), words)
 
@@ -86,7 +89,7 @@ class Table:
         found, left_out = Groups(), Hidden()
         for pool in pools:
             for where, cells in self.records(pool, pools[pool]):
-                hidden = cells.get(self.columns["label"]) == HIDDEN
+                hidden = cells.get(self.answer) == HIDDEN
                 group = self._group(cells, group_by, where)
                 if hidden:
                     left_out[group, pool] += 1
@@ -98,21 +101,23 @@ class Table:
         return found, left_out
 
     def records(self, pool: str, rows: Any) -> Iterator[Record]:
-        """Each row with its place, and with the word for its label where the type of the column tells it."""
-        column = self.columns["label"]
+        """Each row with its place, and with the words for its labels where the type of the column tells them."""
+        column = self.answer
         words = self.words.get(column)
         listed: list[dict[str, object]] = rows.to_list()
         for number, cells in enumerate(listed, start=1):
             value = cells.get(column)
-            if words and isinstance(value, int) and 0 <= value < len(words):
+            if words and "label" in self.columns and isinstance(value, int) and 0 <= value < len(words):
                 cells["label_text"] = words[value]
+            if words and isinstance(value, list):
+                cells[column] = [words[n] if isinstance(n, int) and 0 <= n < len(words) else n for n in value]
             yield f"{self.name.short}: {pool} row {number}", cells
 
     def _group(self, cells: Mapping[str, Any], group_by: str | Mapping[str, str] | None, where: str) -> str | None:
         if group_by is None:
             return None
         if not isinstance(group_by, str):
-            return group_by.get(str(cells.get("label_text") or cells.get(self.columns["label"])))
+            return group_by.get(str(cells.get("label_text") or cells.get(self.answer)))
         value = cells.get(group_by)
         if isinstance(value, int) and group_by in self.words:
             value = self.words[group_by][value]

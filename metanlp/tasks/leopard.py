@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from metanlp.errors import InputError
-from metanlp.forms.classify import key
+from metanlp.forms import FORMS
 from metanlp.tasks.build import build_task, check_name, with_labels
 from metanlp.tasks.records import entries, read_records, shown
 from metanlp.tasks.rows import LabelledRow, read_rows
@@ -77,7 +77,7 @@ def read_leopard(folder: str | Path, *, columns: Mapping[str, str] | None = None
     # Support sets of one task share rows: the first of those with the same identity stays.
     train = dict[tuple[str, ...], LabelledRow]()
     for row in rows:
-        train.setdefault(key(row.texts), row)
+        train.setdefault(FORMS[row.form].key(row.texts), row)
     name = check_name(name or folder.resolve().name)
     pools = {"train": list(train.values()), "test": _rows(test_file, columns)}
     return build_task(name, pools, source=name, supports=sets)
@@ -97,6 +97,7 @@ def read_published_set(folder: Path) -> tuple[Task, ...]:
 
 def count_support_rows_in_test(task: Task) -> int:
     """How many rows of the test pool also stand in a support set: the published files have a few."""
+    key = FORMS[task.form].key
     taught = {key(row) for sets in task.supports.values() for rows in sets for row in rows}
     return sum(key(row) in taught for row in task.pools.get("test", ()))
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from reprlib import repr as brief
+from typing import Any
 
 from metanlp.errors import InputError
-from metanlp.tasks.columns import PAIR, SINGLE, column_names, listed, nearest, require, text_fields
-from metanlp.tasks.records import Record, is_plain, kind, read_records, shown
-
-# What other programs write where there is no label. "none" is not among them: it is the name of many a class.
-NO_LABEL = ("NA", "<NA>", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
-
-INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
-DECIMAL = re.compile(r"[+-]?[0-9]*\.[0-9]+([eE][+-]?[0-9]+)?|[0-9]+\.")
+from metanlp.tasks import answers
+from metanlp.tasks.answers import MISSING, NO_LABEL, encodable, label_word
+from metanlp.tasks.columns import (
+    PAIR,
+    SINGLE,
+    column_names,
+    form_of,
+    listed,
+    names_of,
+    nearest,
+    require,
+    text_fields,
+    with_joined,
+)  # fmt: skip
+from metanlp.tasks.records import Record, kind, read_records, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +33,11 @@ class LabelledRow:
     """One example as it stands in a file, checked."""
 
     where: str  # file:line, for errors that show up later
-    texts: dict[str, str]  # `text`, or `text_a` and `text_b`
-    label: str | int  # as written
-    word: str | None  # the label in words, where the file has a column for it
+    form: str
+    texts: dict[str, Any]  # `text`, or `text_a` and `text_b`; `question` and `choices`; `tokens`
+    # As written: a word or integer; the score; the number of the right choice; labels; spans with their class in words
+    label: Any
+    word: str | None = None  # the label in words, where the file has a column for it
 
 
 def read_rows(path: str | Path, columns: Mapping[str, str] | None = None) -> list[LabelledRow]:
@@ -36,32 +45,47 @@ def read_rows(path: str | Path, columns: Mapping[str, str] | None = None) -> lis
     path = Path(path)
     records = read_records(path)
     if path.suffix.lower() == ".csv":
-        records = _with_integers(records, (columns or {}).get("label", "label"))
+        records = answers.as_typed(records, column_names(columns))
     return labelled_rows(records, columns, shown(path))
 
 
 def labelled_rows(records: Iterable[Record], columns: Mapping[str, str] | None, source: str) -> list[LabelledRow]:
-    """Records with a label, checked: the columns by the first, the rest against it. Raises InputError."""
+    """Records with an answer, checked: the columns by the first, the rest against it. Raises InputError."""
     names = column_names(columns)
-    first, records = _first(records, source)
+    first, records = _first((with_joined(record, names) for record in records), source)
+    form = form_of(first, columns, names)
+    names = names_of(form, names)
+    if form in READERS:
+        require(first, names, names)
+        return [READERS[form](record, names) for record in records]
     fields = text_fields(first, names)
     named = columns is not None and "label_text" in columns  # else that column may be missing
-    require(first, ("label", "label_text") if named else ("label",), names)
-    return [_labelled_row(record, fields, names) for record in records]
+    require(first, [name for name in names if name not in (*SINGLE, *PAIR) and (named or name != "label_text")], names)
+    return [_labelled_row(record, form, fields, names) for record in records]
 
 
 def unlabelled_rows(
-    records: Iterable[Record], columns: Mapping[str, str] | None, source: str, known: Collection[str] | None = None
-) -> list[dict[str, str]]:
+    records: Iterable[Record],
+    columns: Mapping[str, str] | None,
+    source: str,
+    known: Collection[str] | None = None,
+    form: str = "classify",
+) -> list[dict[str, Any]]:
     """Records of which only the texts count, checked. A label that stands beside them has to be one of `known`, where
     that is given. Raises InputError."""
     names = column_names(columns)
-    first, records = _first(records, source)
+    first, records = _first((with_joined(record, names) for record in records), source)
+    if form == "choose":
+        require(first, ("question", "choices"), names)
+        return [_question(record, names)[0] for record in records]
+    if form == "tag" and names["tokens"] in first[1]:
+        return [{"tokens": answers.read_tokens(cells.get(names["tokens"], MISSING), where)} for where, cells in records]
+    names = names_of("classify", names)
     fields = text_fields(first, names)
-    rows: list[dict[str, str]] = []
+    rows: list[dict[str, Any]] = []
     for record in records:
         rows.append(_texts(record, fields, names))
-        if known is not None:
+        if known is not None and form == "classify":
             _seen(record, names, known)
     return rows
 
@@ -88,21 +112,47 @@ def _seen(record: Record, names: Mapping[str, str], known: Collection[str]) -> N
         )
 
 
-def _labelled_row(record: Record, fields: tuple[str, ...], names: Mapping[str, str]) -> LabelledRow:
+def _labelled_row(record: Record, form: str, fields: tuple[str, ...], names: Mapping[str, str]) -> LabelledRow:
     where, cells = record
+    texts = _texts(record, fields, names)
+    if form == "regress":
+        return LabelledRow(where, form, texts, answers.read_score(cells.get(names["score"], MISSING), where))
+    if form == "multilabel":
+        return LabelledRow(where, form, texts, answers.read_labels(cells.get(names["labels"], MISSING), where))
     label = _label(cells.get(names["label"], MISSING), where)
-    return LabelledRow(where, _texts(record, fields, names), label, _word(cells.get(names["label_text"]), where))
+    return LabelledRow(where, form, texts, label, _word(cells.get(names["label_text"]), where))
 
 
-def _texts(record: Record, fields: tuple[str, ...], names: Mapping[str, str]) -> dict[str, str]:
+def _chosen_row(record: Record, names: Mapping[str, str]) -> LabelledRow:
+    where, cells = record
+    texts, letters = _question(record, names)
+    answer = answers.read_answer(cells.get(names["answer"], MISSING), texts["choices"], letters, where)
+    return LabelledRow(where, "choose", texts, answer)
+
+
+def _question(record: Record, names: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    where, cells = record
+    question = _text(cells.get(names["question"], MISSING), f"{where}: {names['question']!r}")
+    choices, letters = answers.read_choices(cells.get(names["choices"], MISSING), where)
+    return {"question": question, "choices": choices}, letters
+
+
+def _tagged_row(record: Record, names: Mapping[str, str]) -> LabelledRow:
+    where, cells = record
+    tokens = answers.read_tokens(cells.get(names["tokens"], MISSING), where)
+    spans = answers.read_spans(cells.get(names["tags"], MISSING), len(tokens), where)
+    return LabelledRow(where, "tag", {"tokens": tokens}, spans)
+
+
+READERS = {"choose": _chosen_row, "tag": _tagged_row}
+
+
+def _texts(record: Record, fields: tuple[str, ...], names: Mapping[str, str]) -> dict[str, Any]:
     where, cells = record
     for other in SINGLE if fields == PAIR else PAIR:
         if other in names and names[other] in cells:
             raise InputError(f"{where}: has `{other}`, rows before have {listed(fields)}; use one kind of row")
     return {name: _text(cells.get(names[name], MISSING), f"{where}: {names[name]!r}") for name in fields}
-
-
-MISSING = object()
 
 
 def _text(value: object, what: str) -> str:
@@ -113,7 +163,7 @@ def _text(value: object, what: str) -> str:
         raise InputError(f"{what} is {'blank' if value else 'empty'}; every row needs a text there")
     if "\0" in value:
         raise InputError(f"{what} holds a NUL character; remove it")
-    if not _encodable(value):
+    if not encodable(value):
         raise InputError(f"{what} holds half of a surrogate pair; write the character whole or remove it")
     return value
 
@@ -130,10 +180,7 @@ def _label(value: object, where: str) -> str | int:
         if abs(value) >= 10**18:
             raise InputError(f"{what} an integer of more than 18 digits; write a word or a smaller one")
         return value
-    word = _printable(value.strip(), what)
-    if not word:
-        raise InputError(f"{what} blank; write a word or an integer")
-    return _said(word, what)
+    return label_word(value, what.removesuffix(" is"))
 
 
 def _word(value: object, where: str) -> str | None:
@@ -142,35 +189,4 @@ def _word(value: object, where: str) -> str | None:
     what = f"{where}: label_text is"
     if not isinstance(value, str):
         raise InputError(f"{what} {kind(value)}; write the label in words or leave the cell out")
-    return _said(_printable(value.strip(), what), what) or None
-
-
-def _said(word: str, what: str) -> str:
-    if word in NO_LABEL:
-        raise InputError(f"{what} {word!r}, which says that there is none; write one, or give the class another name")
-    return word
-
-
-def _printable(value: str, what: str) -> str:
-    if not is_plain(value) or len(value) > 200:
-        raise InputError(f"{what} {brief(value)}; a label is at most 200 printable characters on one line")
-    return value
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _with_integers(records: Iterator[Record], column: str) -> Iterator[Record]:
-    """CSV has only text: a label that spells an integer becomes one, one that spells a decimal is refused later."""
-    for where, cells in records:
-        cell = str(cells.get(column, "")).strip()
-        if INTEGER.fullmatch(cell):
-            cells = {**cells, column: int(cell)}
-        elif DECIMAL.fullmatch(cell):
-            cells = {**cells, column: float(cell)}
-        yield where, cells
+    return label_word(value, what.removesuffix(" is")) if value.strip() else None

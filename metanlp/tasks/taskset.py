@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from textwrap import shorten
 
 from metanlp.errors import InputError
-from metanlp.forms.classify import key, texts
+from metanlp.forms import FORMS
 from metanlp.tasks import glue, leopard
 from metanlp.tasks.build import task_from_rows
 from metanlp.tasks.columns import nearest
@@ -20,7 +20,7 @@ from metanlp.tasks.files import is_task_folder, read_tasks
 from metanlp.tasks.hub import read_hub
 from metanlp.tasks.hub_client import HubName
 from metanlp.tasks.mini import ROLES, read_mini
-from metanlp.types import Roles, Row, Task
+from metanlp.types import Roles, Task
 
 __all__ = ["Leakage", "Overlap", "TaskSet", "describe", "drop_leaks", "leakage", "read", "refuse", "task_from_rows"]
 
@@ -123,7 +123,7 @@ def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | No
         return _read_path(data_root / name, columns, name)
     source, _, rest = name.partition("/")
     if source == "glue":
-        return tuple(map(glue.read_glue_from_hub, [rest] if rest else glue.BY_NAME))
+        return tuple(map(glue.read_glue_from_hub, [rest] if rest else glue.WHOLE))
     if source not in PUBLISHED and (hub := HubName.parse(name)):
         return _read_hub(hub, columns)
     place = "METANLP_DATA is not set" if data_root is None else "the folder of METANLP_DATA holds none of that name"
@@ -197,24 +197,25 @@ def query_pool(task: Task) -> str:
 
 def leakage(roles: Roles) -> Leakage:
     """Every evaluation row that is also a training row, by pair of tasks, and within a task between its own pools."""
-    training = [(task.name, _keys(task.pools["train"])) for task in roles.train]
+    training = [(task.name, _keys(task, "train")) for task in roles.train]
     return Leakage(tuple(chain.from_iterable(_overlaps(task, training) for task in (*roles.validation, *roles.test))))
 
 
 def _overlaps(task: Task, training: Sequence[tuple[str, set[tuple[str, ...]]]]) -> Iterator[Overlap]:
     pool = query_pool(task)
-    judged = [(key(row), row) for row in task.pools[pool]]
-    own = [(task.name, _keys(task.pools["train"]))] if pool != "train" else []
+    judged = [(FORMS[task.form].key(row), row) for row in task.pools[pool]]
+    own = [(task.name, _keys(task, "train"))] if pool != "train" else []
     for name, taught in (*own, *training):
         leaked = [row for identity, row in judged if identity in taught]
         if leaked:
-            first = " | ".join(value for value in leaked[0].values() if isinstance(value, str))
+            first = " | ".join(chain.from_iterable(FORMS[task.form].texts(leaked[0])))
             published = bool(task.supports) or task.source in PUBLISHED or HubName.parse(task.source) is not None
             yield Overlap(task.name, name, len(leaked), shorten(first, 80, placeholder=" …"), published)
 
 
-def _keys(rows: Iterable[Row]) -> set[tuple[str, ...]]:
-    return {key(row) for row in rows}
+def _keys(task: Task, *pools: str) -> set[tuple[str, ...]]:
+    """Identities of the rows of these pools, as far as the task has them."""
+    return {FORMS[task.form].key(row) for pool in pools for row in task.pools.get(pool, ())}
 
 
 def refuse(roles: Roles) -> Leakage:
@@ -238,13 +239,11 @@ def drop_leaks(roles: Roles) -> tuple[Roles, dict[str, int]]:
 
     Rows of a task's "train" pool that stand in its own "test" pool go too; fixed support sets stay as published.
     Raises InputError where that leaves a task with fewer than two classes."""
-    judged = set[tuple[str, ...]]().union(
-        *(_keys(task.pools[query_pool(task)]) for task in (*roles.validation, *roles.test))
-    )
+    judged = set[tuple[str, ...]]().union(*(_keys(task, query_pool(task)) for task in (*roles.validation, *roles.test)))
     clean = Roles(
-        tuple(_without(task, judged | _keys(task.pools.get("test", ()))) for task in roles.train),
-        tuple(_without(task, _keys(task.pools.get("test", ()))) for task in roles.validation),
-        tuple(_without(task, _keys(task.pools.get("test", ()))) for task in roles.test),
+        tuple(_without(task, judged | _keys(task, "test")) for task in roles.train),
+        tuple(_without(task, _keys(task, "test")) for task in roles.validation),
+        tuple(_without(task, _keys(task, "test")) for task in roles.test),
     )
     before, after = ({task.name: len(task.pools["train"]) for task in _all(each)} for each in (roles, clean))
     return clean, {name: count - after[name] for name, count in before.items() if count > after[name]}
@@ -255,9 +254,12 @@ def _all(roles: Roles) -> tuple[Task, ...]:
 
 
 def _without(task: Task, unwanted: set[tuple[str, ...]]) -> Task:
-    rows = tuple(row for row in task.pools["train"] if key(row) not in unwanted)
-    if len({row["label"] for row in rows}) < 2:
-        raise InputError(f"task {task.name!r}: without its leaked rows fewer than two classes are left; leave it out")
+    form = FORMS[task.form]
+    rows = tuple(row for row in task.pools["train"] if form.key(row) not in unwanted)
+    left = {label for row in rows for label in form.shots_of(row)}
+    if not rows or (form.by_class and len(left) < form.least):
+        few = "no row is" if form.least < 2 else "fewer than two classes are"
+        raise InputError(f"task {task.name!r}: without its leaked rows {few} left; leave it out")
     return replace(task, pools={**task.pools, "train": rows})
 
 
@@ -271,18 +273,18 @@ def describe(tasks: Sequence[Task]) -> list[dict[str, str | int | float]]:
 
 
 def _described(task: Task) -> dict[str, str | int | float]:
-    rows = list(chain.from_iterable(task.pools.values()))
-    counts = Counter(row["label"] for row in rows)
-    a_class = [counts[label] for label in range(len(task.labels))]
-    words = [sum(len(text.split()) for text in texts(row)) for row in rows]
+    rows, form = list(chain.from_iterable(task.pools.values())), FORMS[task.form]
+    counts = Counter(label for row in rows for label in form.shots_of(row))
+    a_class = [counts[label] for label in range(len(task.labels)) if counts[label] or form.one_class]
+    spread = f"{min(a_class)}, {statistics.median(a_class):g}, {max(a_class)}" if a_class else "-"
     return {
         "task": task.name,
+        "form": task.form + (", pairs" if task.form != "choose" and len(form.texts(rows[0])[0]) > 1 else ""),
         "rows": len(rows),
-        "classes": len(task.labels),
-        "rows a class: min, median, max": f"{min(a_class)}, {statistics.median(a_class):g}, {max(a_class)}",
-        "mean words": round(statistics.fmean(words), 1),
-        "texts": "pair" if "text_a" in rows[0] else "single",
-        "duplicates": len(rows) - len(_keys(rows)),
+        "classes": len(a_class) or "-",
+        "least, median, most a class": spread,
+        "mean words": round(statistics.fmean(map(form.length, rows)), 1),
+        "repeats": len(rows) - len(_keys(task, *task.pools)),
         "pools": ", ".join(f"{pool} {len(pool_rows)}" for pool, pool_rows in task.pools.items()),
         "fixed shots": ", ".join(str(shots) for shots in task.supports) or "-",
     }

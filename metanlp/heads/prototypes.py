@@ -1,4 +1,4 @@
-"""From features to class scores: prototypes, and weights over views.
+"""Prototypes: class scores from the class means of the support features.
 
 Letters: N examples, V views, D features, K classes, T tasks.
 """
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
+from metanlp.heads.base import Head, beyond, linear_scores, per_task, view_weights
 from metanlp.types import Batch, Weights
 
 
 @dataclass(frozen=True)
-class PrototypeHead:
+class PrototypeHead(Head):
     """A linear head: class means of the support features, plus a residual that starts at zero.
 
     W = 2c and b = −‖c‖² make a linear layer a nearest-prototype classifier (Snell et al. 2017; as the start of gradient
@@ -31,20 +32,12 @@ class PrototypeHead:
     scale: float = 10.0  # start of the learned factor on scores, in nats per unit of squared distance
     trust: float = 1.5  # start of the learned trust in the support set's evidence about views, per nat
 
-    def init(self, views: int) -> Weights:
+    def init(self, views: int, width: int) -> Weights:
         """The head's part of θ: `views/prior` (V,), and the logarithms of scale and trust, () each."""
         return {
             "views/prior": torch.zeros(views),
             "views/trust": torch.tensor(math.log(self.trust)),
             "head/scale": torch.tensor(math.log(self.scale)),
-        }
-
-    def residual(self, width: int, batch: Batch) -> Weights:
-        """Zeros for features of `width` = V·D: `head/weight` (T, K, V·D), `head/bias` (T, K)."""
-        tasks, ways, device = batch.count_tasks, batch.max_ways, batch.ways.device
-        return {
-            "head/weight": torch.zeros(tasks, ways, width, device=device),
-            "head/bias": torch.zeros(tasks, ways, device=device),
         }
 
     def evidence(self, theta: Weights, features: Tensor, batch: Batch) -> Weights:
@@ -73,10 +66,6 @@ class PrototypeHead:
         bias = -(share * c.square().sum(-1)).sum(-1)
         return {"head/weight": weight + moved["head/weight"], "head/bias": bias + moved["head/bias"]}
 
-    def scores(self, phi: Weights, features: Tensor, batch: Batch) -> Tensor:
-        """(N, V, D) -> (N, K); −inf beyond a task's own classes."""
-        return linear_scores(phi["head/weight"], phi["head/bias"], features, batch)
-
     def _views_left_out(self, theta: Weights, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Left-out scores view by view (N, K, V), and which rows count (N,)."""
         scores, usable = left_out_scores(x, *class_means(x, batch), batch)
@@ -90,11 +79,6 @@ class PrototypeHead:
         return per_task(loss * usable[:, None], batch) / n.clamp(min=1).sqrt()
 
 
-def view_weights(theta: Weights, loss: Tensor) -> Tensor:
-    """Softmax of prior less what the evidence says against each view: (T, V) -> (T, V)."""
-    return torch.softmax(theta["views/prior"] - theta["views/trust"].exp() * loss, dim=-1)
-
-
 def class_means(x: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Mean feature of each class of each task: (N, V, D) -> (T·K, V, D), and rows a class (T·K,)."""
     place = batch.task_of * batch.max_ways + batch.targets
@@ -102,27 +86,6 @@ def class_means(x: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     counts = x.new_zeros(groups).index_add(0, place, x.new_ones(len(place)))
     sums = x.new_zeros(groups, *x.shape[1:]).index_add(0, place, x)
     return sums / counts.clamp(min=1)[:, None, None], counts
-
-
-def normalized(features: Tensor) -> Tensor:
-    """Each view to length one, then end to end: (N, V, D) -> (N, V·D)."""
-    return normalize(features, dim=-1).flatten(1)
-
-
-def linear_scores(weight: Tensor, bias: Tensor, features: Tensor, batch: Batch) -> Tensor:
-    """Scores of normalised features under each task's own linear head: (T, K, V·D), (T, K), (N, V, D) -> (N, K)."""
-    x = normalized(features)
-    if weight.shape[0] == 1:
-        scores = x @ weight[0].T + bias[0]
-    else:
-        scores = torch.einsum("nf,nkf->nk", x, weight[batch.task_of]) + bias[batch.task_of]
-    return scores.masked_fill(beyond(batch), -math.inf)
-
-
-def beyond(batch: Batch) -> Tensor:
-    """True at the classes that a row's task does not have: (N, K)."""
-    classes = torch.arange(batch.max_ways, device=batch.ways.device)
-    return classes >= batch.ways[batch.task_of][:, None]
 
 
 def left_out_scores(x: Tensor, prototypes: Tensor, counts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -145,8 +108,3 @@ def left_out_scores(x: Tensor, prototypes: Tensor, counts: Tensor, batch: Batch)
     scores = torch.where(mine, 2 * dot_without - square_without, 2 * dot - square)
     usable = n.squeeze(-1).gather(1, batch.targets[:, None]).squeeze(1) > 1
     return scores, usable.to(x.dtype)
-
-
-def per_task(values: Tensor, batch: Batch) -> Tensor:
-    """Sum over the rows of each task: (N, …) -> (T, …)."""
-    return values.new_zeros(batch.count_tasks, *values.shape[1:]).index_add(0, batch.task_of, values)
