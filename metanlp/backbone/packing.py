@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from metanlp.types import Batch, Tokens, Trunk
 
 ATTENTION = "metanlp_packed"  # the name of `packed_attention` in transformers' registry
+PART = 1_024  # tokens of a part, where gradients are computed part by part
 HARMLESS = {"position_ids", "deterministic", "output_attentions", "use_cache", "cache_position", "output_hidden_states"}
 
 
@@ -73,6 +74,12 @@ def parts(batch: Batch, most: int) -> list[Batch]:
     ends = batch.lengths.cumsum(0).tolist()
     first = [n for n, end in enumerate(ends) if n == 0 or (end - 1) // most > (ends[n - 1] - 1) // most]
     return [_rows(batch, start, stop, ends) for start, stop in zip(first, [*first[1:], len(ends)], strict=True)]
+
+
+def padded_ends(batch: Batch) -> Tensor:
+    """Where each task's places end in the padded grid: (T,) int32."""
+    rows = torch.zeros_like(batch.ways).index_add(0, batch.task_of, torch.ones_like(batch.task_of))
+    return (rows.cumsum(0) * batch.max_length).int()
 
 
 def _rows(batch: Batch, start: int, stop: int, ends: Sequence[int]) -> Batch:
