@@ -198,8 +198,9 @@ def frozen_tensors(tree: nn.Module) -> Iterable[Tensor]:
         if ".lora_" not in name and not name.endswith(".ends"):
             yield tensor
     for layer in tree.modules():
-        if (state := getattr(getattr(layer, "weight", None), "quant_state", None)) is not None:
-            yield from (state.absmax, state.state2.absmax, state.offset)
+        if hasattr(layer, "quant_state"):
+            for state in (layer.quant_state, layer.weight.quant_state):
+                yield from (state.absmax, state.state2.absmax, state.offset)
         elif hasattr(layer, "init_8bit_state"):
             yield from (layer.state.CB, layer.state.SCB)
 

@@ -108,24 +108,22 @@ def _both(layer: nn.Module, x: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def settle(model: nn.Module) -> None:
-    """Make quantised layers ready to be shared and to pass gradients, after `eval`.
+    """Make quantised layers pass gradients, after `eval`.
 
     In evaluation mode on CPUs, a 4-bit layer packs its weights anew in its first pass without gradients and passes none
     from then on, and an 8-bit layer rounds its input as well as its weights. Neither has dropout, so both stay in
-    training mode. An 8-bit layer takes its scales from its weight in its first pass; a second tree over the same weight
-    would find none, and quantise what is quantised.
+    training mode.
     """
     for layer in _quantised(model):
         layer.train()
-        if hasattr(layer, "init_8bit_state") and layer.weight.CB is not None:
-            layer.init_8bit_state()
     if "bitsandbytes" in sys.modules:
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of every cast to fp16
 
 
 def shared(model: nn.Module) -> dict[int, Any]:
-    """What a second tree shares with this one, as `copy.deepcopy` wants it: all tensors, and what quantised layers keep
-    beside them."""
+    """What a second tree shares with this one, as `copy.deepcopy` wants it: all tensors, and the scales of quantised
+    layers. Those of 8 bits move from the weight to the layer in its first pass: another layer over the same weight
+    would find none, and quantise what is quantised."""
     tensors = (*model.parameters(), *model.buffers())
     scales = (layer.quant_state if hasattr(layer, "quant_state") else layer.state for layer in _quantised(model))
     return {id(thing): thing for thing in (*tensors, *scales)}
