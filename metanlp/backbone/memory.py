@@ -10,13 +10,14 @@ place they are called.
 
 **A pass**: P tokens × S × 4 bytes × `KEPT`, where S is the sum of (inputs + outputs) over all linear layers of the
 adapted part of the stack. An adapter keeps its input in fp32; attention, norms and activation functions keep about as
-much as the layers give. What autograd kept of 13 tiny architectures, packed, was 0.9 to 2.2 times P × S × 4 bytes with
+much as the layers give. What autograd kept of 13 tiny architectures, packed, was 0.9 to 2.4 times P × S × 4 bytes with
 adapters on all linear layers, and 0.5 to 1.9 with adapters on attention only: `KEPT` is the most. With gradient
-checkpoints a pass is computed in parts, so that P is `PART` tokens and a row; in 8 bits the inputs of all linear layers
-stay all the same, as bitsandbytes keeps them where checkpoints don't reach.
+checkpoints a pass is computed in parts, so that P is `PART` tokens and a row; but inputs and outputs of one layer are
+there for all tokens, in passes without gradients, and in 8 bits the inputs of all linear layers, which bitsandbytes
+keeps where checkpoints don't reach.
 
-Left out: Python and its libraries, less than 1 GB; hidden states that a test keeps of its rows; passes without
-gradients, which hold one layer at a time.
+Left out: Python and its libraries, about 0.5 GB; hidden states that a test keeps of its rows; and what an allocator
+keeps of freed tensors: with MiniLM on a CPU up to as much again, unless MALLOC_MMAP_THRESHOLD_=65536 is set.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from metanlp.backbone.packing import PART
 from metanlp.errors import InputError
 from metanlp.types import Task
 
-KEPT = 2.2  # of S: the most that autograd was seen to keep
+KEPT = 2.4  # of S: the most that autograd was seen to keep
 BYTES_A_TOKEN = 3  # of text. English word pieces of GLUE, LEOPARD and mini: 3.4 to 4.7 a token; no script has far fewer
 SPECIAL = 3  # tokens round one text or two
 
@@ -69,7 +70,7 @@ def estimate(model: nn.Module, options: Options, device: torch.device, tokens: i
     layers = list(cast(nn.ModuleList, model.get_submodule(family.layers)))
     # A shared layer is run again and again.
     adapted = layers[:1] * depth if family.shared else layers[options.adapt.lowest(depth) :]
-    linear = [bits.sizes(part) for layer in adapted for part in layer.modules() if bits.is_linear(part)]
+    linear = [[bits.sizes(part) for part in layer.modules() if bits.is_linear(part)] for layer in adapted]
     return Memory(
         weights=_weights(model, options.quantize, dtype),
         learned=learning * (8 * 4 + dtype.itemsize),
@@ -137,12 +138,13 @@ def _quantised(inputs: int, outputs: int, quantize: bits.Quantize) -> int:
     return -(-inputs * outputs // 2) + scales + 4 * -(-scales // bits.BLOCK_OF_BLOCKS) + 4
 
 
-def _activations(layers: Sequence[tuple[int, int]], options: Options, dtype: torch.dtype, tokens: int) -> int:
-    """`layers` are inputs and outputs of each linear layer in the adapted part of the stack."""
+def _activations(layers: Sequence[Sequence[tuple[int, int]]], options: Options, dtype: torch.dtype, tokens: int) -> int:
+    """`layers` are the adapted ones: inputs and outputs of each of their linear layers."""
+    each = [sum(map(sum, linear)) for linear in layers]
     at_once = min(tokens, PART + options.max_length) if options.gradient_checkpoint else tokens
-    kept = round(at_once * sum(map(sum, layers)) * 4 * KEPT)
+    kept = max(round(at_once * sum(each) * 4 * KEPT), tokens * max(each) * 4)
     if options.gradient_checkpoint and options.quantize == "8bit":
-        kept += tokens * sum(inputs for inputs, _ in layers) * dtype.itemsize
+        kept += tokens * sum(inputs for linear in layers for inputs, _ in linear) * dtype.itemsize
     return kept
 
 
