@@ -264,6 +264,15 @@ def test_a_device_that_is_not_served_is_one_line(bert: Path) -> None:
     assert "\n" not in str(said.value)
 
 
+@pytest.mark.skipif(not INSTALLED, reason="bitsandbytes is not installed")
+def test_bitsandbytes_says_nothing_on_its_own() -> None:
+    """peft imports it wherever it is installed, and it would warn of a package that it misses."""
+    ended = subprocess.run(
+        [sys.executable, "-c", "import metanlp.backbone"], capture_output=True, text=True, timeout=120
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
 @pytest.mark.skipif(INSTALLED, reason="bitsandbytes is installed")
 @pytest.mark.parametrize("quantize", ["4bit", "8bit"])
 def test_without_bitsandbytes_it_is_said_before_anything_is_loaded(quantize: Any, tmp_path: Path, tiny: Path) -> None:

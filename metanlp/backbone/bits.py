@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import sys
 from collections.abc import Iterator
 from typing import Any, Literal, cast
 
@@ -15,6 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from metanlp.errors import InputError
+
+# It warns of a package that it would like when it is imported, which peft does, and later of every cast to fp16.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 Precision = Literal["auto", "fp32", "bf16"]
 Quantize = Literal["none", "4bit", "8bit"]
@@ -116,8 +118,6 @@ def settle(model: nn.Module) -> None:
     """
     for layer in _quantised(model):
         layer.train()
-    if "bitsandbytes" in sys.modules:
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of every cast to fp16
 
 
 def shared(model: nn.Module) -> dict[int, Any]:
