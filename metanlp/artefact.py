@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from metanlp.backbone import Backbone
-from metanlp.backbone.encoder import Options
+from metanlp.backbone.bits import require_library
+from metanlp.backbone.options import Options
 from metanlp.backbone.origin import MINILM, sha256_of
 from metanlp.checkpoint import atomic_write, disk
 from metanlp.config import from_json, to_json
@@ -118,12 +119,9 @@ def _tensors(path: Path, sha256: str) -> Weights:
 def _backbone(config: Mapping[str, Any], base: str | None, device: torch.device | str) -> Backbone:
     name, sha256 = config["base"]["name"], config["base"]["sha256"]
     options = from_json(Options, config["backbone"])
+    require_library(options.quantize)
     try:
-        net = Backbone.load(
-            base or ("minilm" if name == MINILM else name), options.adapt, views=options.views,
-            precision=options.precision, max_length=options.max_length, prompt=options.prompt,
-            gradient_checkpoint=options.gradient_checkpoint, device=device,
-        )  # fmt: skip
+        net = Backbone.open(base or ("minilm" if name == MINILM else name), options, device)
     except InputError as error:
         raise InputError(f"the base model is not to be had: {error}; or give its folder as `base`, --base") from error
     if sha256 and net.sha256 and net.sha256 != sha256:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from reprlib import repr as brief
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,7 +17,10 @@ from metanlp.forms import FORMS
 from metanlp.pool import Encode, Pool, counts_of
 from metanlp.types import Episode, Pass, Task
 
+T = TypeVar("T")
 OPEN = 4_096  # tasks whose rows and tokens are in memory
+BYTES_A_TOKEN = 3  # of text. English word pieces of GLUE, LEOPARD and mini: 3.4 to 4.7 a token; no script has far fewer
+SPECIAL = 3  # tokens round one text or two
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,30 @@ class Episodes:
 def group(episodes: Sequence[Episode]) -> Pass:
     """Episodes of one form as one pass through the model."""
     return Pass(tuple(episodes), join([e.support for e in episodes]), join([e.query for e in episodes]))
+
+
+def largest_pass(train: Sequence[Task], test: Sequence[Task], sampling: Sampling, shots: int, most: int) -> int:
+    """Tokens of the largest pass with gradients, roughly: support and query rows of a training episode, or the support
+    rows of a test task at `shots`. A row counts as long as its task's are on the mean, and a text of it as `most` at
+    the most. Of many tasks some are looked at."""
+    drawn = sampling.shots[1] + sampling.queries
+    passes = [(task, min(sampling.ways, len(task.labels) or 2) * drawn) for task in evenly(train)]
+    passes += [(task, (len(task.labels) or 1) * shots) for task in evenly(test)]
+    return max((round(rows * _length(task, most)) for task, rows in passes), default=0)
+
+
+def _length(task: Task, most: int) -> float:
+    """Tokens of a row, by the bytes of its texts: the mean of a hundred or so."""
+    form, rows = FORMS[task.form], evenly(task.pools["train"])
+    sizes = [
+        min(most, SPECIAL + len("".join(text).encode()) / BYTES_A_TOKEN) for row in rows for text in form.texts(row)
+    ]
+    return sum(sizes) / len(rows)
+
+
+def evenly(items: Sequence[T]) -> Sequence[T]:
+    """Some hundred of them, evenly spread."""
+    return [items[place] for place in range(0, len(items), 1 + len(items) // 100)]
 
 
 def _check_rows(task: Task, counts: tuple[int, ...], shots: int) -> None:

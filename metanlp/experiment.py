@@ -19,9 +19,12 @@ import torch
 from metanlp import checkpoint, report
 from metanlp.algorithms import ALGORITHMS, BASELINES, Algorithm
 from metanlp.artefact import CONFIG
-from metanlp.backbone import Backbone, Lora
+from metanlp.backbone import Backbone, Lora, memory
+from metanlp.backbone.bits import require_library
+from metanlp.backbone.encoder import outline
+from metanlp.backbone.options import Options
 from metanlp.config import to_json
-from metanlp.episodes import Episodes, Sampling
+from metanlp.episodes import Episodes, Sampling, largest_pass
 from metanlp.errors import InputError
 from metanlp.exams import Exam, Protocol, Support, check_shots
 from metanlp.forms import FORMS
@@ -122,22 +125,38 @@ def protocol_of(asked: Experiment) -> Protocol:
 
 def prepare(asked: Experiment, ranks: Ranks) -> Run:
     """Load tasks and backbone; say what leaks, take it out of training."""
+    require_library(asked.quantize)
     root = os.environ.get("METANLP_DATA")
     columns = parse_columns(asked.columns)
     everything = read_roles(asked.data, asked.validation, asked.test, Path(root) if root else None, columns)
     roles, leaks = drop_leaks(everything)
     check_shots(roles.test, asked.shots)
     # Before the seconds that loading takes, as this refuses tasks with too few rows. It tokenises later.
-    episodes = Episodes(roles.train, lambda *asked: net.encode(*asked), Sampling(), asked.seed)
-    adapt = Lora(rank=asked.rank, alpha=2 * asked.rank, targets=asked.targets)
-    net = Backbone.load(
-        asked.model, adapt, views=asked.views, precision=asked.precision, prompt=asked.prompt,
-        gradient_checkpoint=asked.gradient_checkpoint, device=ranks.device,
-    )  # fmt: skip
+    episodes = Episodes(roles.train, lambda *texts: net.encode(*texts), Sampling(), asked.seed)
+    options = options_of(asked)
+    check_memory(roles, episodes.sampling, asked, options, ranks)
+    net = Backbone.open(asked.model, options, ranks.device)
     shared = Run(asked, net, roles, episodes, validation_trials(roles.validation, net, asked), ranks, leaks)
     if ranks.main:
         report.say(start_facts(shared))
     return shared
+
+
+def options_of(asked: Experiment) -> Options:
+    """The backbone's."""
+    adapt = Lora(rank=asked.rank, alpha=2 * asked.rank, targets=asked.targets)
+    return Options(adapt, asked.views, asked.precision, prompt=asked.prompt, quantize=asked.quantize,
+                   gradient_checkpoint=asked.gradient_checkpoint)  # fmt: skip
+
+
+def check_memory(roles: Roles, sampling: Sampling, asked: Experiment, options: Options, ranks: Ranks) -> None:
+    """Say what the run will need, before the model is loaded. Raises InputError where there is less."""
+    adapted_to = (*roles.validation, *roles.test)
+    tokens = largest_pass(roles.train, adapted_to, sampling, max(asked.shots), options.max_length)
+    needed = memory.estimate(outline(asked.model), options, ranks.device, tokens)
+    if ranks.main:
+        report.say({"memory": f"{needed} of {tokens:,} tokens"})
+    memory.require(needed, ranks.device)
 
 
 def start_facts(shared: Run) -> dict[str, str]:
@@ -147,7 +166,7 @@ def start_facts(shared: Run) -> dict[str, str]:
     length = f"{asked.max_minutes:g} minutes" if asked.max_minutes else f"{asked.steps} meta-steps"
     others = [name for name in methods(asked)[:-1] if name not in BASELINES]
     return {
-        "model": f"{net.name}, {net.depth} layers, adapters from layer {net.lowest + 1}, {net.options.precision}",
+        "model": f"{net.name}, {net.depth} layers, adapters from layer {net.lowest + 1}, {held(net.options)}",
         "processes": f"{shared.ranks.size} on {shared.ranks.device.type}, {torch.get_num_threads()} threads each",
         "tasks": f"{len(roles.train)} train, {len(roles.validation)} validation, {len(roles.test)} test",
         "leakage": f"{leaks} training rows left out because they stand in a validation or test task",
@@ -157,6 +176,11 @@ def start_facts(shared: Run) -> dict[str, str]:
         "meta-training": f"{length} for {asked.method}"
         + "".join(f", then as many tokens for {name}" for name in others),
     }
+
+
+def held(options: Options) -> str:
+    """In how many bits the frozen weights are."""
+    return options.precision if options.quantize == "none" else f"weights in {options.quantize}, {options.precision}"
 
 
 def validation_trials(tasks: Sequence[Task], net: Backbone, asked: Experiment) -> list[tuple[Exam, Support]]:

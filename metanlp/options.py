@@ -40,6 +40,7 @@ class Experiment:
     gradient_checkpoint: bool = False  # compute passes again for their gradients: slower, in less memory
     prompt: str | None = None  # in front of every text; by default what the model's folder says
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the frozen weights
+    quantize: Literal["none", "4bit", "8bit"] = "none"  # of the frozen weights, by bitsandbytes
     log_with: tuple[str, ...] = ()  # trackers beside metrics.jsonl: tensorboard, wandb, … whatever accelerate knows
     out: Path = Path("out/run")  # folder for everything that the run leaves
     resume: bool = False  # go on from the newest checkpoint in --out

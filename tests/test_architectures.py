@@ -54,10 +54,10 @@ POOLINGS = ("all", "second", "cls", "last")
 LENGTHS = (3, 14, 1, 9, 11)
 
 
-def tiny_model(kind: str) -> Any:
+def tiny_model(kind: str, **larger: int) -> Any:
     """A model of random weights, large enough that texts differ."""
     given = {"vocab_size": VOCABULARY, "max_position_embeddings": 140, "pad_token_id": 1, "bos_token_id": 2,
-             "eos_token_id": 3, "initializer_range": 0.3, **TINY[kind]}  # fmt: skip
+             "eos_token_id": 3, "initializer_range": 0.3, **TINY[kind], **larger}  # fmt: skip
     if "n_positions" in given:
         del given["max_position_embeddings"]
     with torch.random.fork_rng(devices=[]):

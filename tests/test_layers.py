@@ -43,6 +43,8 @@ CLOSED = {
 DOORS = {
     "transformers": ("metanlp.backbone.encoder",),
     "peft": ("metanlp.backbone.lora",),
+    "bitsandbytes": ("metanlp.backbone.bits",),
+    "psutil": ("metanlp.backbone.memory",),
     "accelerate": ("metanlp.parallel", "metanlp.log"),
     "evaluate": ("metanlp.metrics",),
     "scipy": ("metanlp.metrics",),

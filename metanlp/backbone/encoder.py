@@ -3,50 +3,37 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
-from transformers import AttentionInterface, AutoModel, AutoTokenizer
+from transformers import AttentionInterface, AutoConfig, AutoModel, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
-from metanlp.backbone import lora
+from metanlp.backbone import bits, lora
+from metanlp.backbone.bits import Precision, Quantize
 from metanlp.backbone.families import Family, family_of
 from metanlp.backbone.lora import Lora
-from metanlp.backbone.origin import identity, minilm_folder
-from metanlp.backbone.packing import ATTENTION, Packing, pack, packed_attention, parts
+from metanlp.backbone.options import Options
+from metanlp.backbone.origin import folder_of, identity
+from metanlp.backbone.packing import ATTENTION, PART, Packing, pack, packed_attention, padded_ends, parts
 from metanlp.backbone.sentence import Sentence, read_sentence
 from metanlp.backbone.tokens import encode
 from metanlp.backbone.trunk import record_states, skip_layers
 from metanlp.backbone.views import View, default_views, pool
 from metanlp.errors import InputError
-from metanlp.reach import require_hub
 from metanlp.types import Batch, Tokens, Trunk, Weights
 
 AttentionInterface.register(ATTENTION, packed_attention)
-
-Precision = Literal["auto", "fp32", "bf16"]
-PART = 1_024  # tokens of a part, where gradients are computed part by part
-
-
-@dataclass(frozen=True)
-class Options:
-    """How the backbone is used; all of it travels with a learner."""
-
-    adapt: Lora = Lora()  # the adapters
-    views: tuple[str, ...] = ()  # what is read off the encoder; () takes `default_views`
-    precision: Precision = "auto"  # of the frozen weights; adapters and attention on CPUs are always fp32
-    max_length: int = 128  # longer examples are cut, in tokens
-    prompt: str | None = None  # in front of every example; None takes what the model's folder says
-    gradient_checkpoint: bool = False  # compute a pass again, part by part, for its gradients: slower, in less memory
 
 
 class Backbone:
@@ -75,14 +62,16 @@ class Backbone:
         self._skipped = self.lowest if self.family.packed else 0  # layers that the trunk stands for
         self._first_position = self.family.first_position(config)
         self.device = next(model.parameters()).device
-        precision = _precision(options.precision, self.device)
+        decided = bits.decide(options.precision, self.device)
         views = options.views or default_views(self.depth, self.sentence.default_view)
         prompt = self.sentence.prompt if options.prompt is None else options.prompt
-        self.options = replace(options, views=views, precision=precision, prompt=prompt)
+        self.options = replace(options, views=views, precision=decided, prompt=prompt)
         self.views = tuple(View.parse(view) for view in views)
         self._check_views()
         self._check_length(getattr(config, "max_position_embeddings", None) or options.max_length)
-        model = model.to(torch.bfloat16 if precision == "bf16" else torch.float32).eval().requires_grad_(False)
+        if options.quantize == "none":
+            model = model.to(bits.dtype_of(decided, self.device))
+        bits.settle(model.eval().requires_grad_(False))
         config.use_cache = False
         if self.family.packed:  # set after loading: a model that can't would take the name at load, and be wrong
             cast(Any, model).set_attn_implementation(ATTENTION)
@@ -101,23 +90,27 @@ class Backbone:
         max_length: int = 128,
         prompt: str | None = None,
         gradient_checkpoint: bool = False,
+        quantize: Quantize = "none",
         device: torch.device | str = "cpu",
     ) -> Backbone:
-        """`minilm`, a folder, or an id on the Hub. Raises InputError where the model can't be had."""
-        folder = minilm_folder() if name == "minilm" else name
-        if not Path(folder).is_absolute() and not Path(folder).exists():
-            require_hub(f"model {name!r}", "give a folder, or work without a network: --model minilm --data mini")
+        """`minilm`, a folder, or an id on the Hub. Raises InputError where the model can't be had, or not quantised."""
+        chosen = (tuple(views), precision, max_length, prompt, gradient_checkpoint, quantize)
+        return Backbone.open(name, Options(adapt or Lora(), *chosen), device)
+
+    @staticmethod
+    def open(name: str, options: Options, device: torch.device | str = "cpu") -> Backbone:
+        """`load`, with the options in one piece."""
+        device, folder = torch.device(device), folder_of(name)
+        dtype = bits.dtype_of(options.precision, device)
+        given: dict[str, Any] = {"dtype": dtype}
+        if options.quantize != "none":
+            bits.require_layers(options.quantize, device, dtype, outline(name))
+            config = BitsAndBytesConfig(**bits.settings(options.quantize, dtype))
+            given |= {"quantization_config": config, "device_map": {"": device}}
         logging.disable_progress_bar()  # a second's work; its bar would stand in every script's output
-        try:
-            model = cast(nn.Module, AutoModel.from_pretrained(folder, dtype=torch.float32))
+        with _to_be_had(name):
+            model = cast(nn.Module, AutoModel.from_pretrained(folder, **given))
             tokenizer = cast(Any, AutoTokenizer).from_pretrained(folder)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(
-                f"model {name!r} could not be loaded ({reason}); give a folder or a model's id, or "
-                "work without a network: --model minilm --data mini"
-            ) from error
-        options = Options(adapt or Lora(), tuple(views), precision, max_length, prompt, gradient_checkpoint)
         public, sha256 = identity(name, Path(folder))
         sentence = read_sentence(partial(_file_of, folder), public)
         return Backbone(model.to(device), tokenizer, options, name=public, sha256=sha256, sentence=sentence)
@@ -190,8 +183,7 @@ class Backbone:
     def _build(self, model: nn.Module) -> None:
         """Two trees over one set of tensors: the plain model cut above its highest frozen view, and the adapted one
         whose lower layers give back the trunk."""
-        shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-        adapted = copy.deepcopy(model, memo=dict(shared))
+        adapted = copy.deepcopy(model, memo=bits.shared(model))
         frozen = [view.layer for view in self.views if not view.adapted]
         self._frozen_layers = max([self._skipped, *frozen])
         if self.family.packed:
@@ -271,6 +263,28 @@ class Backbone:
             )
 
 
+def outline(name: str) -> nn.Module:
+    """The model without its weights, on the meta device. Raises InputError where it can't be had."""
+    folder = folder_of(name)
+    with _to_be_had(name):
+        config = AutoConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        return cast(nn.Module, AutoModel.from_config(config))
+
+
+@contextmanager
+def _to_be_had(name: str) -> Generator[None]:
+    """What transformers says of a model that it can't load, as one line."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"model {name!r} could not be loaded ({reason}); give a folder or a model's id, or "
+            "work without a network: --model minilm --data mini"
+        ) from error
+
+
 def _file_of(folder: str, name: str) -> Path | None:
     """A file of the model that `folder` names, here or on the Hub; None where there is none, and offline where it is
     not in the cache. Raises InputError where the Hub fails."""
@@ -283,20 +297,3 @@ def _file_of(folder: str, name: str) -> Path | None:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{name} of model {folder!r} could not be had ({reason}); give a folder") from error
     return Path(found) if found else None
-
-
-def padded_ends(batch: Batch) -> Tensor:
-    """Where each task's places end in the padded grid: (T,) int32. A task without texts ends where the one before it
-    does."""
-    texts = torch.where(batch.ends > 0, batch.example_of[(batch.ends.long() - 1).clamp(min=0)] + 1, 0)
-    return (texts * batch.max_length).int()
-
-
-def _precision(asked: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
-    """Decided by what the device has, not by timing, so that every process decides the same. On CPUs bf16 pays only
-    with tile units; without them it is slower than fp32."""
-    if asked != "auto":
-        return asked
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if device.type == "cpu" and torch.cpu._is_amx_tile_supported() else "fp32"  # pyright: ignore[reportPrivateUsage]

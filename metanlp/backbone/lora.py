@@ -85,10 +85,15 @@ def peft_config(lora: Lora, family: Family, depth: int, base_name: str) -> LoraC
     )
 
 
+def targets(model: nn.Module, config: LoraConfig) -> list[nn.Module]:
+    """The layers that take an adapter."""
+    names = re.compile(cast(str, config.target_modules))
+    return [part for name, part in model.named_modules() if names.fullmatch(name)]
+
+
 def add_adapters(model: nn.Module, config: LoraConfig) -> nn.Module:
     """The bare model with `TaskLinear` in place of its targets; the model handed in is changed and returned."""
-    targets = re.compile(cast(str, config.target_modules))
-    kinds = {type(part) for name, part in model.named_modules() if targets.fullmatch(name)}
+    kinds = {type(part) for part in targets(model, config)}
     config._register_custom_module(dict.fromkeys(kinds, TaskLinear))  # pyright: ignore[reportPrivateUsage]
     return inject_adapter_in_model(config, model)
 

@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 
 from metanlp.errors import DamagedError, InputError
+from metanlp.reach import require_hub
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -22,6 +23,14 @@ def minilm_folder() -> str:
     if found != MINILM_SHA256:
         raise DamagedError(f"minilm: model.safetensors has sha256 {found}, the published one is {MINILM_SHA256}")
     return str(folder)
+
+
+def folder_of(name: str) -> str:
+    """A folder, or an id of a Hub that answers."""
+    folder = minilm_folder() if name == "minilm" else name
+    if not Path(folder).is_absolute() and not Path(folder).exists():
+        require_hub(f"model {name!r}", "give a folder, or work without a network: --model minilm --data mini")
+    return folder
 
 
 def sha256_of(path: Path) -> str:

@@ -18,6 +18,7 @@ from metanlp.ragged import spread
 from metanlp.types import Batch, Tokens, Trunk
 
 ATTENTION = "metanlp_packed"  # the name of `packed_attention` in transformers' registry
+PART = 1_024  # tokens of a part, where gradients are computed part by part
 HARMLESS = {"position_ids", "deterministic", "output_attentions", "use_cache", "cache_position", "output_hidden_states"}
 
 
@@ -126,6 +127,13 @@ def parts(batch: Batch, most: int) -> list[Batch]:
     ends = batch.lengths.cumsum(0).tolist()
     first = [n for n, end in enumerate(ends) if n == 0 or (end - 1) // most > (ends[n - 1] - 1) // most]
     return [_texts(batch, start, stop, ends) for start, stop in zip(first, [*first[1:], len(ends)], strict=True)]
+
+
+def padded_ends(batch: Batch) -> Tensor:
+    """Where each task's places end in the padded grid: (T,) int32. A task without texts ends where the one before it
+    does."""
+    texts = torch.where(batch.ends > 0, batch.example_of[(batch.ends.long() - 1).clamp(min=0)] + 1, 0)
+    return (texts * batch.max_length).int()
 
 
 def _texts(batch: Batch, start: int, stop: int, ends: Sequence[int]) -> Batch:

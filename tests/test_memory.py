@@ -1,0 +1,160 @@
+"""What a run needs of memory, told from a model's shapes alone, against what is then held."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import mini_tasks
+from test_architectures import TINY, stirred, tiny_model, whole
+from test_quantized import distinct, frozen_tensors
+from torch import Tensor
+from transformers import AutoTokenizer
+
+import metanlp
+from metanlp import weights
+from metanlp.backbone import Backbone, Lora
+from metanlp.backbone.encoder import outline
+from metanlp.backbone.memory import Memory, estimate, refuse
+from metanlp.backbone.options import Options
+from metanlp.episodes import Sampling, largest_pass
+from metanlp.errors import InputError
+from metanlp.types import Batch, Task
+
+ROOT = Path(next(iter(metanlp.__path__))).parent
+CPU = torch.device("cpu")
+SAMPLING = Sampling(shots=(4, 8), queries=8, ways=5)
+
+
+def opened(kind: str, **options: Any) -> tuple[Backbone, Memory]:
+    """A tiny model, and the estimate for as many tokens as `whole()` has."""
+    lora = Lora(rank=4, targets="all linear")
+    tokenizer = AutoTokenizer.from_pretrained(options.pop("tokenizer"))
+    net = Backbone(tiny_model(kind), tokenizer, Options(lora, **options), name=kind)
+    return net, estimate(tiny_model(kind).to("meta"), net.options, CPU, whole().count_tokens)
+
+
+@pytest.mark.parametrize("kind", TINY)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_weights_are_right_to_the_byte(kind: str, precision: Any, tiny: Path) -> None:
+    net, needed = opened(kind, precision=precision, tokenizer=tiny, views=("adapted.4.all", "frozen.4.all"))
+    assert sum(distinct(t for tree in (net._plain, net._adapted) for t in frozen_tensors(tree))) == needed.weights
+
+
+@pytest.mark.parametrize("kind", ["bert", "albert", "gpt2", "llama", "deberta-v2"])
+def test_what_learns_is_counted(kind: str, tiny: Path) -> None:
+    """θ, gradient and two moments, as much for φ, and the places in the model: 9 times 4 bytes."""
+    net, needed = opened(kind, precision="fp32", tokenizer=tiny)
+    assert needed.learned == 36 * sum(value.numel() for value in stirred(net).values())
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TINY if kind not in ("mpnet", "deberta-v2", "ernie")])
+def test_the_activations_of_a_pass_are_at_most_the_estimate(kind: str, tiny: Path) -> None:
+    """Within a factor of 2.6 of what autograd keeps."""
+    net, needed = opened(kind, precision="fp32", tokenizer=tiny)
+    held = kept(net, whole())
+    assert held <= needed.activations <= 2.6 * held
+
+
+def test_minilm_needs_at_most_the_estimate() -> None:
+    net = Backbone.load("minilm", Lora(rank=16, targets="all linear"), precision="fp32")
+    batch = whole()
+    needed = estimate(outline("minilm"), net.options, CPU, batch.count_tokens)
+    assert sum(distinct(t for tree in (net._plain, net._adapted) for t in frozen_tensors(tree))) == needed.weights
+    held = kept(net, batch)
+    assert held <= needed.activations <= 2 * held
+
+
+def kept(net: Backbone, batch: Batch) -> int:
+    """Bytes that autograd keeps of one pass, weights apart."""
+    found: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        found[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    leaves, batch = weights.leaves(stirred(net)), net.with_trunk(batch)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        net.features(leaves, batch).sum()
+    known = [*leaves.values(), *frozen_tensors(net._plain), *frozen_tensors(net._adapted)]
+    ours = {tensor.untyped_storage().data_ptr() for tensor in known}
+    return sum(distinct(tensor for place, tensor in found.items() if place not in ours))
+
+
+def test_checkpoints_and_bits_save_what_they_should(tiny: Path) -> None:
+    model, tokens, lora = outline(str(tiny)), 50_000, Lora(targets="all linear")
+    every = {
+        (bits, parts): estimate(model, Options(lora, quantize=bits, gradient_checkpoint=parts), CPU, tokens)
+        for bits in ("none", "4bit", "8bit")
+        for parts in (False, True)
+    }
+    plain = every["none", False]
+    assert 2 * every["none", True].activations < plain.activations
+    assert every["4bit", False].weights < every["8bit", False].weights < plain.weights
+    assert every["none", True].activations < every["8bit", True].activations < plain.activations
+    assert {needed.learned for needed in every.values()} == {plain.learned}
+
+
+def test_the_largest_pass_is_that_of_a_training_episode_or_of_a_test_task() -> None:
+    """Rows of 27 bytes of text, 12 tokens by the estimate; 300 bytes are cut."""
+    short = [{"text": "x" * 27, "label": n % 3} for n in range(30)]
+    long = [{"text_a": "x" * 150, "text_b": "ü" * 75, "label": n % 8} for n in range(400)]
+    three, eight = task("three", short, 3), task("eight", long, 8)
+    assert largest_pass([three], [], SAMPLING, 16, 128) == 3 * 16 * 12
+    assert largest_pass([three, eight], [], SAMPLING, 16, 64) == 5 * 16 * 64
+    assert largest_pass([three], [eight], SAMPLING, 16, 64) == 8 * 16 * 64
+    assert largest_pass([], [], SAMPLING, 16, 64) == 0
+
+
+def task(name: str, rows: list[dict[str, Any]], ways: int) -> Task:
+    return Task(name, {"train": rows}, tuple(map(str, range(ways))), source=name)
+
+
+@pytest.mark.parametrize("name", ["mini/emotions", "mini/answer_match", "mini/intents_home", "mini/formality"])
+def test_rows_are_not_longer_than_the_estimate(name: str, net: Backbone) -> None:
+    """In the word pieces of MiniLM."""
+    found = mini_tasks()[name]
+    tokenizer = Backbone.load("minilm", Lora(rank=4)).tokenizer
+    rows = found.pools["train"]
+    tokens = tokenizer([" ".join(v for v in row.values() if isinstance(v, str)) for row in rows])["input_ids"]
+    mean = sum(map(len, tokens)) / len(rows)
+    each = largest_pass([], [found], SAMPLING, 100, 128) / (100 * len(found.labels))
+    assert mean <= each <= 1.8 * mean
+
+
+# What people see.
+
+
+def test_the_line_says_what_is_what() -> None:
+    said = str(Memory(weights=91_000_000, learned=12_000_000, activations=300_000_000))
+    assert said == "about 0.4 GB: 0.09 weights, 0.01 adapters and optimizer, 0.3 a pass"
+
+
+def test_too_little_is_refused_in_one_line() -> None:
+    refuse("the run", 8_000_000_000, 8_000_000_000)
+    with pytest.raises(InputError) as said:
+        refuse("the run", 8_000_000_001, 7_900_000_000)
+    assert str(said.value) == ("the run would take about 8.0 GB of memory, and 7.9 GB are free; take --quantize 4bit, "
+                               "--gradient-checkpoint or a smaller --model")  # fmt: skip
+
+
+def test_a_model_that_can_not_fit_is_refused_before_it_is_loaded(tiny: Path, tmp_path: Path) -> None:
+    """A folder that holds no weights: loading them would be refused in other words."""
+    config = json.loads((tiny / "config.json").read_text())
+    huge = config | {"hidden_size": 65_536, "intermediate_size": 262_144, "num_hidden_layers": 400}
+    (tmp_path / "huge").mkdir()
+    (tmp_path / "huge" / "config.json").write_text(json.dumps(huge))
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    words = ["recipes/demo.py", "--model", str(tmp_path / "huge"), "--out", str(tmp_path / "out")]
+    ended = subprocess.run([sys.executable, *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2
+    assert ended.stdout.startswith("memory: about ")
+    assert ended.stderr.count("\n") == 1
+    assert "GB are free; take --quantize 4bit, --gradient-checkpoint or a smaller --model" in ended.stderr
+    assert not (tmp_path / "out").exists()
