@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.extmath import softmax
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, column_or_1d
 
@@ -40,17 +41,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     none_label: what `predict` then answers. With None, or a word among numbers, it answers an array of objects. The
         metrics of scikit-learn want a label of the same type as the others, as "none" among words, or -1.
 
-    Abstention: `threshold_` is the quantile `abstain` of the largest probability of the support rows, each scored
-    without itself. The largest probability and not that of the own class, because that is what `predict` has to judge
-    by. It says which class is nearer and not how near: it finds texts between the classes, but of those far from all of
-    them only a small part. A few shots give a coarse threshold: of n such rows, new texts of the same classes are as
-    likely to fall below the least sure one as any of the n + 1 is to be the least sure, so that `abstain` below
-    1 / (n + 1) can't be had: about 11 % with 4 shots of 2 classes. Gradient steps have seen every row, which makes the
-    rows look surer than new texts are, and the threshold high; with `effort="fast"` no step does. A row alone in its
-    class has no such score.
+    Abstention: `threshold_` is the quantile `abstain` of the support rows' largest logits, each row scored without
+    itself. Probabilities would not do: they say which class is nearer, and are high for a text that is far from all;
+    the largest logit says how near the nearest prototype is. (A logistic regression has none, and finds less.) A row
+    alone in its class has no such score. A few shots give a coarse threshold: of n rows, a new text of their classes is
+    about as likely to fall below the lowest as each of them was to be it, so that an `abstain` below 1 / (n + 1) can't
+    be had: 11 % with 4 shots of 2 classes. It is no promise either: each row left out misses one shot, which lowers the
+    threshold, and gradient steps have seen every row, which raises it.
 
-    After `fit`: `classes_` (K,), sorted; `adapted_`, the Adapted; `threshold_`, a probability, or None where `abstain`
-    is None. To keep a fitted classifier, save `adapted_`, or fit again: metanlp writes and reads no pickles, though
+    After `fit`: `classes_` (K,), sorted; `adapted_`, the Adapted; `threshold_`, a logit, or None where `abstain` is
+    None. To keep a fitted classifier, save `adapted_`, or fit again: metanlp writes and reads no pickles, though
     scikit-learn's own tools may send one from process to process.
     """
 
@@ -85,14 +85,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return self._fit([*self._texts, *texts], np.concatenate([self._labels, labels]))
 
     def predict(self, X: Any) -> np.ndarray:
-        """The likeliest class of each row, or `none_label` where its probability is below `threshold_`: (N,)."""
-        scores = self.predict_proba(X)
-        labels = self.classes_[scores.argmax(1)]
+        """The likeliest class of each row, or `none_label` where even its logit is below `threshold_`: (N,)."""
+        check_is_fitted(self)
+        logits = self.adapted_.logits(as_list(X))
+        labels = self.classes_[logits.argmax(1)]
         if self.threshold_ is None:
             return labels
         none = np.asarray(self.none_label)
         labels = labels if none.dtype.kind == labels.dtype.kind else labels.astype(object)
-        return np.where(scores.max(1) < self.threshold_, none, labels)
+        return np.where(logits.max(1) < self.threshold_, none, labels)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities, classes in the order of `classes_`: (N, K)."""
@@ -112,7 +113,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         A wrong label shows where its class has other rows to contradict it; that of a row alone in its class never
         does. Raises InputError where every row is alone."""
         check_is_fitted(self)
-        left_out = self._left_out()
+        left_out = softmax(self._left_out())
         known_rows(left_out)
         names = self.classes_.tolist()
         given = np.searchsorted(self.classes_, self._labels)

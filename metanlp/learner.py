@@ -52,11 +52,11 @@ class Learner:
     def left_out(
         self, examples: Examples, labels: Sequence[str] | None = None, *, effort: Literal["fast", "recipe"] = "recipe"
     ) -> np.ndarray:
-        """What the examples say of each other: probabilities of each after `adapt`, itself left out of its class's
+        """What the examples say of each other: the `logits` of each after `adapt`, itself left out of its class's
         prototype, classes in the order of `adapt(…).labels`: (N, K); NaN for one that is alone in its class."""
         algorithm, _, support = self._ready(examples, labels, None, effort)
         scores, counted = algorithm.left_out(self.net, self.theta, support)
-        return torch.softmax(scores, dim=1).masked_fill(counted[:, None] == 0, torch.nan).cpu().numpy()
+        return scores.masked_fill(counted[:, None] == 0, torch.nan).cpu().numpy()
 
     def save(self, folder: str | Path) -> None:
         """adapter_model.safetensors and adapter_config.json, which plain peft opens, meta_model.safetensors and
@@ -104,10 +104,14 @@ class Adapted:
 
     def predict(self, rows: Sequence[Row | str | tuple[str, str]]) -> list[str]:
         """The likeliest label of each row: a text, a pair of texts, or a row with `text` or `text_a` and `text_b`."""
-        return [self.labels[int(n)] for n in self.scores(rows).argmax(1)]
+        return [self.labels[int(n)] for n in self.logits(rows).argmax(1)]
 
     def scores(self, rows: Sequence[Row | str | tuple[str, str]]) -> np.ndarray:
         """Probabilities, classes in the order of `labels`: (N, K)."""
+        return torch.softmax(torch.from_numpy(self.logits(rows)), dim=1).numpy()
+
+    def logits(self, rows: Sequence[Row | str | tuple[str, str]]) -> np.ndarray:
+        """What the probabilities are the softmax of: (N, K). A row far from every class has low ones throughout."""
         texts = as_texts(rows)
         out = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
         with torch.no_grad():
@@ -115,8 +119,7 @@ class Adapted:
                 where = np.array([n for n, text in enumerate(texts) if len(text) == arity])
                 tokens = self.net.encode([texts[n] for n in where])
                 for part, batch in packed(tokens, np.zeros(len(where), np.int64), len(self.labels)):
-                    scores = self.algorithm.scores(self.net, self.phi, batch)
-                    out[where[part]] = torch.softmax(scores, dim=1).cpu().numpy()
+                    out[where[part]] = self.algorithm.scores(self.net, self.phi, batch).cpu().numpy()
         return out
 
     def save(self, folder: str | Path) -> None:
