@@ -32,7 +32,8 @@ from metanlp.parallel import Ranks
 from metanlp.progress import Progress
 from metanlp.recipe import accuracy, choose
 from metanlp.tasks.columns import parse_columns
-from metanlp.tasks.taskset import drop_leaks, read_roles
+from metanlp.tasks.roles import read_roles
+from metanlp.tasks.taskset import drop_leaks
 from metanlp.types import Roles, Task, Weights
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from textwrap import shorten
 
 from metanlp.errors import InputError
 from metanlp.forms.classify import key, texts
-from metanlp.tasks import glue, leopard
+from metanlp.tasks import glue, leopard, published
 from metanlp.tasks.build import task_from_rows
 from metanlp.tasks.columns import nearest
 from metanlp.tasks.files import is_task_folder, read_tasks
@@ -24,7 +24,11 @@ from metanlp.types import Roles, Row, Task
 
 __all__ = ["Leakage", "Overlap", "TaskSet", "describe", "drop_leaks", "leakage", "read", "refuse", "task_from_rows"]
 
-PUBLISHED = ("glue", "leopard")  # sources whose splits are fixed by others: their repeats are reported, never refused
+PUBLISHED = (
+    "glue",
+    "leopard",
+    *published.FOLDERS,
+)  # sources whose splits are fixed by others: their repeats are reported, never refused
 
 
 @dataclass(frozen=True)
@@ -81,38 +85,6 @@ def read(names: str, *, data_root: Path | None, columns: Mapping[str, str] | Non
     return tuple(TaskSet(tuple(chain.from_iterable(found))).tasks)
 
 
-HELD_OUT = ("glue/rte", "glue/mrpc")  # of GLUE: entailment and paraphrase are still taught by its other tasks
-
-
-def read_roles(
-    data: str, validation: str, test: str, data_root: Path | None, columns: Mapping[str, str] | None = None
-) -> Roles:
-    """The tasks behind the three options of a recipe.
-
-    `mini` alone means its tasks of that role. `auto` validation is `HELD_OUT`, where `data` has more tasks of GLUE than
-    these, and mini's validation tasks. A task named for validation or test does not teach. Of several GLUE tasks,
-    those that are no use for training are left out.
-    """
-    taught = read(_of_role(data, "train"), data_root=data_root, columns=columns)
-    glue_tasks = {task.name for task in taught if glue.is_of_glue(task)}
-    if validation == "auto":
-        held = [task for task in taught if task.name in HELD_OUT and not glue_tasks <= {*HELD_OUT}]
-        judging = (*held, *read("mini/validation", data_root=data_root))
-    else:
-        judging = read(_of_role(validation, "validation"), data_root=data_root, columns=columns)
-    tested = read(_of_role(test, "test"), data_root=data_root, columns=columns)
-    useless = glue_tasks - {*glue.TRAIN} if len(glue_tasks) > 1 else set[str]()
-    away = {task.name for task in (*judging, *tested)} | useless
-    train = tuple(task for task in taught if task.name not in away)
-    if not train:
-        raise InputError(f"every task of --data {data} is also a validation or test task; leave some to train on")
-    return Roles(train, judging, tested)
-
-
-def _of_role(names: str, role: str) -> str:
-    return ",".join(f"mini/{role}" if name == "mini" else name for name in names.split(","))
-
-
 def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | None) -> tuple[Task, ...]:
     if name.split("/")[0] == "mini":
         return _read_mini(name)
@@ -121,6 +93,10 @@ def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | No
         return _read_path(Path(here), columns, None)
     if name and data_root is not None and os.path.lexists(data_root / name):
         return _read_path(data_root / name, columns, name)
+    if data_root is not None and published.is_of_source(whole := (data_root / name).parent) and whole.is_dir():
+        found = tuple(task for task in published.read_of_source(whole) if task.name == name)
+        if found:
+            return found
     source, _, rest = name.partition("/")
     if source == "glue":
         return tuple(map(glue.read_glue_from_hub, [rest] if rest else glue.BY_NAME))
@@ -153,13 +129,17 @@ def _read_mini(name: str) -> tuple[Task, ...]:
 
 
 def _read_path(path: Path, columns: Mapping[str, str] | None, name: str | None) -> tuple[Task, ...]:
-    """The reader that knows the folder: GLUE's, LEOPARD's, or the one for users' tasks."""
+    """The reader that knows the folder: of a published source, or the one for users' tasks."""
     parent = path.absolute().parent.name
     if os.path.isdir(path):
         if parent == "glue" and path.name in {*glue.BY_NAME, *glue.LEFT_OUT}:
             return (glue.read_glue_task(path),)
         if parent == "leopard" and path.name in leopard.BY_NAME:
             return (leopard.read_published(path),)
+        if published.is_of_source(path.absolute()):
+            return published.read_of_source(path.absolute())
+        if published.is_source(path.absolute()):
+            return published.read_source(path.absolute())
         if not is_task_folder(path) and glue.is_glue(path):
             return glue.read_glue(path)
         if not is_task_folder(path) and leopard.is_leopard(path):
