@@ -13,7 +13,7 @@ class Experiment:
 
     model: str = "bert-base-uncased"  # minilm, a folder, or a model's id on the Hub
     data: str = "glue"  # training tasks: glue, intents, topics, mini, glue/mnli, folders, Hub's owner/name; by commas
-    validation: str = "auto"  # tasks that choose weights and recipes; auto: what the sources taught keep for it, and mini's
+    validation: str = "auto"  # tasks that choose weights and recipes; auto: those that --data keeps for it, and mini's
     test: str = "leopard"  # held-out tasks that judge
     columns: str = ""  # your files' names for our columns: text=body,label=intent; published sets have their own
     method: str = "maml"  # the method that is saved and compared with the others

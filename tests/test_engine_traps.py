@@ -23,7 +23,7 @@
 | T tasks in one pass are T passes only nearly, so that ranks add fixed groups | test_parallel.py::test_exact_is_bitwise_one_process |
 | `layers_to_transform` raises on some architectures, and takes any layer of that number on others | test_engine_traps.py::test_adapters_sit_where_they_are_asked_for |
 | "all linear" takes the pooler and ALBERT's embedding projection | test_engine_traps.py::test_adapters_sit_where_they_are_asked_for |
-| the trunk of a model whose layers return tuples | test_architectures.py::test_the_trunk_changes_nothing |
+| the trunk of a model whose layers return tuples | test_engine_traps.py::test_what_is_padded_has_no_trunk, test_architectures.py::test_the_trunk_changes_nothing |
 | ALBERT runs one layer again and again: no layer lies below its adapters | test_engine_traps.py::test_albert_has_no_trunk |
 | a second module tree that copies the tensors | test_backbone.py::test_both_trees_share_their_tensors |
 """  # noqa: E501
@@ -61,6 +61,7 @@ from metanlp.backbone import Backbone, Lora
 from metanlp.backbone.encoder import Options
 from metanlp.backbone.lora import _product
 from metanlp.backbone.packing import join, pack
+from metanlp.backbone.trunk import Skipped
 from metanlp.errors import InputError
 
 VIEW = (f"adapted.{DEPTH}.all",)
@@ -171,6 +172,17 @@ def test_albert_has_no_trunk(tiny: Path) -> None:
     only_last = backbone(tiny_model("albert"), tiny, views=("adapted.1.all",))
     moved = only_last.features(theta, whole()) - only_last.features(nothing, whole())
     assert moved.abs().max() > 0.01  # the first of its runs has adapters too
+
+
+@pytest.mark.parametrize("kind", ["mpnet", "deberta-v2", "ernie"])
+def test_what_is_padded_has_no_trunk(kind: str, tiny: Path) -> None:
+    """Their layers return tuples, which a layer that stands for the trunk would have to mirror: all of them run."""
+    net = backbone(tiny_model(kind), tiny)
+    batch = net.with_trunk(whole())
+    assert batch.trunk is not None
+    assert batch.trunk.states.shape[1] == 0
+    assert net.work(batch, 3) == 3 * batch.count_tokens
+    assert not any(isinstance(part, Skipped) for part in net._adapted.modules())
 
 
 def test_a_task_without_rows() -> None:
