@@ -18,15 +18,17 @@ from sklearn.utils.validation import assert_all_finite, check_is_fitted, column_
 from metanlp.errors import InputError
 from metanlp.learner import Learner, as_rows, as_texts
 
+SHARPNESS = np.geomspace(0.05, 10.0, 60)  # factors on logits that are tried
+
 
 class Suspect(NamedTuple):
-    """A support row that its own class does not believe."""
+    """A support row whose label is more likely wrong than right."""
 
     row: int  # its place among the texts of `fit`, from 0; those of `add` count on
     text: str | tuple[str, ...]  # the text, or both texts of a pair
     label: Any  # as it was given
     believed: Any  # the likeliest class, seen from the other rows
-    probability: float  # of `label`, seen from the other rows
+    probability: float  # that `label` is right, seen from the other rows
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
@@ -107,21 +109,30 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             return float(super().score(X, y, sample_weight))
         return float(np.average(self.predict(X) == column_or_1d(y), weights=sample_weight))
 
-    def suspects(self) -> list[Suspect]:
-        """Support rows that the others give to another class, the least likely label first. Adapts once more.
+    def suspects(self, wrong: float = 0.1) -> list[Suspect]:
+        """Support rows whose label is more likely wrong than right, the least likely label first. Adapts once more.
+
+        `wrong` is the share of wrong labels to be expected; more of it finds more of them, and more that are right.
+        That another class is likelier is no reason: where classes can hardly be told apart, it is for nearly half of
+        the rows. So what the rows say of each other is first made as sure as it is right (`chance_of_right`); where it
+        is right no more often than chance, nothing is found.
 
         A wrong label shows where its class has other rows to contradict it; that of a row alone in its class never
         does. Raises InputError where every row is alone."""
         check_is_fitted(self)
-        left_out = softmax(self._left_out())
+        if not (isinstance(cast(object, wrong), Real) and 0 < wrong < 0.5):
+            raise InputError(f"wrong is {brief(wrong)}; give a share between 0 and 0.5")
+        left_out = self._left_out()
         known_rows(left_out)
         names = self.classes_.tolist()
-        given = np.searchsorted(self.classes_, self._labels)
-        believed, own = left_out.argmax(1), left_out[np.arange(len(given)), given]
+        given, believed = np.searchsorted(self.classes_, self._labels), left_out.argmax(1)
+        right = np.ones(len(given))
+        known = ~np.isnan(left_out).any(1)
+        right[known] = chance_of_right(left_out[known], given[known], wrong)
         return [
-            Suspect(int(row), as_given(self._texts[row]), names[given[row]], names[believed[row]], float(own[row]))
-            for row in np.argsort(own, kind="stable")
-            if not np.isnan(own[row]) and believed[row] != given[row]
+            Suspect(int(row), as_given(self._texts[row]), names[given[row]], names[believed[row]], float(right[row]))
+            for row in np.argsort(right, kind="stable")
+            if right[row] < 0.5
         ]
 
     def __sklearn_tags__(self) -> Any:
@@ -211,6 +222,20 @@ def known_rows(left_out: np.ndarray) -> np.ndarray:
             "more of a class, or go without `abstain` and `suspects`"
         )
     return known
+
+
+def chance_of_right(logits: np.ndarray, given: np.ndarray, wrong: float) -> np.ndarray:
+    """How likely each given label is right, (N,), by the logits (N, K) of rows that were left out themselves.
+
+    A share `wrong` of labels is any other of the K with equal chance (Larsen et al. 1998, ICASSP), the rest follows the
+    softmax of the logits times the factor under which the labels are likeliest: sharp where the rows tell the classes
+    apart, flat where they don't (temperature scaling, Guo et al. 2017, arXiv 1706.04599)."""
+    rows, others = np.arange(len(given)), logits.shape[1] - 1
+    own = np.stack([softmax(factor * logits)[rows, given] for factor in SHARPNESS])
+    right = (1 - wrong) * own
+    seen = right + wrong * (1 - own) / others
+    best = np.log(seen).sum(1).argmax()
+    return right[best] / seen[best]
 
 
 def as_given(texts: tuple[str, ...]) -> str | tuple[str, ...]:
