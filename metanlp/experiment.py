@@ -53,10 +53,11 @@ class Run:
     leaks: Mapping[str, int] = field(default_factory=dict)
 
 
-def run(asked: Experiment) -> Report | None:
+def run(asked: Experiment, roles: Roles | None = None) -> Report | None:
     """Everything, on as many processes as the launcher started; they train together, then rank 0 tests.
 
-    Leaves the files of the README's table in `asked.out`. The report, on rank 0.
+    Leaves the files of the README's table in `asked.out`. The report, on rank 0. `roles` are read as `asked` says where
+    they are not given.
     """
     names, plan, ranks = methods(asked), plan_of(asked), Ranks.start(threads=asked.threads)
     with ExitStack() as held:
@@ -64,7 +65,7 @@ def run(asked: Experiment) -> Report | None:
         new = ranks.broadcast(not os.path.exists(asked.out))
         if not new:
             ranks.on_main(lambda: held.enter_context(checkpoint.lock(asked.out)))
-        shared = prepare(asked, ranks)
+        shared = prepare(asked, ranks, roles or roles_of(asked, asked.test))
         if new:
             ranks.on_main(lambda: held.enter_context(checkpoint.lock(asked.out)))
         if not asked.resume:  # only now, as bad input must not cost what an earlier run left
@@ -120,11 +121,14 @@ def protocol_of(asked: Experiment) -> Protocol:
     return Protocol(asked.shots, asked.episodes, asked.test_rows, seed=asked.seed)
 
 
-def prepare(asked: Experiment, ranks: Ranks) -> Run:
-    """Load tasks and backbone; say what leaks, take it out of training."""
+def roles_of(asked: Experiment, test: str | None) -> Roles:
+    """The tasks that are asked for; those that judge are `test`."""
     root = os.environ.get("METANLP_DATA")
-    columns = parse_columns(asked.columns)
-    everything = read_roles(asked.data, asked.validation, asked.test, Path(root) if root else None, columns)
+    return read_roles(asked.data, asked.validation, test, Path(root) if root else None, parse_columns(asked.columns))
+
+
+def prepare(asked: Experiment, ranks: Ranks, everything: Roles) -> Run:
+    """Load the backbone; say what leaks, take it out of training."""
     roles, leaks = drop_leaks(everything)
     check_shots(roles.test, asked.shots)
     # Before the seconds that loading takes, as this refuses tasks with too few rows. It tokenises later.

@@ -38,9 +38,9 @@ DIVISIONS = {
 
 
 def read_roles(
-    data: str, validation: str, test: str, data_root: Path | None, columns: Mapping[str, str] | None = None
+    data: str, validation: str, test: str | None, data_root: Path | None, columns: Mapping[str, str] | None = None
 ) -> Roles:
-    """The tasks behind the three options of a recipe.
+    """The tasks behind the three options of a recipe; without `test`, none judges.
 
     A source named alone means its tasks of that role; one that keeps none for it, all of them. `auto` validation is
     what the sources of `data` keep for it, where they have more tasks to teach, and mini's validation tasks. A task
@@ -51,7 +51,7 @@ def read_roles(
         judging = (*_kept(taught), *read("mini/validation", data_root=data_root))
     else:
         judging = _read_role(validation, "validation", data_root, columns)
-    tested = _read_role(test, "test", data_root, columns)
+    tested = () if test is None else _read_role(test, "test", data_root, columns)
     away = {task.name for task in (*judging, *tested)}
     train = tuple(task for task in taught if task.name not in away)
     if not train:
