@@ -33,7 +33,7 @@ from metanlp.progress import Progress
 from metanlp.recipe import accuracy, choose
 from metanlp.tasks.columns import parse_columns
 from metanlp.tasks.roles import read_roles
-from metanlp.tasks.taskset import drop_leaks
+from metanlp.tasks.taskset import Leakage, drop_leaks, leakage
 from metanlp.types import Roles, Task, Weights
 
 T = TypeVar("T")
@@ -50,7 +50,8 @@ class Run:
     episodes: Episodes
     trials: list[tuple[Exam, Support]]
     ranks: Ranks
-    leaks: Mapping[str, int] = field(default_factory=dict)
+    leaks: Mapping[str, int] = field(default_factory=dict)  # training rows left out, by task
+    leakage: Leakage = Leakage(())  # where they stand
 
 
 def run(asked: Experiment, roles: Roles | None = None) -> Report | None:
@@ -70,6 +71,7 @@ def run(asked: Experiment, roles: Roles | None = None) -> Report | None:
             ranks.on_main(lambda: held.enter_context(checkpoint.lock(asked.out)))
         if not asked.resume:  # only now, as bad input must not cost what an earlier run left
             ranks.on_main(lambda: forget(asked.out))
+        ranks.on_main(lambda: write_json(asked.out / "leakage.json", {"schema": 1, **asdict(shared.leakage)}))
         learners = {asked.method: trained(shared, asked.method, plan)}
         tokens = learners[asked.method].record["tokens"]
         equal = replace(plan, steps=None, minutes=None, tokens=tokens, patience=0)  # no less than the main method
@@ -138,7 +140,8 @@ def prepare(asked: Experiment, ranks: Ranks, everything: Roles) -> Run:
         asked.model, adapt, views=asked.views, precision=asked.precision, prompt=asked.prompt,
         gradient_checkpoint=asked.gradient_checkpoint, device=ranks.device,
     )  # fmt: skip
-    shared = Run(asked, net, roles, episodes, validation_trials(roles.validation, net, asked), ranks, leaks)
+    shared = Run(asked, net, roles, episodes, validation_trials(roles.validation, net, asked), ranks, leaks,
+                 leakage(everything))  # fmt: skip
     if ranks.main:
         report.say(start_facts(shared))
     return shared
@@ -154,7 +157,9 @@ def start_facts(shared: Run) -> dict[str, str]:
         "model": f"{net.name}, {net.depth} layers, adapters from layer {net.lowest + 1}, {net.options.precision}",
         "processes": f"{shared.ranks.size} on {shared.ranks.device.type}, {torch.get_num_threads()} threads each",
         "tasks": f"{len(roles.train)} train, {len(roles.validation)} validation, {len(roles.test)} test",
-        "leakage": f"{leaks} training rows left out because they stand in a validation or test task",
+        "leakage": f"{leaks} training rows left out because they stand in a validation or test task"
+        + "".join(f"; {pair}" for pair in shared.leakage.first())
+        + ("; all in leakage.json" if shared.leakage.overlaps else ""),
         "passes": "packed, without padding" if net.family.packed else PADDED,
         "views": ", ".join(net.view_names)
         + (f"; every text after {prompt!r}" if (prompt := net.options.prompt) else ""),
@@ -266,9 +271,12 @@ def test(shared: Run, learners: Mapping[str, Learner]) -> Report:
 
 def save(shared: Run, main: Learner, found: Report) -> None:
     """`results.json`, and the table on standard output."""
-    text = json.dumps(asdict(found), indent=1, ensure_ascii=False) + "\n"
-    checkpoint.atomic_write(shared.asked.out / "results.json", text.encode())
+    write_json(shared.asked.out / "results.json", asdict(found))
     report.show(found, main.record)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    checkpoint.atomic_write(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def origin(shared: Run) -> dict[str, Any]:

@@ -40,8 +40,7 @@ def run(asked: Experiment) -> Report:
             fold = replace(asked, out=asked.out / name)
             reports[name] = done(fold) or never_none(experiment.run(fold, roles))
         found = combined(reports, asked.method)
-        text = json.dumps(asdict(found), indent=1, ensure_ascii=False) + "\n"
-        checkpoint.atomic_write(asked.out / RESULTS, text.encode())
+        experiment.write_json(asked.out / RESULTS, asdict(found))
     report.show_scores(found)
     return found
 

@@ -24,6 +24,9 @@ from metanlp.types import Roles, Row, Task
 
 __all__ = ["Leakage", "Overlap", "TaskSet", "describe", "drop_leaks", "leakage", "read", "refuse", "task_from_rows"]
 
+Places = dict[tuple[str, ...], list[int]]
+"""Identity of a row -> where it stands in its pool."""
+
 PUBLISHED = (
     "glue",
     "leopard",
@@ -152,15 +155,20 @@ class Overlap:
     """Rows by which one evaluation task is judged and from which one training task teaches."""
 
     evaluation: str  # name of the validation or test task
+    pool: str  # of that task, by whose rows it is judged
     training: str  # name of the training task, or the same name where a task's own pools share rows
-    count: int  # rows of the evaluation pool that also stand in the training pool
-    first: str  # the first of them, cut to fit a line
+    rows: tuple[tuple[int, int], ...]  # every pair of the same row: its number, from 0, in that pool and in "train"
     published: bool  # whether the evaluation rows are fixed by others, so that this is reported and not refused
+
+    @property
+    def count(self) -> int:
+        """Rows of the evaluation pool that also stand in the training pool."""
+        return len({row for row, _ in self.rows})
 
 
 @dataclass(frozen=True)
 class Leakage:
-    """What training has seen of evaluation."""
+    """What training has seen of evaluation; no text of anybody's data, only where it stands."""
 
     overlaps: tuple[Overlap, ...]
 
@@ -168,6 +176,13 @@ class Leakage:
     def count(self) -> int:
         """Rows, over all pairs of tasks."""
         return sum(overlap.count for overlap in self.overlaps)
+
+    def first(self, count: int = 3) -> tuple[str, ...]:
+        """The first pairs of rows, for people: of each pair of tasks one, `task pool row = task pool row`."""
+        return tuple(
+            f"{each.evaluation} {each.pool} {each.rows[0][0]} = {each.training} train {each.rows[0][1]}"
+            for each in self.overlaps[:count]
+        )
 
 
 def query_pool(task: Task) -> str:
@@ -177,20 +192,26 @@ def query_pool(task: Task) -> str:
 
 def leakage(roles: Roles) -> Leakage:
     """Every evaluation row that is also a training row, by pair of tasks, and within a task between its own pools."""
-    training = [(task.name, _keys(task.pools["train"])) for task in roles.train]
+    training = [(task.name, _places(task.pools["train"])) for task in roles.train]
     return Leakage(tuple(chain.from_iterable(_overlaps(task, training) for task in (*roles.validation, *roles.test))))
 
 
-def _overlaps(task: Task, training: Sequence[tuple[str, set[tuple[str, ...]]]]) -> Iterator[Overlap]:
+def _overlaps(task: Task, training: Sequence[tuple[str, Places]]) -> Iterator[Overlap]:
     pool = query_pool(task)
-    judged = [(key(row), row) for row in task.pools[pool]]
-    own = [(task.name, _keys(task.pools["train"]))] if pool != "train" else []
+    judged = [key(row) for row in task.pools[pool]]
+    own = [(task.name, _places(task.pools["train"]))] if pool != "train" else []
+    published = bool(task.supports) or task.source in PUBLISHED or HubName.parse(task.source) is not None
     for name, taught in (*own, *training):
-        leaked = [row for identity, row in judged if identity in taught]
-        if leaked:
-            first = " | ".join(value for value in leaked[0].values() if isinstance(value, str))
-            published = bool(task.supports) or task.source in PUBLISHED or HubName.parse(task.source) is not None
-            yield Overlap(task.name, name, len(leaked), shorten(first, 80, placeholder=" …"), published)
+        rows = tuple((row, other) for row, identity in enumerate(judged) for other in taught.get(identity, ()))
+        if rows:
+            yield Overlap(task.name, pool, name, rows, published)
+
+
+def _places(rows: Iterable[Row]) -> Places:
+    places: Places = {}
+    for number, row in enumerate(rows):
+        places.setdefault(key(row), []).append(number)
+    return places
 
 
 def _keys(rows: Iterable[Row]) -> set[tuple[str, ...]]:
@@ -202,13 +223,15 @@ def refuse(roles: Roles) -> Leakage:
     found = leakage(roles)
     bad = [overlap for overlap in found.overlaps if not overlap.published]
     if bad:
+        judged = next(task for task in (*roles.validation, *roles.test) if task.name == bad[0].evaluation)
+        first = " | ".join(texts(judged.pools[bad[0].pool][bad[0].rows[0][0]]))
         worst, more = bad[0], f" ({len(bad) - 1} more such pairs)" if len(bad) > 1 else ""
         ours = (
             f"its own {'train'!r} pool" if worst.training == worst.evaluation else f"training task {worst.training!r}"
         )
         raise InputError(
             f"task {worst.evaluation!r}: {worst.count} of its evaluation rows are also in {ours}{more}, "
-            f"the first: {worst.first!r}; remove them from one side, or let `drop_leaks` do it"
+            f"the first: {shorten(first, 80, placeholder=' …')!r}; remove them from one side, or let `drop_leaks` do it"
         )
     return found
 
