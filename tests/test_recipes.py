@@ -133,21 +133,13 @@ def test_leaks_are_written_with_both_places_and_no_text(recipe: Recipe, tiny: Pa
         rows[3:3] = [(text, rows[0][1]) for text in planted]
         lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
         (tmp_path / f"{task.name.removeprefix('mini/')}.jsonl").write_text("\n".join(lines) + "\n")
-    words = [
-        "--data",
-        tmp_path / "formality.jsonl",
-        "--validation",
-        "mini/urgency",
-        "--test",
-        tmp_path / "emotions.jsonl",
-    ]
-    code, out, said = recipe(
-        "maml_glue.py", "--model", tiny, *words, *QUICK, "--baselines", "frozen", "--out", tmp_path / "o"
-    )
+    data, test, left = (tmp_path / name for name in ("formality.jsonl", "emotions.jsonl", "out"))
+    words = ["--data", data, "--validation", "mini/urgency", "--test", test, *QUICK, "--baselines", "frozen"]
+    code, out, said = recipe("maml_glue.py", "--model", tiny, *words, "--out", left)
     assert (code, said) == (0, "")
     assert "leakage: 4 training rows left out" in " ".join(out.split())
     assert "emotions train 3 = formality train 3; all in leakage.json" in " ".join(out.split())
-    text = (made / "leakage.json").read_text()
+    text = (left / "leakage.json").read_text()
     (overlap,) = json.loads(text)["overlaps"]
     assert (overlap["evaluation"], overlap["training"], overlap["pool"]) == ("emotions", "formality", "train")
     assert overlap["rows"] == [[3 + number, 3 + number] for number in range(4)]
