@@ -144,9 +144,8 @@ def test_leaks_are_written_with_both_places_and_no_text(recipe: Recipe, tiny: Pa
     assert (overlap["evaluation"], overlap["training"], overlap["pool"]) == ("emotions", "formality", "train")
     assert overlap["rows"] == [[3 + number, 3 + number] for number in range(4)]
     assert "planted" not in text
-    assert json.loads((tmp_path / "o" / "results.json").read_text())["protocol"]["training_rows_left_out"] == {
-        "formality": 4
-    }
+    protocol = json.loads((left / "results.json").read_text())["protocol"]
+    assert protocol["training_rows_left_out"] == {"formality": 4}
 
 
 def test_one_process_gives_the_same_bits(made: Path, recipe: Recipe, tiny: Path, tmp_path: Path) -> None:
