@@ -11,21 +11,24 @@ from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.extmath import softmax
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, column_or_1d
 
 from metanlp.errors import InputError
 from metanlp.learner import Learner, as_rows, as_texts
 
+SHARPNESS = np.geomspace(0.05, 10.0, 60)  # factors on logits that are tried
+
 
 class Suspect(NamedTuple):
-    """A support row that its own class does not believe."""
+    """A support row whose label is more likely wrong than right."""
 
     row: int  # its place among the texts of `fit`, from 0; those of `add` count on
     text: str | tuple[str, ...]  # the text, or both texts of a pair
     label: Any  # as it was given
     believed: Any  # the likeliest class, seen from the other rows
-    probability: float  # of `label`, seen from the other rows
+    probability: float  # that `label` is right, seen from the other rows
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
@@ -40,17 +43,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     none_label: what `predict` then answers. With None, or a word among numbers, it answers an array of objects. The
         metrics of scikit-learn want a label of the same type as the others, as "none" among words, or -1.
 
-    Abstention: `threshold_` is the quantile `abstain` of the largest probability of the support rows, each scored
-    without itself. The largest probability and not that of the own class, because that is what `predict` has to judge
-    by. It says which class is nearer and not how near: it finds texts between the classes, but of those far from all of
-    them only a small part. A few shots give a coarse threshold: of n such rows, new texts of the same classes are as
-    likely to fall below the least sure one as any of the n + 1 is to be the least sure, so that `abstain` below
-    1 / (n + 1) can't be had: about 11 % with 4 shots of 2 classes. Gradient steps have seen every row, which makes the
-    rows look surer than new texts are, and the threshold high; with `effort="fast"` no step does. A row alone in its
-    class has no such score.
+    Abstention: `threshold_` is the quantile `abstain` of the support rows' largest logits, each row scored without
+    itself. Probabilities would not do: they say which class is nearer, and are high for a text that is far from all;
+    the largest logit says how near the nearest prototype is. (A logistic regression has none, and finds less.) A row
+    alone in its class has no such score. A few shots give a coarse threshold: of n rows, a new text of their classes is
+    about as likely to fall below the lowest as each of them was to be it, so that an `abstain` below 1 / (n + 1) can't
+    be had: 11 % with 4 shots of 2 classes. It is no promise either: each row left out misses one shot, which lowers the
+    threshold, and gradient steps have seen every row, which raises it.
 
-    After `fit`: `classes_` (K,), sorted; `adapted_`, the Adapted; `threshold_`, a probability, or None where `abstain`
-    is None. To keep a fitted classifier, save `adapted_`, or fit again: metanlp writes and reads no pickles, though
+    After `fit`: `classes_` (K,), sorted; `adapted_`, the Adapted; `threshold_`, a logit, or None where `abstain` is
+    None. To keep a fitted classifier, save `adapted_`, or fit again: metanlp writes and reads no pickles, though
     scikit-learn's own tools may send one from process to process.
     """
 
@@ -85,14 +87,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return self._fit([*self._texts, *texts], np.concatenate([self._labels, labels]))
 
     def predict(self, X: Any) -> np.ndarray:
-        """The likeliest class of each row, or `none_label` where its probability is below `threshold_`: (N,)."""
-        scores = self.predict_proba(X)
-        labels = self.classes_[scores.argmax(1)]
+        """The likeliest class of each row, or `none_label` where even its logit is below `threshold_`: (N,)."""
+        check_is_fitted(self)
+        logits = self.adapted_.logits(as_list(X))
+        labels = self.classes_[logits.argmax(1)]
         if self.threshold_ is None:
             return labels
         none = np.asarray(self.none_label)
         labels = labels if none.dtype.kind == labels.dtype.kind else labels.astype(object)
-        return np.where(scores.max(1) < self.threshold_, none, labels)
+        return np.where(logits.max(1) < self.threshold_, none, labels)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities, classes in the order of `classes_`: (N, K)."""
@@ -106,21 +109,30 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             return float(super().score(X, y, sample_weight))
         return float(np.average(self.predict(X) == column_or_1d(y), weights=sample_weight))
 
-    def suspects(self) -> list[Suspect]:
-        """Support rows that the others give to another class, the least likely label first. Adapts once more.
+    def suspects(self, wrong: float = 0.1) -> list[Suspect]:
+        """Support rows whose label is more likely wrong than right, the least likely label first. Adapts once more.
+
+        `wrong` is the share of wrong labels to be expected; more of it finds more of them, and more that are right.
+        That another class is likelier is no reason: where classes can hardly be told apart, it is for nearly half of
+        the rows. So what the rows say of each other is first made as sure as it is right (`chance_of_right`); where it
+        is right no more often than chance, nothing is found.
 
         A wrong label shows where its class has other rows to contradict it; that of a row alone in its class never
         does. Raises InputError where every row is alone."""
         check_is_fitted(self)
+        if not (isinstance(cast(object, wrong), Real) and 0 < wrong < 0.5):
+            raise InputError(f"wrong is {brief(wrong)}; give a share between 0 and 0.5")
         left_out = self._left_out()
         known_rows(left_out)
         names = self.classes_.tolist()
-        given = np.searchsorted(self.classes_, self._labels)
-        believed, own = left_out.argmax(1), left_out[np.arange(len(given)), given]
+        given, believed = np.searchsorted(self.classes_, self._labels), left_out.argmax(1)
+        right = np.ones(len(given))
+        known = ~np.isnan(left_out).any(1)
+        right[known] = chance_of_right(left_out[known], given[known], wrong)
         return [
-            Suspect(int(row), as_given(self._texts[row]), names[given[row]], names[believed[row]], float(own[row]))
-            for row in np.argsort(own, kind="stable")
-            if not np.isnan(own[row]) and believed[row] != given[row]
+            Suspect(int(row), as_given(self._texts[row]), names[given[row]], names[believed[row]], float(right[row]))
+            for row in np.argsort(right, kind="stable")
+            if right[row] < 0.5
         ]
 
     def __sklearn_tags__(self) -> Any:
@@ -210,6 +222,20 @@ def known_rows(left_out: np.ndarray) -> np.ndarray:
             "more of a class, or go without `abstain` and `suspects`"
         )
     return known
+
+
+def chance_of_right(logits: np.ndarray, given: np.ndarray, wrong: float) -> np.ndarray:
+    """How likely each given label is right, (N,), by the logits (N, K) of rows that were left out themselves.
+
+    A share `wrong` of labels is any other of the K with equal chance (Larsen et al. 1998, ICASSP), the rest follows the
+    softmax of the logits times the factor under which the labels are likeliest: sharp where the rows tell the classes
+    apart, flat where they don't (temperature scaling, Guo et al. 2017, arXiv 1706.04599)."""
+    rows, others = np.arange(len(given)), logits.shape[1] - 1
+    own = np.stack([softmax(factor * logits)[rows, given] for factor in SHARPNESS])
+    right = (1 - wrong) * own
+    seen = right + wrong * (1 - own) / others
+    best = np.log(seen).sum(1).argmax()
+    return right[best] / seen[best]
 
 
 def as_given(texts: tuple[str, ...]) -> str | tuple[str, ...]:

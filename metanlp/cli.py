@@ -16,7 +16,7 @@ import tyro
 
 from metanlp.config import parse
 from metanlp.errors import EXIT_CODES, InputError, StoppedError
-from metanlp.options import Experiment
+from metanlp.options import LEAVE_ONE_OUT, Experiment
 from metanlp.signals import raise_when_terminated
 
 if TYPE_CHECKING:
@@ -119,9 +119,14 @@ def launch(defaults: Experiment) -> None:
     asked = parse(Experiment, sys.argv[1:], default=defaults)
 
     def run() -> None:
-        from metanlp.experiment import run as run_experiment
+        if asked.test == LEAVE_ONE_OUT:
+            from metanlp.leave_one_out import run as run_each
 
-        run_experiment(asked)
+            run_each(asked)
+        else:
+            from metanlp.experiment import run as run_once
+
+            run_once(asked)
 
     guarded(run)
 

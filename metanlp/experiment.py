@@ -36,7 +36,8 @@ from metanlp.parallel import Ranks
 from metanlp.progress import Progress
 from metanlp.recipe import choose
 from metanlp.tasks.columns import parse_columns
-from metanlp.tasks.taskset import drop_leaks, read_roles
+from metanlp.tasks.roles import read_roles
+from metanlp.tasks.taskset import Leakage, drop_leaks, leakage
 from metanlp.types import Roles, Task, Weights
 
 T = TypeVar("T")
@@ -53,13 +54,15 @@ class Run:
     episodes: Episodes
     trials: list[tuple[Exam, Support]]
     ranks: Ranks
-    leaks: Mapping[str, int] = field(default_factory=dict)
+    leaks: Mapping[str, int] = field(default_factory=dict)  # training rows left out, by task
+    leakage: Leakage = Leakage(())  # where they stand
 
 
-def run(asked: Experiment) -> Report | None:
+def run(asked: Experiment, roles: Roles | None = None) -> Report | None:
     """Everything, on as many processes as the launcher started; they train together, then rank 0 tests.
 
-    Leaves the files of the README's table in `asked.out`. The report, on rank 0.
+    Leaves the files of the README's table in `asked.out`. The report, on rank 0. `roles` are read as `asked` says where
+    they are not given.
     """
     names, plan, ranks = methods(asked), plan_of(asked), Ranks.start(threads=asked.threads)
     with ExitStack() as held:
@@ -67,11 +70,12 @@ def run(asked: Experiment) -> Report | None:
         new = ranks.broadcast(not os.path.exists(asked.out))
         if not new:
             ranks.on_main(lambda: held.enter_context(checkpoint.lock(asked.out)))
-        shared = prepare(asked, ranks)
+        shared = prepare(asked, ranks, roles or roles_of(asked, asked.test))
         if new:
             ranks.on_main(lambda: held.enter_context(checkpoint.lock(asked.out)))
         if not asked.resume:  # only now, as bad input must not cost what an earlier run left
             ranks.on_main(lambda: forget(asked.out))
+        ranks.on_main(lambda: write_json(asked.out / "leakage.json", {"schema": 1, **asdict(shared.leakage)}))
         learners = {asked.method: trained(shared, asked.method, plan)}
         tokens = learners[asked.method].record["tokens"]
         equal = replace(plan, steps=None, minutes=None, tokens=tokens, patience=0)  # no less than the main method
@@ -123,12 +127,14 @@ def protocol_of(asked: Experiment) -> Protocol:
     return Protocol(asked.shots, asked.episodes, asked.test_rows, seed=asked.seed)
 
 
-def prepare(asked: Experiment, ranks: Ranks) -> Run:
-    """Load tasks and backbone; say what leaks, take it out of training."""
-    require_library(asked.quantize)
+def roles_of(asked: Experiment, test: str | None) -> Roles:
+    """The tasks that are asked for; those that judge are `test`."""
     root = os.environ.get("METANLP_DATA")
-    columns = parse_columns(asked.columns)
-    everything = read_roles(asked.data, asked.validation, asked.test, Path(root) if root else None, columns)
+    return read_roles(asked.data, asked.validation, test, Path(root) if root else None, parse_columns(asked.columns))
+
+
+def prepare(asked: Experiment, ranks: Ranks, everything: Roles) -> Run:
+    """Load the backbone; say what leaks, take it out of training."""
     roles, leaks = drop_leaks(everything)
     check_shots(roles.test, asked.shots)
     # Before the seconds that loading takes, as this refuses tasks with too few rows. It tokenises later.
@@ -136,7 +142,8 @@ def prepare(asked: Experiment, ranks: Ranks) -> Run:
     options = options_of(asked)
     check_memory(roles, episodes.sampling, asked, options, ranks)
     net = Backbone.open(asked.model, options, ranks.device)
-    shared = Run(asked, net, roles, episodes, validation_trials(roles.validation, net, asked), ranks, leaks)
+    trials = validation_trials(roles.validation, net, asked)
+    shared = Run(asked, net, roles, episodes, trials, ranks, leaks, leakage(everything))
     if ranks.main:
         report.say(start_facts(shared))
     return shared
@@ -169,7 +176,9 @@ def start_facts(shared: Run) -> dict[str, str]:
         "model": f"{net.name}, {net.depth} layers, adapters from layer {net.lowest + 1}, {held(net.options)}",
         "processes": f"{shared.ranks.size} on {shared.ranks.device.type}, {torch.get_num_threads()} threads each",
         "tasks": f"{len(roles.train)} train, {len(roles.validation)} validation, {len(roles.test)} test",
-        "leakage": f"{leaks} training rows left out because they stand in a validation or test task",
+        "leakage": f"{leaks} training rows left out because they stand in a validation or test task"
+        + "".join(f"; {pair}" for pair in shared.leakage.first())
+        + ("; all in leakage.json" if shared.leakage.overlaps else ""),
         "passes": "packed, without padding" if net.family.packed else PADDED,
         "views": ", ".join(net.view_names)
         + (f"; every text after {prompt!r}" if (prompt := net.options.prompt) else ""),
@@ -286,9 +295,12 @@ def test(shared: Run, learners: Mapping[str, Learner]) -> Report:
 
 def save(shared: Run, main: Learner, found: Report) -> None:
     """`results.json`, and the table on standard output."""
-    text = json.dumps(asdict(found), indent=1, ensure_ascii=False) + "\n"
-    checkpoint.atomic_write(shared.asked.out / "results.json", text.encode())
+    write_json(shared.asked.out / "results.json", asdict(found))
     report.show(found, main.record)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    checkpoint.atomic_write(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def origin(shared: Run) -> dict[str, Any]:

@@ -61,14 +61,14 @@ class Learner:
     def left_out(
         self, examples: Examples, labels: Sequence[str] | None = None, *, effort: Literal["fast", "recipe"] = "recipe"
     ) -> np.ndarray:
-        """What the examples say of each other: probabilities of each after `adapt`, itself left out of its class's
+        """What the examples say of each other: the `logits` of each after `adapt`, itself left out of its class's
         prototype, classes in the order of `adapt(…).labels`: (N, K); NaN for one that is alone in its class."""
         task = task_from_rows("examples", as_rows(examples, labels))
         if task.form != "classify":
             raise InputError(f"the examples are of the form {task.form!r}; give texts with one label each")
         algorithm, support = self._ready(task, effort)
         scores, counted = algorithm.left_out(self.net, self.theta, support)
-        return torch.softmax(scores, dim=1).masked_fill(counted[:, None] == 0, torch.nan).cpu().numpy()
+        return scores.masked_fill(counted[:, None] == 0, torch.nan).cpu().numpy()
 
     def save(self, folder: str | Path) -> None:
         """adapter_model.safetensors and adapter_config.json, which plain peft opens, meta_model.safetensors and
@@ -123,10 +123,14 @@ class Adapted:
 
     def scores(self, rows: Sequence[Any]) -> np.ndarray:
         """Probabilities, classes in the order of `labels`: (N, K). Raises InputError for other forms than classify."""
+        return softmax(self.logits(rows))
+
+    def logits(self, rows: Sequence[Any]) -> np.ndarray:
+        """What the probabilities are the softmax of: (N, K). A row far from every class has low ones throughout."""
         if self.form != "classify":
             raise InputError(f"a model of the form {self.form!r} has no probabilities of classes; call `answers`")
         asked = as_questions(self.form, rows)
-        return softmax(self._scored(asked).values) if asked else np.zeros((0, len(self.labels)), np.float32)
+        return self._scored(asked).values if asked else np.zeros((0, len(self.labels)), np.float32)
 
     def _scored(self, rows: Sequence[Row]) -> Scored:
         """Pairs and single texts are tokenised apart."""

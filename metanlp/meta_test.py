@@ -85,7 +85,7 @@ def meta_test(
     }
     methods = {name: _cost(learner, seconds[name]) for name, learner in learners.items()}
     curves = {name: learner.record["curve"] for name, learner in learners.items() if learner.record.get("curve")}
-    return _report(asked, methods, found, main or list(learners)[-1], curves)
+    return summed_up(asked, methods, found, main or list(learners)[-1], curves)
 
 
 def judged_by(tasks: Sequence[Task]) -> dict[str, str]:
@@ -113,7 +113,10 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
     return _interval(interval(np.array(values))) | {"episodes": [round(float(value), 6) for value in values]}
 
 
-def _report(asked: dict[str, Any], methods: dict[str, Any], found: Scores, main: str, curves: dict[str, Any]) -> Report:
+def summed_up(
+    asked: dict[str, Any], methods: dict[str, Any], found: Scores, main: str, curves: dict[str, Any]
+) -> Report:
+    """Means, intervals and paired differences of what was found, `main` against each of the others."""
     scores = {
         name: {task: {str(k): _columns(entries) for k, entries in by_k.items()} for task, by_k in by_task.items()}
         for name, by_task in found.items()

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+LEAVE_ONE_OUT = "leave-one-out"  # in place of names of test tasks
+
 
 @dataclass(frozen=True)
 class Experiment:
     """Meta-train, adapt to held-out tasks, compare with the baselines, save."""
 
     model: str = "bert-base-uncased"  # minilm, a folder, or a model's id on the Hub
-    data: str = "glue"  # training tasks: glue, mini, glue/mnli, folders, or owner/name:config of the Hub; with commas
-    validation: str = "auto"  # tasks that choose weights and recipes; auto: two of GLUE if taught, five of mini
-    test: str = "leopard"  # held-out tasks that judge
+    data: str = "glue"  # training tasks: glue, intents, topics, mini, glue/mnli, folders, Hub's owner/name; by commas
+    validation: str = "auto"  # tasks that choose weights and recipes; auto: those that --data keeps for it, and mini's
+    test: str = "leopard"  # held-out tasks that judge; leave-one-out: each task of --data in turn, after all the others
     columns: str = ""  # your files' names for our columns: text=body,label=intent; published sets have their own
     method: str = "maml"  # the method that is saved and compared with the others
     baselines: tuple[str, ...] = ("frozen", "finetune", "multitask", "protonet")  # the others, at equal compute

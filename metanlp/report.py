@@ -33,6 +33,13 @@ def show(found: Report, record: Mapping[str, Any]) -> None:
         out.print(f"{record['skipped']} meta-steps were skipped for want of a finite gradient")
 
 
+def show_scores(found: Report) -> None:
+    """Accuracy by task and shots, and paired differences."""
+    for table in (accuracy_table(found), paired_table(found)):
+        console().print(table)
+    console().print(verdict(found))
+
+
 def say(facts: Mapping[str, str]) -> None:
     """What is about to happen, one fact a line."""
     for name, fact in facts.items():

@@ -20,7 +20,8 @@ from metanlp.learner import Learner
 from metanlp.tasks.build import task_from_rows
 from metanlp.tasks.columns import parse_columns
 from metanlp.tasks.files import read_task, read_texts
-from metanlp.tasks.taskset import TaskSet, read, read_roles
+from metanlp.tasks.roles import read_roles
+from metanlp.tasks.taskset import TaskSet, read
 
 COLUMNS = {"text": "body", "label": "intent"}
 ROWS: list[dict[str, Any]] = [

@@ -143,13 +143,13 @@ def test_fast_takes_no_step(learner: Learner, adapted: Adapted) -> None:
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_left_out_probabilities_in_the_order_of_the_labels(name: str, net: Backbone) -> None:
+def test_left_out_logits_in_the_order_of_the_labels(name: str, net: Backbone) -> None:
     algorithm = ALGORITHMS[name]()
     learner = Learner(algorithm, net, algorithm.init(net, torch.Generator().manual_seed(0)))
     rows = [(" ".join(["good"] * n), "up") for n in (2, 3, 4)] + [("terrible " * n, "down") for n in (2, 3)]
     rows.append(("? ? ? ?", "question"))
     found = learner.left_out(rows)
-    assert found[:5].sum(1) == pytest.approx(1.0, abs=1e-6)
+    assert np.isfinite(found[:5]).all()
     assert np.isnan(found[5]).all()  # alone in its class
     labels = learner.adapt(rows).labels
     assert [labels[n] for n in found[:5].argmax(1)] == [label for _, label in rows[:5]]

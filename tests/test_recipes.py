@@ -89,7 +89,7 @@ def made(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_leaves_what_the_readme_lists(made: Path) -> None:
-    assert names(made / "two") == TRAINED | {"results.json", "baselines"}
+    assert names(made / "two") == TRAINED | {"results.json", "leakage.json", "baselines"}
     assert names(made / "two" / "baselines") == {"frozen", "finetune", "multitask", "protonet"}
     for name in ("frozen", "finetune"):
         assert names(made / "two" / "baselines" / name) == LEARNER
@@ -108,6 +108,10 @@ def test_the_run_says_how_many_processes_it_has(made: Path) -> None:
         assert word in said
 
 
+def test_nothing_leaks_within_the_embedded_set(made: Path) -> None:
+    assert json.loads((made / "two" / "leakage.json").read_text()) == {"schema": 1, "overlaps": []}
+
+
 def test_results_json(made: Path) -> None:
     found = json.loads((made / "two" / "results.json").read_text())
     assert set(found["methods"]) == {"frozen", "finetune", "multitask", "protonet", "maml"}
@@ -119,6 +123,29 @@ def test_results_json(made: Path) -> None:
     text = json.dumps(found)
     assert str(made) not in text
     assert "tiny-bert" in text
+
+
+def test_leaks_are_written_with_both_places_and_no_text(recipe: Recipe, tiny: Path, tmp_path: Path) -> None:
+    tasks = read("mini/emotions,mini/formality", data_root=None)
+    planted = [f"a planted row, number {number}" for number in range(4)]
+    for task in tasks:
+        rows = [(row["text"], task.labels[row["label"]]) for row in task.pools["train"]]
+        rows[3:3] = [(text, rows[0][1]) for text in planted]
+        lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
+        (tmp_path / f"{task.name.removeprefix('mini/')}.jsonl").write_text("\n".join(lines) + "\n")
+    data, test, left = (tmp_path / name for name in ("formality.jsonl", "emotions.jsonl", "out"))
+    words = ["--data", data, "--validation", "mini/urgency", "--test", test, *QUICK, "--baselines", "frozen"]
+    code, out, said = recipe("maml_glue.py", "--model", tiny, *words, "--out", left)
+    assert (code, said) == (0, "")
+    assert "leakage: 4 training rows left out" in " ".join(out.split())
+    assert "emotions train 3 = formality train 3; all in leakage.json" in " ".join(out.split())
+    text = (left / "leakage.json").read_text()
+    (overlap,) = json.loads(text)["overlaps"]
+    assert (overlap["evaluation"], overlap["training"], overlap["pool"]) == ("emotions", "formality", "train")
+    assert overlap["rows"] == [[3 + number, 3 + number] for number in range(4)]
+    assert "planted" not in text
+    protocol = json.loads((left / "results.json").read_text())["protocol"]
+    assert protocol["training_rows_left_out"] == {"formality": 4}
 
 
 def test_one_process_gives_the_same_bits(made: Path, recipe: Recipe, tiny: Path, tmp_path: Path) -> None:
@@ -217,7 +244,7 @@ def test_the_demo_runs_on_any_model(recipe: Recipe, tiny: Path, tmp_path: Path) 
     code, out, said = recipe("demo.py", *words)
     assert (code, said) == (0, "")
     assert "Accuracy on held-out tasks" in out
-    assert names(tmp_path) == TRAINED | {"results.json", "baselines"}
+    assert names(tmp_path) == TRAINED | {"results.json", "leakage.json", "baselines"}
 
 
 # recipes/custom_tasks.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
 import os
@@ -89,6 +90,15 @@ def test_blank_lines_inside_a_quoted_cell_are_text(tmp_path: Path) -> None:
     path = put(tmp_path / "t.csv", b'label,text\nx,"two\n\nlines"\ny,one\n\n')
     assert [row.texts["text"] for row in read_rows(path)] == ["two\n\nlines", "one"]
     assert ":2: is not valid CSV" in refusal(read_rows, put(path, b'label,text\nx,"left open\n\n\n'))
+
+
+def test_the_longest_cell_is_read_and_the_limit_of_the_process_stays(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    longest = b"x" * limit
+    assert len(read_rows(put(tmp_path / "t.csv", b"text,label\n" + longest + b",a\nb,b\n"))[0].texts["text"]) == limit
+    said = refusal(read_rows, put(tmp_path / "t.csv", b"text,label\na,a\n" + longest + b"x,b\n"))
+    assert f"t.csv:3: a cell is longer than {limit:,} characters" in said
+    assert csv.field_size_limit() == limit
 
 
 def test_a_bad_line_after_blank_ones_is_found(tmp_path: Path) -> None:

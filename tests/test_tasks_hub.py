@@ -34,7 +34,8 @@ import json, os, sys, time
 from dataclasses import asdict
 from metanlp.tasks import hub_client
 from metanlp.tasks.hub import read_hub
-from metanlp.tasks.taskset import read, read_roles
+from metanlp.tasks.roles import read_roles
+from metanlp.tasks.taskset import read
 def made(call):
     if "roles" in call:
         return read_roles(*call["roles"], None).train

@@ -142,11 +142,6 @@ def test_stsb_is_read_by_name_only_and_foreign_labels_are_refused(tmp_path: Path
         glue.read_glue(tmp_path)
 
 
-def test_wnli_is_not_for_training() -> None:
-    assert "glue/wnli" not in glue.TRAIN
-    assert len(glue.TRAIN) == len(glue.GLUE) - 1
-
-
 @real_data
 def test_real_glue() -> None:
     tasks = glue.read_glue(Path(DATA or "") / "glue")

@@ -141,7 +141,8 @@ def test_leaks_are_found_by_pair_and_within_a_task() -> None:
     judged = task("e", "b", "x", test=("\uff53ame TEXT", "x", "y"))
     found = leakage(Roles((train,), (), (judged,)))
     assert [(each.evaluation, each.training, each.count) for each in found.overlaps] == [("e", "e", 1), ("e", "t", 1)]
-    assert found.overlaps[1].first == "\uff53ame TEXT"
+    assert [(each.pool, each.rows) for each in found.overlaps] == [("test", ((1, 1),)), ("test", ((0, 0),))]
+    assert found.first() == ("e test 1 = e train 1", "e test 0 = t train 0")
     assert found.count == 2
 
 
@@ -162,10 +163,22 @@ def test_pairs_are_compared_whole() -> None:
     assert leakage(Roles((one,), (), (replace(one, name="copy"),))).count == 2
 
 
-def test_every_planted_row_is_found() -> None:
+def test_every_planted_row_is_found_in_both_places() -> None:
     train = task("t", *(f"text {number}" for number in range(1000)))
-    planted = task("e", *(f"  TEXT {number}" for number in range(0, 1000, 10)), "fresh")
-    assert leakage(Roles((train,), (), (planted,))).count == 100
+    planted = task("e", "fresh", *(f"  TEXT {number}" for number in range(0, 1000, 10)))
+    (overlap,) = leakage(Roles((train,), (), (planted,))).overlaps
+    assert overlap.count == 100
+    assert (overlap.evaluation, overlap.pool, overlap.training) == ("e", "train", "t")
+    assert overlap.rows == tuple((1 + number, 10 * number) for number in range(100))
+    clean, dropped = drop_leaks(Roles((train,), (), (planted,)))
+    assert dropped == {"t": 100}
+    assert leakage(clean).count == 0
+
+
+def test_a_row_that_stands_in_training_twice_is_named_twice_and_counted_once() -> None:
+    train = replace(task("t", "a", "b", "c", "d"), pools={"train": tuple(task("t", "a", "b", "A", "c").pools["train"])})
+    (overlap,) = leakage(Roles((train,), (), (task("e", "x", "a"),))).overlaps
+    assert (overlap.rows, overlap.count) == (((1, 0), (1, 2)), 1)
 
 
 def test_users_leaks_are_refused_and_published_ones_reported() -> None:

@@ -114,8 +114,11 @@ def _logistic(x: Tensor, targets: Tensor, ways: int, c: float) -> tuple[Tensor, 
 
     fitted = LogisticRegression(C=c, max_iter=1000).fit(x.cpu().numpy(), targets.cpu().numpy())
     coefficients, intercepts = (torch.as_tensor(v).to(x) for v in (fitted.coef_, fitted.intercept_))
-    # Two classes come as one row: the score of the second against zero for the first.
-    classes = torch.as_tensor(fitted.classes_)[-len(intercepts) :].to(x.device)
+    # Two classes come as one row, for the second against the first: half for the one, half against the other, as the
+    # scores of more classes also sum to zero.
+    if len(intercepts) == 1:
+        coefficients, intercepts = (torch.cat([-v, v]) / 2 for v in (coefficients, intercepts))
+    classes = torch.as_tensor(fitted.classes_).to(x.device)
     weight, bias = x.new_zeros(ways, x.shape[1]), x.new_zeros(ways)
     weight[classes], bias[classes] = coefficients, intercepts
     return weight, bias

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +27,7 @@ from metanlp.backbone.origin import folder_of, identity
 from metanlp.backbone.packing import ATTENTION, PART, Packing, pack, packed_attention, padded_ends, parts
 from metanlp.backbone.sentence import Sentence, read_sentence
 from metanlp.backbone.tokens import encode
-from metanlp.backbone.trunk import record_states, skip_layers
+from metanlp.backbone.trunk import record_states, skip_layers, twin
 from metanlp.backbone.views import View, default_views, pool
 from metanlp.errors import InputError
 from metanlp.types import Batch, Tokens, Trunk, Weights
@@ -49,8 +48,9 @@ class Backbone:
         sha256: str = "",
         sentence: Sentence | None = None,
     ) -> None:
-        """`model` is a bare transformers model (no task head); it is changed, so hand in one of your own. `sentence` is
-        what its makers say of reading it."""
+        """`model` is a bare transformers model (no task head); its weights are frozen and put into `precision`, so hand
+        in one of your own. `sentence` is what its makers say of reading it."""
+        model = twin(model)  # with a configuration of its own, as `from_config` gives one to several models
         config = cast(Any, model).config
         self.family: Family = family_of(model, config)
         self.name, self.sha256 = name, sha256
@@ -183,7 +183,7 @@ class Backbone:
     def _build(self, model: nn.Module) -> None:
         """Two trees over one set of tensors: the plain model cut above its highest frozen view, and the adapted one
         whose lower layers give back the trunk."""
-        adapted = copy.deepcopy(model, memo=bits.shared(model))
+        adapted = twin(model)
         frozen = [view.layer for view in self.views if not view.adapted]
         self._frozen_layers = max([self._skipped, *frozen])
         if self.family.packed:
@@ -256,7 +256,10 @@ class Backbone:
         ids = np.arange(1, 6) % 5 + 1
         tokens = Tokens(ids, np.zeros(5, np.int64), np.ones(5, np.int64), np.array([0, 2, 5]))
         theta = self.init(torch.Generator().manual_seed(0))
-        alone, together = (self.features(theta, pack(tokens, rows, rows, 2)) for rows in ([1], [0, 1]))
+        one, two = (pack(tokens, rows, rows, 2) for rows in ([1], [0, 1]))
+        with lora.only_texts(self._adapted, one.count_tokens, self.name):
+            alone = self.features(theta, one)
+        together = self.features(theta, two)
         if not torch.allclose(alone[0], together[1], atol=0.05 * float(alone.abs().max())):
             raise RuntimeError(
                 f"{self.name}: rows of a pack see each other; this architecture can't be packed as it is"

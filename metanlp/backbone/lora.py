@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -13,7 +15,7 @@ from peft import LoraConfig, TaskType, inject_adapter_in_model
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
-from metanlp.backbone.families import Family
+from metanlp.backbone.families import FAMILIES, Family
 from metanlp.errors import InputError
 from metanlp.types import Weights
 
@@ -121,6 +123,28 @@ def arguments(w: Weights, task_layers: Iterable[str], ends: Tensor) -> dict[str,
 
 def task_layers(model: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, module in model.named_modules() if isinstance(module, TaskLinear))
+
+
+@contextmanager
+def only_texts(model: nn.Module, tokens: int, name: str) -> Generator[None]:
+    """Watches a call of the model on one text. Raises InputError where something else goes through an adapter, such as
+    a table of relative positions: its rows are of no task, and would be given to the wrong ones."""
+    foreign: list[str] = []
+
+    def look(layer: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if inputs[0].shape[:-1].numel() != tokens:
+            foreign.append(layer)
+
+    layers = task_layers(model)
+    hooks = [model.get_submodule(layer).register_forward_pre_hook(partial(look, layer)) for layer in layers]
+    yield
+    for hook in hooks:
+        hook.remove()
+    if foreign:
+        raise InputError(
+            f"{name}: not only texts go through its layer {foreign[0]}, so that it can't differ from task to task; "
+            f"take a model of one of {', '.join(FAMILIES)}"
+        )
 
 
 def save_config(config: LoraConfig, folder: Path) -> None:

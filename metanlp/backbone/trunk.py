@@ -1,15 +1,22 @@
 """The trunk: layers below the lowest adapter never change, so an inner loop recalls their output.
 
-Both functions change the module tree they are given, which the backbone made for itself.
+All but `twin` change the module tree they are given, which the backbone made for itself.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Any, cast
 
 from torch import Tensor, nn
 
+from metanlp.backbone import bits
 from metanlp.backbone.packing import Packing
+
+
+def twin(model: nn.Module) -> nn.Module:
+    """A second module tree, with its own configuration, over the same tensors."""
+    return copy.deepcopy(model, memo=bits.shared(model))
 
 
 class Skipped(nn.Module):

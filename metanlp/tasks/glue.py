@@ -71,9 +71,6 @@ COMMITS = {
     "stanfordnlp/snli": "cdb5c3d5eed6ead6e5a341c8e56e669bb666725b",
 }
 
-# WNLI's validation split is adversarial: it asks about the premises of training, with answers set against them.
-TRAIN = tuple(f"glue/{row.name}" for row in GLUE if row.name != "wnli")
-
 
 def is_glue(folder: Path) -> bool:
     """Whether the sub-folders of `folder`, all of them, are GLUE's."""

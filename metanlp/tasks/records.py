@@ -169,8 +169,18 @@ def csv_rows(lines: Iterator[tuple[str, str]]) -> Iterator[tuple[str, list[str]]
         try:
             cells = next(csv.reader(chain([line], rest), strict=True))
         except csv.Error as error:
-            raise InputError(f"{where}: is not valid CSV ({error}); is a double quote left open?") from None
+            raise InputError(f"{where}: {_fault(error)}") from None
         yield where, cells
+
+
+def _fault(error: csv.Error) -> str:
+    """What is wrong with a row. The limit of a cell is one for the whole process, so it is not changed here."""
+    if "field limit" not in str(error):
+        return f"is not valid CSV ({error}); is a double quote left open?"
+    most = f"{csv.field_size_limit():,} characters"
+    return (
+        f"a cell is longer than {most}; is a double quote left open? If not, shorten it, or write JSON lines (.jsonl)"
+    )
 
 
 def _within(limit: int, lines: Iterator[str], where: str) -> Iterator[str]:

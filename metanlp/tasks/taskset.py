@@ -13,7 +13,7 @@ from textwrap import shorten
 
 from metanlp.errors import InputError
 from metanlp.forms import FORMS
-from metanlp.tasks import glue, leopard
+from metanlp.tasks import glue, leopard, published
 from metanlp.tasks.build import task_from_rows
 from metanlp.tasks.columns import nearest
 from metanlp.tasks.files import is_task_folder, read_tasks
@@ -22,9 +22,7 @@ from metanlp.tasks.hub_client import HubName
 from metanlp.tasks.mini import ROLES, read_mini
 from metanlp.types import Roles, Task
 
-__all__ = ["Leakage", "Overlap", "TaskSet", "describe", "drop_leaks", "leakage", "read", "refuse", "task_from_rows"]
 
-PUBLISHED = ("glue", "leopard")  # sources whose splits are fixed by others: their repeats are reported, never refused
 
 
 @dataclass(frozen=True)
@@ -81,38 +79,6 @@ def read(names: str, *, data_root: Path | None, columns: Mapping[str, str] | Non
     return tuple(TaskSet(tuple(chain.from_iterable(found))).tasks)
 
 
-HELD_OUT = ("glue/rte", "glue/mrpc")  # of GLUE: entailment and paraphrase are still taught by its other tasks
-
-
-def read_roles(
-    data: str, validation: str, test: str, data_root: Path | None, columns: Mapping[str, str] | None = None
-) -> Roles:
-    """The tasks behind the three options of a recipe.
-
-    `mini` alone means its tasks of that role. `auto` validation is `HELD_OUT`, where `data` has more tasks of GLUE than
-    these, and mini's validation tasks. A task named for validation or test does not teach. Of several GLUE tasks,
-    those that are no use for training are left out.
-    """
-    taught = read(_of_role(data, "train"), data_root=data_root, columns=columns)
-    glue_tasks = {task.name for task in taught if glue.is_of_glue(task)}
-    if validation == "auto":
-        held = [task for task in taught if task.name in HELD_OUT and not glue_tasks <= {*HELD_OUT}]
-        judging = (*held, *read("mini/validation", data_root=data_root))
-    else:
-        judging = read(_of_role(validation, "validation"), data_root=data_root, columns=columns)
-    tested = read(_of_role(test, "test"), data_root=data_root, columns=columns)
-    useless = glue_tasks - {*glue.TRAIN} if len(glue_tasks) > 1 else set[str]()
-    away = {task.name for task in (*judging, *tested)} | useless
-    train = tuple(task for task in taught if task.name not in away)
-    if not train:
-        raise InputError(f"every task of --data {data} is also a validation or test task; leave some to train on")
-    return Roles(train, judging, tested)
-
-
-def _of_role(names: str, role: str) -> str:
-    return ",".join(f"mini/{role}" if name == "mini" else name for name in names.split(","))
-
-
 def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | None) -> tuple[Task, ...]:
     if name.split("/")[0] == "mini":
         return _read_mini(name)
@@ -121,6 +87,10 @@ def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | No
         return _read_path(Path(here), columns, None)
     if name and data_root is not None and os.path.lexists(data_root / name):
         return _read_path(data_root / name, columns, name)
+    if data_root is not None and published.is_of_source(whole := (data_root / name).parent) and whole.is_dir():
+        found = tuple(task for task in published.read_of_source(whole) if task.name == name)
+        if found:
+            return found
     source, _, rest = name.partition("/")
     if source == "glue":
         return tuple(map(glue.read_glue_from_hub, [rest] if rest else glue.WHOLE))
@@ -153,114 +123,22 @@ def _read_mini(name: str) -> tuple[Task, ...]:
 
 
 def _read_path(path: Path, columns: Mapping[str, str] | None, name: str | None) -> tuple[Task, ...]:
-    """The reader that knows the folder: GLUE's, LEOPARD's, or the one for users' tasks."""
+    """The reader that knows the folder: of a published source, or the one for users' tasks."""
     parent = path.absolute().parent.name
     if os.path.isdir(path):
         if parent == "glue" and path.name in {*glue.BY_NAME, *glue.LEFT_OUT}:
             return (glue.read_glue_task(path),)
         if parent == "leopard" and path.name in leopard.BY_NAME:
             return (leopard.read_published(path),)
+        if published.is_of_source(path.absolute()):
+            return published.read_of_source(path.absolute())
+        if published.is_source(path.absolute()):
+            return published.read_source(path.absolute())
         if not is_task_folder(path) and glue.is_glue(path):
             return glue.read_glue(path)
         if not is_task_folder(path) and leopard.is_leopard(path):
             return leopard.read_published_set(path)
     return read_tasks(path, columns=columns, name=name)
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Rows by which one evaluation task is judged and from which one training task teaches."""
-
-    evaluation: str  # name of the validation or test task
-    training: str  # name of the training task, or the same name where a task's own pools share rows
-    count: int  # rows of the evaluation pool that also stand in the training pool
-    first: str  # the first of them, cut to fit a line
-    published: bool  # whether the evaluation rows are fixed by others, so that this is reported and not refused
-
-
-@dataclass(frozen=True)
-class Leakage:
-    """What training has seen of evaluation."""
-
-    overlaps: tuple[Overlap, ...]
-
-    @property
-    def count(self) -> int:
-        """Rows, over all pairs of tasks."""
-        return sum(overlap.count for overlap in self.overlaps)
-
-
-def query_pool(task: Task) -> str:
-    """The pool by whose rows a task is judged: "test" where there is one."""
-    return "test" if "test" in task.pools else "train"
-
-
-def leakage(roles: Roles) -> Leakage:
-    """Every evaluation row that is also a training row, by pair of tasks, and within a task between its own pools."""
-    training = [(task.name, _keys(task, "train")) for task in roles.train]
-    return Leakage(tuple(chain.from_iterable(_overlaps(task, training) for task in (*roles.validation, *roles.test))))
-
-
-def _overlaps(task: Task, training: Sequence[tuple[str, set[tuple[str, ...]]]]) -> Iterator[Overlap]:
-    pool = query_pool(task)
-    judged = [(FORMS[task.form].key(row), row) for row in task.pools[pool]]
-    own = [(task.name, _keys(task, "train"))] if pool != "train" else []
-    for name, taught in (*own, *training):
-        leaked = [row for identity, row in judged if identity in taught]
-        if leaked:
-            first = " | ".join(chain.from_iterable(FORMS[task.form].texts(leaked[0])))
-            published = bool(task.supports) or task.source in PUBLISHED or HubName.parse(task.source) is not None
-            yield Overlap(task.name, name, len(leaked), shorten(first, 80, placeholder=" …"), published)
-
-
-def _keys(task: Task, *pools: str) -> set[tuple[str, ...]]:
-    """Identities of the rows of these pools, as far as the task has them."""
-    return {FORMS[task.form].key(row) for pool in pools for row in task.pools.get(pool, ())}
-
-
-def refuse(roles: Roles) -> Leakage:
-    """The leakage, to be reported; raises InputError where it is in users' tasks and could be mended."""
-    found = leakage(roles)
-    bad = [overlap for overlap in found.overlaps if not overlap.published]
-    if bad:
-        worst, more = bad[0], f" ({len(bad) - 1} more such pairs)" if len(bad) > 1 else ""
-        ours = (
-            f"its own {'train'!r} pool" if worst.training == worst.evaluation else f"training task {worst.training!r}"
-        )
-        raise InputError(
-            f"task {worst.evaluation!r}: {worst.count} of its evaluation rows are also in {ours}{more}, "
-            f"the first: {worst.first!r}; remove them from one side, or let `drop_leaks` do it"
-        )
-    return found
-
-
-def drop_leaks(roles: Roles) -> tuple[Roles, dict[str, int]]:
-    """The same roles without training rows that stand in an evaluation pool, and how many were dropped, by task.
-
-    Rows of a task's "train" pool that stand in its own "test" pool go too; fixed support sets stay as published.
-    Raises InputError where that leaves a task with fewer than two classes."""
-    judged = set[tuple[str, ...]]().union(*(_keys(task, query_pool(task)) for task in (*roles.validation, *roles.test)))
-    clean = Roles(
-        tuple(_without(task, judged | _keys(task, "test")) for task in roles.train),
-        tuple(_without(task, _keys(task, "test")) for task in roles.validation),
-        tuple(_without(task, _keys(task, "test")) for task in roles.test),
-    )
-    before, after = ({task.name: len(task.pools["train"]) for task in _all(each)} for each in (roles, clean))
-    return clean, {name: count - after[name] for name, count in before.items() if count > after[name]}
-
-
-def _all(roles: Roles) -> tuple[Task, ...]:
-    return (*roles.train, *roles.validation, *roles.test)
-
-
-def _without(task: Task, unwanted: set[tuple[str, ...]]) -> Task:
-    form = FORMS[task.form]
-    rows = tuple(row for row in task.pools["train"] if form.key(row) not in unwanted)
-    left = {label for row in rows for label in form.shots_of(row)}
-    if not rows or (form.by_class and len(left) < form.least):
-        few = "no row is" if form.least < 2 else "fewer than two classes are"
-        raise InputError(f"task {task.name!r}: without its leaked rows {few} left; leave it out")
-    return replace(task, pools={**task.pools, "train": rows})
 
 
 def describe(tasks: Sequence[Task]) -> list[dict[str, str | int | float]]:
