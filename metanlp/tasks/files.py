@@ -10,7 +10,7 @@ from typing import IO, cast
 
 from metanlp.errors import InputError
 from metanlp.tasks.build import build_task, check_apart, check_name, task_from_rows, with_labels
-from metanlp.tasks.leopard import has_supports, read_leopard
+from metanlp.tasks.leopard import has_supports, read_leopard, support_files
 from metanlp.tasks.records import BY_LINE, READERS, check_regular, decoded_lines, entries, read_records, shown
 from metanlp.tasks.rows import read_rows, unlabelled_rows
 from metanlp.types import Row, Task
@@ -58,6 +58,13 @@ def read_tasks(
     folder = Path(folder)
     if not os.path.isdir(folder) or is_task_folder(folder):
         return (read_task(folder, columns=columns, name=name),)
+    found = task_paths(folder, name)
+    return tuple(read_task(path, columns=columns, name=full) for full, path in found.items())
+
+
+def task_paths(folder: Path, name: str | None = None) -> dict[str, Path]:
+    """The files and folders below `folder` that are a task each, sorted by path, by the name of the task: its path
+    below `folder`, after `name/` where it is given. Raises InputError."""
     found = dict[str, Path]()
     for path in _find(folder, ()):
         short = path.relative_to(folder)
@@ -72,7 +79,14 @@ def read_tasks(
     if not found:
         inside = ", ".join(shown(entry.name) for entry in entries(folder)[:5]) or "nothing"
         raise InputError(f"{shown(folder)}: holds no task but {inside}; put .jsonl, .csv or .parquet files there")
-    return tuple(read_task(path, columns=columns, name=full) for full, path in found.items())
+    return found
+
+
+def task_files(path: Path) -> tuple[Path, ...]:
+    """The files of which `read_task` makes the task at `path`. Raises InputError."""
+    if not os.path.isdir(path):
+        return (path,)
+    return support_files(path) if has_supports(path) else tuple(split_files(path).values())
 
 
 def is_task_folder(folder: Path) -> bool:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, compress
 from pathlib import Path
 from textwrap import shorten
 
 from metanlp.errors import InputError
-from metanlp.forms.classify import key, texts
 from metanlp.tasks import glue, leopard
 from metanlp.tasks.build import task_from_rows
 from metanlp.tasks.columns import nearest
 from metanlp.tasks.files import is_task_folder, read_tasks
 from metanlp.tasks.hub import read_hub
 from metanlp.tasks.hub_client import HubName
+from metanlp.tasks.index import IndexedRows, are_pairs, has_index, keys_of, open_index, targets_of, words_of
 from metanlp.tasks.mini import ROLES, read_mini
 from metanlp.types import Roles, Row, Task
 
@@ -41,8 +41,9 @@ class TaskSet:
 
     @classmethod
     def from_files(cls, path: str | Path, columns: Mapping[str, str] | None = None) -> TaskSet:
-        """The tasks of a file or folder; `columns` maps our names to theirs: {"text": "body"}. Raises InputError."""
-        return cls(read_tasks(path, columns=columns))
+        """The tasks of a file or folder; `columns` maps our names to theirs: {"text": "body"}. With an index, the
+        rows are read when they are asked for. Raises InputError, DamagedError."""
+        return cls(_read_users(Path(path), columns, None))
 
     @classmethod
     def from_hub(
@@ -164,7 +165,11 @@ def _read_path(path: Path, columns: Mapping[str, str] | None, name: str | None) 
             return glue.read_glue(path)
         if not is_task_folder(path) and leopard.is_leopard(path):
             return leopard.read_published_set(path)
-    return read_tasks(path, columns=columns, name=name)
+    return _read_users(path, columns, name)
+
+
+def _read_users(path: Path, columns: Mapping[str, str] | None, name: str | None) -> tuple[Task, ...]:
+    return open_index(path, columns, name) if has_index(path) else read_tasks(path, columns=columns, name=name)
 
 
 @dataclass(frozen=True)
@@ -197,24 +202,28 @@ def query_pool(task: Task) -> str:
 
 def leakage(roles: Roles) -> Leakage:
     """Every evaluation row that is also a training row, by pair of tasks, and within a task between its own pools."""
-    training = [(task.name, _keys(task.pools["train"])) for task in roles.train]
-    return Leakage(tuple(chain.from_iterable(_overlaps(task, training) for task in (*roles.validation, *roles.test))))
+    judged = (*roles.validation, *roles.test)
+    seen = set[int]().union(*(_keys(task.pools[query_pool(task)]) for task in judged))
+    taught = ((task.name, _keys(task.pools["train"])) for task in roles.train)
+    training = [(name, keys) for name, keys in taught if not keys.isdisjoint(seen)]
+    return Leakage(tuple(chain.from_iterable(_overlaps(task, training) for task in judged)))
 
 
-def _overlaps(task: Task, training: Sequence[tuple[str, set[tuple[str, ...]]]]) -> Iterator[Overlap]:
+def _overlaps(task: Task, training: Sequence[tuple[str, set[int]]]) -> Iterator[Overlap]:
     pool = query_pool(task)
-    judged = [(key(row), row) for row in task.pools[pool]]
+    rows = task.pools[pool]
+    judged = keys_of(rows).tolist()
     own = [(task.name, _keys(task.pools["train"]))] if pool != "train" else []
     for name, taught in (*own, *training):
-        leaked = [row for identity, row in judged if identity in taught]
+        leaked = [number for number, identity in enumerate(judged) if identity in taught]
         if leaked:
-            first = " | ".join(value for value in leaked[0].values() if isinstance(value, str))
+            first = " | ".join(value for value in rows[leaked[0]].values() if isinstance(value, str))
             published = bool(task.supports) or task.source in PUBLISHED or HubName.parse(task.source) is not None
             yield Overlap(task.name, name, len(leaked), shorten(first, 80, placeholder=" …"), published)
 
 
-def _keys(rows: Iterable[Row]) -> set[tuple[str, ...]]:
-    return {key(row) for row in rows}
+def _keys(rows: Sequence[Row]) -> set[int]:
+    return set(keys_of(rows).tolist())
 
 
 def refuse(roles: Roles) -> Leakage:
@@ -238,11 +247,9 @@ def drop_leaks(roles: Roles) -> tuple[Roles, dict[str, int]]:
 
     Rows of a task's "train" pool that stand in its own "test" pool go too; fixed support sets stay as published.
     Raises InputError where that leaves a task with fewer than two classes."""
-    judged = set[tuple[str, ...]]().union(
-        *(_keys(task.pools[query_pool(task)]) for task in (*roles.validation, *roles.test))
-    )
+    judged = set[int]().union(*(_keys(task.pools[query_pool(task)]) for task in (*roles.validation, *roles.test)))
     clean = Roles(
-        tuple(_without(task, judged | _keys(task.pools.get("test", ()))) for task in roles.train),
+        tuple(_without(task, judged, _keys(task.pools.get("test", ()))) for task in roles.train),
         tuple(_without(task, _keys(task.pools.get("test", ()))) for task in roles.validation),
         tuple(_without(task, _keys(task.pools.get("test", ()))) for task in roles.test),
     )
@@ -254,9 +261,14 @@ def _all(roles: Roles) -> tuple[Task, ...]:
     return (*roles.train, *roles.validation, *roles.test)
 
 
-def _without(task: Task, unwanted: set[tuple[str, ...]]) -> Task:
-    rows = tuple(row for row in task.pools["train"] if key(row) not in unwanted)
-    if len({row["label"] for row in rows}) < 2:
+def _without(task: Task, *unwanted: set[int]) -> Task:
+    everything = task.pools["train"]
+    keep = [not any(identity in keys for keys in unwanted) for identity in keys_of(everything).tolist()]
+    if all(keep):
+        return task
+    lazy = isinstance(everything, IndexedRows)
+    rows = everything.where(keep) if lazy else tuple(compress(everything, keep))
+    if len({*targets_of(rows).tolist()}) < 2:
         raise InputError(f"task {task.name!r}: without its leaked rows fewer than two classes are left; leave it out")
     return replace(task, pools={**task.pools, "train": rows})
 
@@ -271,18 +283,18 @@ def describe(tasks: Sequence[Task]) -> list[dict[str, str | int | float]]:
 
 
 def _described(task: Task) -> dict[str, str | int | float]:
-    rows = list(chain.from_iterable(task.pools.values()))
-    counts = Counter(row["label"] for row in rows)
+    pools = task.pools.values()
+    keys, targets = (list(chain.from_iterable(of(rows).tolist() for rows in pools)) for of in (keys_of, targets_of))
+    counts = Counter(targets)
     a_class = [counts[label] for label in range(len(task.labels))]
-    words = [sum(len(text.split()) for text in texts(row)) for row in rows]
     return {
         "task": task.name,
-        "rows": len(rows),
+        "rows": len(keys),
         "classes": len(task.labels),
         "rows a class: min, median, max": f"{min(a_class)}, {statistics.median(a_class):g}, {max(a_class)}",
-        "mean words": round(statistics.fmean(words), 1),
-        "texts": "pair" if "text_a" in rows[0] else "single",
-        "duplicates": len(rows) - len(_keys(rows)),
+        "mean words": round(sum(map(words_of, pools)) / len(keys), 1),
+        "texts": "pair" if are_pairs(task.pools["train"]) else "single",
+        "duplicates": len(keys) - len(set(keys)),
         "pools": ", ".join(f"{pool} {len(pool_rows)}" for pool, pool_rows in task.pools.items()),
         "fixed shots": ", ".join(str(shots) for shots in task.supports) or "-",
     }

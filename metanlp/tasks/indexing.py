@@ -1,0 +1,201 @@
+"""Building the index of a folder: every task validated as it is for a run, hashed, counted, written down."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metanlp.errors import InputError, StorageError
+from metanlp.tasks.columns import column_names
+from metanlp.tasks.files import ENDINGS, is_task_folder, read_task, task_files, task_paths
+from metanlp.tasks.index import are_pairs, distinct_counts, keys_of, row_sets, targets_of, words_of
+from metanlp.tasks.index_files import ARRAYS, HOME, Columns, digest, names_digest, names_in, writing
+from metanlp.tasks.records import shown
+from metanlp.types import Task
+
+PART = 500  # tasks that a process takes at once
+ALONE = 4_000  # tasks up to which other processes would take longer to start than to help
+SETTLED = 2_000_000_000  # nanoseconds; what was written so short a time ago may be written again in the same tick
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was indexed."""
+
+    tasks: int
+    rows: int  # of all pools and support sets
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the index says of some tasks: rows of its tables, stretches of its arrays."""
+
+    tasks: Rows
+    sets: Rows
+    files: Rows
+    keys: np.ndarray
+    labels: np.ndarray
+
+
+def build_index(
+    folder: str | Path, columns: Columns | None = None, show: Callable[[float], None] = lambda done: None
+) -> Built:
+    """Index every task below `folder`, in the place of an older index; `show` is told how much is done, up to 1.
+
+    The first task that is not valid ends it, and no index is written. Raises InputError, StorageError."""
+    begun, folder = time.perf_counter(), Path(folder)
+    column_names(columns)
+    if not os.path.isdir(folder) or is_task_folder(folder):
+        raise InputError(f"{shown(folder)}: is no folder of tasks; give the folder that holds them")
+    with _disk(folder), _held(folder), writing(folder) as made:
+        found = task_paths(folder)
+        made.add("folders", _folders(folder, {*found.values()}))
+        tasks = rows = 0
+        for part in _parts(folder, columns or {}, list(found.items())):
+            made.add("tasks", part.tasks)
+            made.add("sets", part.sets)
+            made.add("files", part.files)
+            made.append("keys", part.keys)
+            made.append("labels", part.labels)
+            tasks, rows = tasks + len(part.tasks), rows + len(part.keys)
+            show(tasks / len(found))
+        made.publish(columns or {})
+    return Built(tasks, rows, time.perf_counter() - begun)
+
+
+def _parts(folder: Path, columns: Columns, tasks: Sequence[tuple[str, Path]]) -> Iterator[Part]:
+    """In the order of the tasks, whoever makes them."""
+    starts = range(0, len(tasks), PART)
+    if len(tasks) <= ALONE:
+        return (_part(folder, columns, tasks[at : at + PART]) for at in starts)
+    joblib: Any = import_module("joblib")
+    workers = joblib.Parallel(n_jobs=-1, return_as="generator")
+    return workers(joblib.delayed(_part)(folder, columns, tasks[at : at + PART]) for at in starts)
+
+
+def _part(folder: Path, columns: Columns, tasks: Sequence[tuple[str, Path]]) -> Part:
+    made = Part([], [], [], *(np.empty(0, dtype) for dtype in ARRAYS.values()))
+    keys, labels = list[np.ndarray](), list[np.ndarray]()
+    for name, path in tasks:
+        task, files = _read(path, folder, columns, name)
+        sets = row_sets(task)
+        made.files.extend(files)
+        made.tasks.append(_task_line(task, path.relative_to(folder), len(sets), len(files)))
+        keys += map(keys_of, sets)
+        labels += map(targets_of, sets)
+        made.sets.extend(_set_lines(task, keys[-len(sets) :], labels[-len(sets) :]))
+    return Part(made.tasks, made.sets, made.files, np.concatenate(keys), np.concatenate(labels))
+
+
+def _read(path: Path, folder: Path, columns: Columns, name: str) -> tuple[Task, Rows]:
+    """The task, and what stands in the index about its files."""
+    try:
+        files = task_files(path)
+        before = [_stamp(file) for file in files]
+        task = read_task(path, columns=columns, name=name)
+        hashes = [digest(file) for file in files]
+        same = [_stamp(file) for file in files] == before
+    except OSError as error:
+        raise InputError(f"{shown(path)}: cannot be read ({error.strerror}); check the file") from error
+    if not same:
+        raise InputError(f"{shown(path)}: was written to while it was indexed; build again when that has ended")
+    settled = time.time_ns() - SETTLED
+    return task, [
+        {
+            "path": os.fsencode(file.relative_to(folder)),
+            "bytes": size,
+            "mtime": mtime if mtime < settled else -1,
+            "sha256": sha256,
+        }
+        for file, (size, mtime), sha256 in zip(files, before, hashes, strict=True)
+    ]
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _task_line(task: Task, path: Path, sets: int, files: int) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "path": os.fsencode(path),
+        "labels": task.labels,
+        "ways": len(task.labels),
+        "source": task.source,
+        "form": task.form,
+        "metric": task.metric,
+        "about": task.about,
+        "pair": are_pairs(task.pools["train"]),
+        "sets": sets,
+        "files": files,
+    }
+
+
+def _set_lines(task: Task, keys: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Rows:
+    names = [(pool, 0) for pool in task.pools] + [("", k) for k, sets in task.supports.items() for _ in sets]
+    return [
+        {
+            "pool": pool,
+            "shots": shots,
+            "rows": len(rows),
+            "counts": distinct_counts(mine, targets, len(task.labels)),
+            "words": words_of(rows),
+        }
+        for (pool, shots), rows, mine, targets in zip(names, row_sets(task), keys, labels, strict=True)
+    ]
+
+
+def _folders(folder: Path, tasks: Collection[Path]) -> Rows:
+    """What stands in the index about the folders. Raises InputError for a task that came since `tasks` were found."""
+    lines = Rows()
+    for here, names in _listed(folder, tasks):
+        data = [name for name in names if name.lower().endswith(ENDINGS) and here not in tasks]
+        if new := [name for name in data if here / name not in tasks]:
+            raise InputError(f"{shown(here / new[0])}: came while its folder was indexed; build again")
+        path = b"" if here == folder else os.fsencode(here.relative_to(folder))
+        lines.append({"path": path, "names": names_digest(names)})
+    return lines
+
+
+def _listed(folder: Path, tasks: Collection[Path]) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder in which a task may come or go, with the names in it; in a task's own folder nothing lies deeper."""
+    names = names_in(folder)
+    yield folder, names
+    deeper = (folder / name.rstrip("/") for name in names if name.endswith("/") and folder not in tasks)
+    yield from chain.from_iterable(_listed(path, tasks) for path in deeper)
+
+
+@contextmanager
+def _held(folder: Path) -> Generator[None]:
+    """One build of a folder at a time; the operating system drops the lock of a process that dies."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputError(f"{shown(folder)}: is being indexed by another process; wait for it to end") from None
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _disk(folder: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        said = error.strerror or str(error)
+        raise StorageError(f"{shown(folder / HOME)}: {said}; make room or give permission there") from error
