@@ -96,20 +96,24 @@ def is_task_folder(folder: Path) -> bool:
 
 def split_files(folder: Path) -> dict[str, Path]:
     """The files of a folder by pool, "train" first. Raises InputError for two files of one pool, or an old name."""
-    files = dict[str, Path]()
+    files, inside = dict[str, Path](), {path.name for path in entries(folder)}
     for pool in POOLS:
-        for path in (folder / f"{pool}{ending}" for ending in ENDINGS):
-            if os.path.isdir(path) or not os.path.lexists(path):
+        for path in (folder / name for name in _spellings(pool) if name in inside):
+            if os.path.isdir(path):
                 continue
             if pool in files:
                 raise InputError(f"{shown(path)}: {files[pool].name} beside it holds {pool!r} too; keep one of the two")
             files[pool] = path
     for other, pool in OTHER_NAMES.items():
-        misnamed = [folder / f"{other}{ending}" for ending in ENDINGS if (folder / f"{other}{ending}").is_file()]
+        misnamed = [folder / name for name in _spellings(other) if name in inside and (folder / name).is_file()]
         if files and misnamed:
             wanted = f"{pool}{misnamed[0].suffix}; rename it"
             raise InputError(f"{shown(misnamed[0])}: beside {', '.join(files)} this has to be called {wanted}")
     return files
+
+
+def _spellings(pool: str) -> list[str]:
+    return [f"{pool}{ending}" for ending in ENDINGS]
 
 
 def _data_file(path: Path) -> Path:

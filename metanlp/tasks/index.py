@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
+from sys import intern
 from typing import overload
 
 import numpy as np
@@ -114,9 +115,10 @@ class Index:
                 if shots:
                     supports[shots] = (*supports.get(shots, ()), rows)
                 else:
-                    pools[pool] = rows
+                    pools[intern(pool)] = rows
             labels = same.setdefault(tuple(labels), tuple(labels))
             name = f"{above}/{name}" if above else name
+            form, metric = intern(form), intern(metric)
             yield Task(name, pools, labels, source, form, supports=supports, metric=metric, about=about)
 
     def size(self, number: int) -> int:
