@@ -51,9 +51,9 @@ class IndexedRows(Sequence[Row]):
         return known if self._kept is None else distinct_counts(self.keys, self.targets, len(known))
 
     @property
-    def words(self) -> int:
-        """Words of all rows, counted between spaces."""
-        return self._index.words(self._set) if self._kept is None else _words(self[:])
+    def words(self) -> np.ndarray:
+        """Words of each row, counted between spaces: (R,)."""
+        return self._of_rows(self._index.content.words)
 
     @property
     def pair(self) -> bool:
@@ -129,9 +129,6 @@ class Index:
 
     def counts(self, number: int) -> tuple[int, ...]:
         return tuple(self._counts[self._counts_at[number] : self._counts_at[number + 1]].tolist())
-
-    def words(self, number: int) -> int:
-        return self.content.sets["words"][number].as_py()
 
     def pair(self, number: int) -> bool:
         return self.content.tasks["pair"][self._task_of(number)].as_py()
@@ -231,13 +228,11 @@ def distinct_counts(keys: np.ndarray, targets: np.ndarray, ways: int) -> tuple[i
     return tuple(np.bincount(targets[first], minlength=ways).tolist())
 
 
-def words_of(rows: Sequence[Row]) -> int:
-    """Words of all rows, counted between spaces. Indexed rows are not read for it."""
-    return rows.words if isinstance(rows, IndexedRows) else _words(rows)
-
-
-def _words(rows: Iterable[Row]) -> int:
-    return sum(len(text.split()) for row in rows for text in texts(row))
+def words_of(rows: Sequence[Row]) -> np.ndarray:
+    """Words of each row, counted between spaces: (R,). Indexed rows are not read for it."""
+    if isinstance(rows, IndexedRows):
+        return rows.words
+    return np.array([sum(len(text.split()) for text in texts(row)) for row in rows], dtype=ARRAYS["words"])
 
 
 def are_pairs(rows: Sequence[Row]) -> bool:

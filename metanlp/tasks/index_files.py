@@ -27,7 +27,7 @@ from metanlp.tasks.records import shown
 HOME, HEAD = ".metanlp-index", "index.json"
 SCHEMA = 1  # of the files, and of what the identity of a row is
 HEAD_LIMIT = 100_000  # bytes of `index.json`
-ARRAYS = {"keys": np.dtype("<u8"), "labels": np.dtype("<u4")}
+ARRAYS = {"keys": np.dtype("<u8"), "labels": np.dtype("<u4"), "words": np.dtype("<u4")}
 ENDING = dict.fromkeys(("tasks", "sets", "files", "folders"), ".parquet") | dict.fromkeys(ARRAYS, ".npy")
 READ = (*ENDINGS, *UNREAD, ".json")  # the last is how LEOPARD's own files end
 
@@ -40,11 +40,12 @@ class Content:
 
     columns: dict[str, str]  # our names -> the files', with which it was built
     tasks: Any  # a table: name, path, labels, …, how many row sets, how many files
-    sets: Any  # a table: pool or shots, rows, distinct rows a class, words; those of a task follow each other
+    sets: Any  # a table: pool or shots, rows, distinct rows a class; those of a task follow each other
     files: Any  # a table: path, size, mtime, sha256; those of a task follow each other
     folders: Any  # a table: path, a digest of the names in it
     keys: np.ndarray  # (R,) hashes of the identities of all rows, memory-mapped
     labels: np.ndarray  # (R,) their labels
+    words: np.ndarray  # (R,) how many words, counted between spaces
 
 
 def file_in(home: Path, name: str, token: str) -> Path:
@@ -132,7 +133,7 @@ def _schemas(arrow: Any) -> dict[str, Any]:
     counted = [(name, small) for name in ("ways", "sets", "files")]
     tables = {
         "tasks": [*described, ("path", raw), ("labels", arrow.list_(text)), ("pair", arrow.bool_()), *counted],
-        "sets": [("pool", text), ("shots", small), ("rows", large), ("counts", arrow.list_(large)), ("words", large)],
+        "sets": [("pool", text), ("shots", small), ("rows", large), ("counts", arrow.list_(large))],
         "files": [("path", raw), ("bytes", large), ("mtime", large), ("sha256", text)],
         "folders": [("path", raw), ("names", raw)],
     }
@@ -222,10 +223,9 @@ def check_folders(folder: Path, content: Content) -> None:
 def _difference(here: Path, path: bytes, now: Collection[str], content: Content) -> tuple[Path, str]:
     """One name that came or went, and which of the two."""
     above = os.path.join(path, b"")
-    known = {os.fsdecode(known) for known in content.files["path"].to_pylist() if known.startswith(above)}
-    folders = {os.fsdecode(known) + "/" for known in content.folders["path"].to_pylist() if known.startswith(above)}
-    start = len(os.fsdecode(above))
-    before = {name[start:] for name in known | folders if "/" not in name[start:-1]} - {""}
+    known = content.files["path"].to_pylist() + [folder + b"/" for folder in content.folders["path"].to_pylist()]
+    inside = {os.fsdecode(name.removeprefix(above)) for name in known if name.startswith(above)}
+    before = {name for name in inside if name.strip("/") and "/" not in name[:-1]}
     for names, what in ((set(now) - before, "came"), (before - set(now), "is gone")):
         if names:
             return here / min(names), what

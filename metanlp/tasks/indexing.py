@@ -18,14 +18,17 @@ import numpy as np
 from metanlp.errors import InputError, StorageError
 from metanlp.tasks.columns import column_names
 from metanlp.tasks.files import ENDINGS, is_task_folder, read_task, task_files, task_paths
+from metanlp.tasks.glue import is_glue
 from metanlp.tasks.index import are_pairs, distinct_counts, keys_of, row_sets, targets_of, words_of
-from metanlp.tasks.index_files import ARRAYS, HOME, Columns, digest, names_digest, names_in, writing
+from metanlp.tasks.index_files import HOME, Columns, digest, names_digest, names_in, writing
+from metanlp.tasks.leopard import is_leopard
 from metanlp.tasks.records import shown
 from metanlp.types import Task
 
 PART = 500  # tasks that a process takes at once
 ALONE = 4_000  # tasks up to which other processes would take longer to start than to help
 SETTLED = 2_000_000_000  # nanoseconds; what was written so short a time ago may be written again in the same tick
+OF_ROWS = {"keys": keys_of, "labels": targets_of, "words": words_of}  # the arrays of an index
 
 Rows = list[dict[str, Any]]
 
@@ -46,8 +49,7 @@ class Part:
     tasks: Rows
     sets: Rows
     files: Rows
-    keys: np.ndarray
-    labels: np.ndarray
+    arrays: dict[str, np.ndarray]  # each (R,), over all rows
 
 
 def build_index(
@@ -58,8 +60,7 @@ def build_index(
     The first task that is not valid ends it, and no index is written. Raises InputError, StorageError."""
     begun, folder = time.perf_counter(), Path(folder)
     column_names(columns)
-    if not os.path.isdir(folder) or is_task_folder(folder):
-        raise InputError(f"{shown(folder)}: is no folder of tasks; give the folder that holds them")
+    _check_folder(folder)
     with _disk(folder), _held(folder), writing(folder) as made:
         found = task_paths(folder)
         made.add("folders", _folders(folder, {*found.values()}))
@@ -68,12 +69,19 @@ def build_index(
             made.add("tasks", part.tasks)
             made.add("sets", part.sets)
             made.add("files", part.files)
-            made.append("keys", part.keys)
-            made.append("labels", part.labels)
-            tasks, rows = tasks + len(part.tasks), rows + len(part.keys)
+            for name, values in part.arrays.items():
+                made.append(name, values)
+            tasks, rows = tasks + len(part.tasks), rows + len(part.arrays["keys"])
             show(tasks / len(found))
         made.publish(columns or {})
     return Built(tasks, rows, time.perf_counter() - begun)
+
+
+def _check_folder(folder: Path) -> None:
+    if not os.path.isdir(folder) or is_task_folder(folder):
+        raise InputError(f"{shown(folder)}: is no folder of tasks; give the folder that holds them")
+    if is_glue(folder) or is_leopard(folder):
+        raise InputError(f"{shown(folder)}: is read as others published it, without an index; index tasks of your own")
 
 
 def _parts(folder: Path, columns: Columns, tasks: Sequence[tuple[str, Path]]) -> Iterator[Part]:
@@ -87,17 +95,16 @@ def _parts(folder: Path, columns: Columns, tasks: Sequence[tuple[str, Path]]) ->
 
 
 def _part(folder: Path, columns: Columns, tasks: Sequence[tuple[str, Path]]) -> Part:
-    made = Part([], [], [], *(np.empty(0, dtype) for dtype in ARRAYS.values()))
-    keys, labels = list[np.ndarray](), list[np.ndarray]()
+    made, of_sets = Part([], [], [], {}), list[dict[str, np.ndarray]]()
     for name, path in tasks:
         task, files = _read(path, folder, columns, name)
-        sets = row_sets(task)
+        mine = [{name: of(rows) for name, of in OF_ROWS.items()} for rows in row_sets(task)]
+        made.tasks.append(_task_line(task, path.relative_to(folder), len(files)))
+        made.sets.extend(_set_lines(task, mine))
         made.files.extend(files)
-        made.tasks.append(_task_line(task, path.relative_to(folder), len(sets), len(files)))
-        keys += map(keys_of, sets)
-        labels += map(targets_of, sets)
-        made.sets.extend(_set_lines(task, keys[-len(sets) :], labels[-len(sets) :]))
-    return Part(made.tasks, made.sets, made.files, np.concatenate(keys), np.concatenate(labels))
+        of_sets += mine
+    made.arrays.update({name: np.concatenate([arrays[name] for arrays in of_sets]) for name in OF_ROWS})
+    return made
 
 
 def _read(path: Path, folder: Path, columns: Columns, name: str) -> tuple[Task, Rows]:
@@ -129,7 +136,7 @@ def _stamp(file: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _task_line(task: Task, path: Path, sets: int, files: int) -> dict[str, Any]:
+def _task_line(task: Task, path: Path, files: int) -> dict[str, Any]:
     return {
         "name": task.name,
         "path": os.fsencode(path),
@@ -140,22 +147,21 @@ def _task_line(task: Task, path: Path, sets: int, files: int) -> dict[str, Any]:
         "metric": task.metric,
         "about": task.about,
         "pair": are_pairs(task.pools["train"]),
-        "sets": sets,
+        "sets": len(row_sets(task)),
         "files": files,
     }
 
 
-def _set_lines(task: Task, keys: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Rows:
+def _set_lines(task: Task, arrays: Sequence[dict[str, np.ndarray]]) -> Rows:
     names = [(pool, 0) for pool in task.pools] + [("", k) for k, sets in task.supports.items() for _ in sets]
     return [
         {
             "pool": pool,
             "shots": shots,
-            "rows": len(rows),
-            "counts": distinct_counts(mine, targets, len(task.labels)),
-            "words": words_of(rows),
+            "rows": len(mine["keys"]),
+            "counts": distinct_counts(mine["keys"], mine["labels"], len(task.labels)),
         }
-        for (pool, shots), rows, mine, targets in zip(names, row_sets(task), keys, labels, strict=True)
+        for (pool, shots), mine in zip(names, arrays, strict=True)
     ]
 
 

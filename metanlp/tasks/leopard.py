@@ -86,7 +86,7 @@ def read_leopard(folder: str | Path, *, columns: Mapping[str, str] | None = None
         train.setdefault(key(row.texts), row)
     name = check_name(name or folder.resolve().name)
     pools = {"train": list(train.values()), "test": _rows(test_file, columns)}
-    return build_task(name, pools, source=name, supports=sets)
+    return build_task(name, pools, source=folder.resolve().name, supports=sets)
 
 
 def read_published(folder: Path) -> Task:

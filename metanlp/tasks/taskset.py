@@ -284,7 +284,9 @@ def describe(tasks: Sequence[Task]) -> list[dict[str, str | int | float]]:
 
 def _described(task: Task) -> dict[str, str | int | float]:
     pools = task.pools.values()
-    keys, targets = (list(chain.from_iterable(of(rows).tolist() for rows in pools)) for of in (keys_of, targets_of))
+    keys, targets, words = (
+        list(chain.from_iterable(of(rows).tolist() for rows in pools)) for of in (keys_of, targets_of, words_of)
+    )
     counts = Counter(targets)
     a_class = [counts[label] for label in range(len(task.labels))]
     return {
@@ -292,7 +294,7 @@ def _described(task: Task) -> dict[str, str | int | float]:
         "rows": len(keys),
         "classes": len(task.labels),
         "rows a class: min, median, max": f"{min(a_class)}, {statistics.median(a_class):g}, {max(a_class)}",
-        "mean words": round(sum(map(words_of, pools)) / len(keys), 1),
+        "mean words": round(statistics.fmean(words), 1),
         "texts": "pair" if are_pairs(task.pools["train"]) else "single",
         "duplicates": len(keys) - len(set(keys)),
         "pools": ", ".join(f"{pool} {len(pool_rows)}" for pool, pool_rows in task.pools.items()),
