@@ -484,6 +484,35 @@ def test_a_build_killed_anywhere_leaves_the_old_index_or_none(tmp_path: Path, fi
     assert outcomes == {"none" if first else "old", "new"}
 
 
+BUILD_APART = """
+import sys, time
+from metanlp.tasks import indexing
+indexing.ALONE, indexing.PART = 0, 2
+def show(done):
+    print(done, flush=True)
+    time.sleep(60)
+indexing.build_index(sys.argv[1], None, show)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes where Linux lists them")
+def test_a_killed_build_leaves_no_process_behind(tmp_path: Path) -> None:
+    many(tmp_path, 8)
+    build = subprocess.Popen(
+        [sys.executable, "-c", BUILD_APART, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    with build:
+        assert build.stdout and float(build.stdout.readline()) == 0.25
+        children = Path(f"/proc/{build.pid}/task/{build.pid}/children").read_text().split()
+        build.kill()
+    assert len(children) >= 2
+    deadline = time.monotonic() + 30
+    while (left := [pid for pid in children if Path(f"/proc/{pid}/cmdline").exists()]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
+    assert not has_index(tmp_path)
+
+
 # Damage.
 
 

@@ -183,6 +183,8 @@ def _head(path: Path, folder: Path) -> dict[str, Any]:
         raise damaged(path, "is cut or altered", folder)
     if head["schema"] != SCHEMA:
         raise damaged(path, f"has schema {brief(head['schema'])}, this metanlp reads {SCHEMA}", folder)
+    if head["files"].keys() != ENDING.keys():
+        raise damaged(path, f"names {brief(sorted(head['files']))} and not {brief(sorted(ENDING))}", folder)
     return head
 
 

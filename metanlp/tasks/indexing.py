@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
@@ -90,8 +92,26 @@ def _parts(folder: Path, columns: Columns, tasks: Sequence[tuple[str, Path]]) ->
     if len(tasks) <= ALONE:
         return (_part(folder, columns, tasks[at : at + PART]) for at in starts)
     joblib: Any = import_module("joblib")
+    apart, us = joblib.delayed(_part_apart), os.getpid()
     workers = joblib.Parallel(n_jobs=-1, return_as="generator")
-    return workers(joblib.delayed(_part)(folder, columns, tasks[at : at + PART]) for at in starts)
+    return workers(apart(us, folder, columns, tasks[at : at + PART]) for at in starts)
+
+
+def _part_apart(parent: int, folder: Path, columns: Columns, tasks: Sequence[tuple[str, Path]]) -> Part:
+    _end_with(parent)
+    return _part(folder, columns, tasks)
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """Ends this process when its parent is gone: if that was killed, it would wait for more work for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _part(folder: Path, columns: Columns, tasks: Sequence[tuple[str, Path]]) -> Part:
