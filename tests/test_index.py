@@ -22,7 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from metanlp.backbone import Backbone
 from metanlp.cli import main
+from metanlp.episodes import Episodes, Sampling
 from metanlp.errors import DamagedError, InputError, StorageError
 from metanlp.forms.classify import key
 from metanlp.tasks import index as index_module
@@ -210,6 +212,20 @@ def test_of_many_tasks_few_stay_in_memory(tmp_path: Path) -> None:
             for number in at:
                 assert tasks[number].pools["train"][0]["text"] == f"t{number} says 0"
         assert len(files) == wanted
+
+
+def test_episodes_are_those_of_direct_tasks(tmp_path: Path, net: Backbone) -> None:
+    many(tmp_path, 4, rows=14)
+    build_index(tmp_path)
+    direct, lazy = (
+        Episodes(tasks, net.encode, Sampling(shots=(2, 3), queries=2), seed=7)
+        for tasks in (read_tasks(tmp_path), open_index(tmp_path))
+    )
+    for number in range(12):
+        one, other = direct[number], lazy[number]
+        assert (one.task, one.support_rows, one.query_rows) == (other.task, other.support_rows, other.query_rows)
+        assert one.support.ids.equal(other.support.ids)
+        assert one.query.targets.equal(other.query.targets)
 
 
 # Leaks.
