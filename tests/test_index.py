@@ -430,6 +430,25 @@ def test_a_folder_that_may_not_be_written_to(folder: Path) -> None:
     assert len(read_tasks(folder)) == 7
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_full_disk_leaves_the_index_as_it_was(folder: Path, first: bool) -> None:
+    if not first:
+        build_index(folder)
+    before, limits = content(folder / HOME), resource.getrlimit(resource.RLIMIT_FSIZE)
+    jsonl(folder / "new.jsonl", texts("new", 4))
+    for size in (0, 4, 100, 300, 700, 1000, 2000, 3000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            with pytest.raises(StorageError, match="make room") as caught:
+                build_index(folder)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        one_line(caught)
+        assert content(folder / HOME) == before
+    build_index(folder)
+    assert len(open_index(folder)) == 8
+
+
 def test_one_build_at_a_time(folder: Path) -> None:
     inside, go_on = threading.Event(), threading.Event()
 
@@ -641,9 +660,9 @@ def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
 def seconds(work, into, name):
-    begun = time.perf_counter()
+    begun, busy = time.perf_counter(), time.process_time()
     made = work()
-    into[name] = time.perf_counter() - begun
+    into |= {name: time.perf_counter() - begun, f"{name}_cpu": time.process_time() - busy}
     return made
 
 found, before = {}, resident()
@@ -668,16 +687,19 @@ def test_100_000_tasks(tmp_path: Path, layout: str) -> None:
         path = tmp_path / layout.format(number // 1000, number)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(row) + "\n" for row in texts(f"t{number}", rows)))
-    built = build_index(tmp_path)
+    try:
+        built = build_index(tmp_path)
+        words = [sys.executable, "-c", MEASURE, str(tmp_path)]
+        ended = subprocess.run(words, capture_output=True, text=True, check=True)
+    finally:
+        shutil.rmtree(tmp_path)  # else some later run of pytest would spend minutes on it
     assert (built.tasks, built.rows) == (count, count * rows)
-    ended = subprocess.run([sys.executable, "-c", MEASURE, tmp_path], capture_output=True, text=True, check=True)
     found = json.loads(ended.stdout)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print({"layout": layout, "build_s": round(built.seconds, 1), "build_peak_mb": peak, **found})
     assert found["tasks"] == count
     assert found["rows"] == (count - 1) * rows
-    # Beside others on the machine each may take a few times as long as alone.
-    assert found["open_s"] < 15
+    assert found["open_s_cpu"] < 10  # seconds of this process, whatever else the machine does
     assert found["open_mb"] < 400
     assert found["first_row_ms"] < 10
     assert found["more_mb"] < 100
