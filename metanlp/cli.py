@@ -86,7 +86,8 @@ class Predict:
 
 @dataclass(frozen=True)
 class Tasks:
-    """Validate a file or a folder of tasks, or a data set of the Hub, and describe them."""
+    """Validate a file or a folder of tasks, or a data set of the Hub, and describe them. An index that `tasks build`
+    made is used, and its files held against it."""
 
     source: Annotated[str, tyro.conf.Positional]  # a file, a task's folder, a folder of tasks, or owner/name of the Hub
     columns: str = ""  # the files' names for our columns: text=body,label=intent
@@ -94,23 +95,45 @@ class Tasks:
     def run(self) -> None:
         from metanlp import report
         from metanlp.tasks.columns import parse_columns
+        from metanlp.tasks.index import check_unchanged
         from metanlp.tasks.taskset import describe, read
 
         tasks = read(self.source, data_root=None, columns=parse_columns(self.columns))
+        check_unchanged(tasks)
         report.console().print(report.task_table(describe(tasks)))
+
+
+@dataclass(frozen=True)
+class BuildTasks:
+    """Validate every task below a folder and write an index there, so that 100,000 tasks open in seconds."""
+
+    folder: Annotated[Path, tyro.conf.Positional]  # a folder of tasks; its index is .metanlp-index in it
+    columns: str = ""  # the files' names for our columns: text=body,label=intent; the same then to open it
+
+    def run(self) -> None:
+        from metanlp.progress import Progress
+        from metanlp.tasks.columns import parse_columns
+        from metanlp.tasks.indexing import build_index
+
+        with Progress("index") as progress:
+            built = build_index(self.folder, parse_columns(self.columns), progress.show)
+        print(f"{self.folder}: indexed {built.tasks} tasks, {built.rows} rows, in {built.seconds:.1f} s")
 
 
 Command = (
     Annotated[Adapt, tyro.conf.subcommand("adapt")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
+    | Annotated[BuildTasks, tyro.conf.subcommand("tasks build")]
 )
 
 
 def main() -> None:
     """The console script."""
-    asked = cast("type[Adapt | Predict | Tasks]", Command)
-    command = parse(asked, sys.argv[1:], prog="metanlp", description="Few-shot learners from many tasks.")
+    asked, words = cast("type[Adapt | Predict | Tasks | BuildTasks]", Command), sys.argv[1:]
+    if words[:2] == ["tasks", "build"]:  # one command; a folder of that name is ./build
+        words = ["tasks build", *words[2:]]
+    command = parse(asked, words, prog="metanlp", description="Few-shot learners from many tasks.")
     guarded(command.run)
 
 

@@ -20,7 +20,6 @@ from metanlp import checkpoint, report
 from metanlp.algorithms import ALGORITHMS, BASELINES, Algorithm
 from metanlp.artefact import CONFIG
 from metanlp.backbone import Backbone, Lora, memory
-from metanlp.backbone.bits import require_library
 from metanlp.backbone.encoder import outline
 from metanlp.backbone.options import Options
 from metanlp.config import to_json
@@ -36,8 +35,8 @@ from metanlp.parallel import Ranks
 from metanlp.progress import Progress
 from metanlp.recipe import choose
 from metanlp.tasks.columns import parse_columns
+from metanlp.tasks.leaks import Leakage, drop_leaks, leakage
 from metanlp.tasks.roles import read_roles
-from metanlp.tasks.taskset import Leakage, drop_leaks, leakage
 from metanlp.types import Roles, Task, Weights
 
 T = TypeVar("T")

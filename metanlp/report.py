@@ -34,8 +34,8 @@ def show(found: Report, record: Mapping[str, Any]) -> None:
 
 
 def show_scores(found: Report) -> None:
-    """Accuracy by task and shots, and paired differences."""
-    for table in (accuracy_table(found), paired_table(found)):
+    """Scores by task and shots, and paired differences."""
+    for table in (score_table(found), paired_table(found)):
         console().print(table)
     console().print(verdict(found))
 

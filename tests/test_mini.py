@@ -8,8 +8,8 @@ from itertools import chain
 import pytest
 
 from metanlp.forms import FORMS
+from metanlp.tasks.leaks import leakage
 from metanlp.tasks.mini import Entry, index, mini_file, read_entry, read_mini
-from metanlp.tasks.taskset import leakage
 from metanlp.types import Roles, Task
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from metanlp.errors import InputError
 from metanlp.tasks.glue import BY_NAME
+from metanlp.tasks.leaks import drop_leaks, leakage
 from metanlp.tasks.mini import read_mini
 from metanlp.tasks.roles import DIVISIONS, read_roles
-from metanlp.tasks.taskset import drop_leaks, leakage, read
+from metanlp.tasks.taskset import read
 from metanlp.types import Roles, Task
 
 DOMAINS = ("banking", "home", "travel", "work")

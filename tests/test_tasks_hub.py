@@ -22,7 +22,7 @@ from metanlp.errors import InputError
 from metanlp.tasks import glue
 from metanlp.tasks.guess import guess_columns
 from metanlp.tasks.hub_client import HubName
-from metanlp.tasks.taskset import leakage
+from metanlp.tasks.leaks import leakage
 from metanlp.types import Roles, Task
 
 ROOT = Path(__file__).parents[1]

@@ -9,15 +9,9 @@ from pathlib import Path
 import pytest
 
 from metanlp.errors import InputError
-from metanlp.tasks.taskset import (
-    TaskSet,
-    describe,
-    drop_leaks,
-    leakage,
-    read,
-    refuse,
-    task_from_rows,
-)
+from metanlp.tasks.build import task_from_rows
+from metanlp.tasks.leaks import drop_leaks, leakage, refuse
+from metanlp.tasks.taskset import TaskSet, describe, read
 from metanlp.types import Roles, Row, Task
 
 
@@ -218,10 +212,9 @@ def test_description_counts() -> None:
         "form": "classify",
         "rows": 5,
         "classes": 2,
-        "rows a class: min, median, max": "2, 2.5, 3",
+        "least, median, most a class": "2, 2.5, 3",
         "mean words": 1.4,
-        "texts": "single",
-        "duplicates": 1,
+        "repeats": 1,
         "pools": "train 3, test 2",
         "fixed shots": "-",
     }

@@ -12,7 +12,7 @@ from metanlp.errors import InputError
 from metanlp.tasks.answers import as_typed
 from metanlp.tasks.build import build_task, check_apart, check_name, task_from_rows, with_labels
 from metanlp.tasks.columns import column_names
-from metanlp.tasks.leopard import has_supports, read_leopard
+from metanlp.tasks.leopard import has_supports, read_leopard, support_files
 from metanlp.tasks.records import BY_LINE, READERS, check_regular, decoded_lines, entries, read_records, shown
 from metanlp.tasks.rows import read_rows, unlabelled_rows
 from metanlp.types import Row, Task
@@ -60,6 +60,13 @@ def read_tasks(
     folder = Path(folder)
     if not os.path.isdir(folder) or is_task_folder(folder):
         return (read_task(folder, columns=columns, name=name),)
+    found = task_paths(folder, name)
+    return tuple(read_task(path, columns=columns, name=full) for full, path in found.items())
+
+
+def task_paths(folder: Path, name: str | None = None) -> dict[str, Path]:
+    """The files and folders below `folder` that are a task each, sorted by path, by the name of the task: its path
+    below `folder`, after `name/` where it is given. Raises InputError."""
     found = dict[str, Path]()
     for path in _find(folder, ()):
         short = path.relative_to(folder)
@@ -74,7 +81,14 @@ def read_tasks(
     if not found:
         inside = ", ".join(shown(entry.name) for entry in entries(folder)[:5]) or "nothing"
         raise InputError(f"{shown(folder)}: holds no task but {inside}; put .jsonl, .csv or .parquet files there")
-    return tuple(read_task(path, columns=columns, name=full) for full, path in found.items())
+    return found
+
+
+def task_files(path: Path) -> tuple[Path, ...]:
+    """The files of which `read_task` makes the task at `path`. Raises InputError."""
+    if not os.path.isdir(path):
+        return (path,)
+    return support_files(path) if has_supports(path) else tuple(split_files(path).values())
 
 
 def is_task_folder(folder: Path) -> bool:
@@ -84,20 +98,24 @@ def is_task_folder(folder: Path) -> bool:
 
 def split_files(folder: Path) -> dict[str, Path]:
     """The files of a folder by pool, "train" first. Raises InputError for two files of one pool, or an old name."""
-    files = dict[str, Path]()
+    files, inside = dict[str, Path](), {path.name for path in entries(folder)}
     for pool in POOLS:
-        for path in (folder / f"{pool}{ending}" for ending in ENDINGS):
-            if os.path.isdir(path) or not os.path.lexists(path):
+        for path in (folder / name for name in _spellings(pool) if name in inside):
+            if os.path.isdir(path):
                 continue
             if pool in files:
                 raise InputError(f"{shown(path)}: {files[pool].name} beside it holds {pool!r} too; keep one of the two")
             files[pool] = path
     for other, pool in OTHER_NAMES.items():
-        misnamed = [folder / f"{other}{ending}" for ending in ENDINGS if (folder / f"{other}{ending}").is_file()]
+        misnamed = [folder / name for name in _spellings(other) if name in inside and (folder / name).is_file()]
         if files and misnamed:
             wanted = f"{pool}{misnamed[0].suffix}; rename it"
             raise InputError(f"{shown(misnamed[0])}: beside {', '.join(files)} this has to be called {wanted}")
     return files
+
+
+def _spellings(pool: str) -> list[str]:
+    return [f"{pool}{ending}" for ending in ENDINGS]
 
 
 def _data_file(path: Path) -> Path:

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from itertools import chain, compress
 from textwrap import shorten
 
+import numpy as np
+
 from metanlp.errors import InputError
 from metanlp.forms import FORMS
 from metanlp.tasks import published
 from metanlp.tasks.hub_client import HubName
+from metanlp.tasks.index import IndexedRows, counts_of, ways_of
+from metanlp.tasks.index import keys_of as keys_of_rows
 from metanlp.types import Roles, Task
-
-# Sources whose splits are fixed by others: their repeats are reported, never refused.
-PUBLISHED = ("glue", "leopard", *published.FOLDERS)
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Leakage:
         )
 
 
+def keys_of(task: Task, pool: str) -> np.ndarray:
+    """A hash of each row's identity: (R,) uint64."""
+    return keys_of_rows(task.pools[pool], FORMS[task.form])
+
+
 def query_pool(task: Task) -> str:
     """The pool by whose rows a task is judged: "test" where there is one."""
     return "test" if "test" in task.pools else "train"
@@ -61,15 +67,16 @@ def leakage(roles: Roles) -> Leakage:
     """Every evaluation row that is also a training row, by pair of tasks, and within a task between its own pools."""
     judging = (*roles.validation, *roles.test)
     judged = set[int]().union(*(keys_of(task, query_pool(task)).tolist() for task in judging))
-    training = [(task.name, _places(task, judged)) for task in roles.train]
-    return Leakage(tuple(chain.from_iterable(_overlaps(task, [each for each in training if each[1]]) for task in judging)))
+    taught = ((task.name, _places(task, judged)) for task in roles.train)
+    training = [(name, places) for name, places in taught if places]
+    return Leakage(tuple(chain.from_iterable(_overlaps(task, training) for task in judging)))
 
 
 def _overlaps(task: Task, training: Sequence[tuple[str, Places]]) -> Iterator[Overlap]:
     pool = query_pool(task)
     judged = keys_of(task, pool).tolist()
     own = [(task.name, _places(task, set(judged)))] if pool != "train" else []
-    fixed = bool(task.supports) or task.source in PUBLISHED or HubName.parse(task.source) is not None
+    fixed = bool(task.supports) or task.source in published.SOURCES or HubName.parse(task.source) is not None
     for name, taught in (*own, *training):
         rows = tuple((row, other) for row, identity in enumerate(judged) for other in taught.get(identity, ()))
         if rows:
@@ -139,7 +146,7 @@ def _without(task: Task, *unwanted: set[int]) -> Task:
     rows = everything.where(keep) if isinstance(everything, IndexedRows) else tuple(compress(everything, keep))
     short = replace(task, pools={**task.pools, "train": rows})
     form = FORMS[task.form]
-    if not rows or sum(count > 0 for count in counts_of(short)) < form.least:
+    if not rows or sum(count > 0 for count in counts_of(rows, form, ways_of(task))) < form.least:
         few = "no row is" if form.least < 2 else "fewer than two classes are"
         raise InputError(f"task {task.name!r}: without its leaked rows {few} left; leave it out")
     return short

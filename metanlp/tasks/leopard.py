@@ -58,6 +58,12 @@ def has_supports(folder: Path) -> bool:
     return any(OURS.fullmatch(entry.name) or THEIRS.fullmatch(entry.name) for entry in entries(folder))
 
 
+def support_files(folder: Path) -> tuple[Path, ...]:
+    """The files of a task with fixed support sets, its test file last. Raises InputError."""
+    files, test_file = _layout(folder)
+    return (*(path for numbered in files.values() for path in numbered.values()), test_file)
+
+
 def is_leopard(folder: Path) -> bool:
     """Whether the sub-folders of `folder`, all of them, are LEOPARD tasks we know."""
     inside = [entry for entry in entries(folder) if entry.is_dir() and not entry.name.startswith(".")]
@@ -80,7 +86,7 @@ def read_leopard(folder: str | Path, *, columns: Mapping[str, str] | None = None
         train.setdefault(FORMS[row.form].key(row.texts), row)
     name = check_name(name or folder.resolve().name)
     pools = {"train": list(train.values()), "test": _rows(test_file, columns)}
-    return build_task(name, pools, source=name, supports=sets)
+    return build_task(name, pools, source=folder.resolve().name, supports=sets)
 
 
 def read_published(folder: Path) -> Task:

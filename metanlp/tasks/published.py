@@ -12,6 +12,7 @@ from metanlp.tasks.records import entries, read_records
 from metanlp.types import Row, Task
 
 FOLDERS = {"intents": ("clinc150", "hwu64"), "topics": ("agnews", "dbpedia14", "trec")}  # source -> its folders
+SOURCES = ("glue", "leopard", *FOLDERS)  # splits are fixed by others: their repeats are reported, never refused
 GROUPS = {"clinc150": "domain"}  # a set that is many tasks, and the column that divides its labels
 
 

@@ -5,24 +5,23 @@ from __future__ import annotations
 import os
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from textwrap import shorten
+
+import numpy as np
 
 from metanlp.errors import InputError
 from metanlp.forms import FORMS
 from metanlp.tasks import glue, leopard, published
-from metanlp.tasks.build import task_from_rows
 from metanlp.tasks.columns import nearest
 from metanlp.tasks.files import is_task_folder, read_tasks
 from metanlp.tasks.hub import read_hub
 from metanlp.tasks.hub_client import HubName
+from metanlp.tasks.index import are_pairs, counts_of, has_index, keys_of, open_index, ways_of, words_of
 from metanlp.tasks.mini import ROLES, read_mini
 from metanlp.types import Roles, Task
-
-
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,9 @@ class TaskSet:
 
     @classmethod
     def from_files(cls, path: str | Path, columns: Mapping[str, str] | None = None) -> TaskSet:
-        """The tasks of a file or folder; `columns` maps our names to theirs: {"text": "body"}. Raises InputError."""
-        return cls(read_tasks(path, columns=columns))
+        """The tasks of a file or folder; `columns` maps our names to theirs: {"text": "body"}. With an index, the
+        rows are read when they are asked for. Raises InputError, DamagedError."""
+        return cls(_read_users(Path(path), columns, None))
 
     @classmethod
     def from_hub(
@@ -94,7 +94,7 @@ def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | No
     source, _, rest = name.partition("/")
     if source == "glue":
         return tuple(map(glue.read_glue_from_hub, [rest] if rest else glue.WHOLE))
-    if source not in PUBLISHED and (hub := HubName.parse(name)):
+    if source not in published.SOURCES and (hub := HubName.parse(name)):
         return _read_hub(hub, columns)
     place = "METANLP_DATA is not set" if data_root is None else "the folder of METANLP_DATA holds none of that name"
     raise InputError(
@@ -138,7 +138,11 @@ def _read_path(path: Path, columns: Mapping[str, str] | None, name: str | None) 
             return glue.read_glue(path)
         if not is_task_folder(path) and leopard.is_leopard(path):
             return leopard.read_published_set(path)
-    return read_tasks(path, columns=columns, name=name)
+    return _read_users(path, columns, name)
+
+
+def _read_users(path: Path, columns: Mapping[str, str] | None, name: str | None) -> tuple[Task, ...]:
+    return open_index(path, columns, name) if has_index(path) else read_tasks(path, columns=columns, name=name)
 
 
 def describe(tasks: Sequence[Task]) -> list[dict[str, str | int | float]]:
@@ -151,18 +155,19 @@ def describe(tasks: Sequence[Task]) -> list[dict[str, str | int | float]]:
 
 
 def _described(task: Task) -> dict[str, str | int | float]:
-    rows, form = list(chain.from_iterable(task.pools.values())), FORMS[task.form]
-    counts = Counter(label for row in rows for label in form.shots_of(row))
-    a_class = [counts[label] for label in range(len(task.labels)) if counts[label] or form.one_class]
+    pools, form = task.pools.values(), FORMS[task.form]
+    keys, words = (list(chain.from_iterable(of(rows, form).tolist() for rows in pools)) for of in (keys_of, words_of))
+    counts = np.sum([counts_of(rows, form, ways_of(task)) for rows in pools], axis=0)
+    a_class = [int(count) for count in counts if count or form.one_class] if form.by_class else []
     spread = f"{min(a_class)}, {statistics.median(a_class):g}, {max(a_class)}" if a_class else "-"
     return {
         "task": task.name,
-        "form": task.form + (", pairs" if task.form != "choose" and len(form.texts(rows[0])[0]) > 1 else ""),
-        "rows": len(rows),
+        "form": task.form + (", pairs" if are_pairs(task.pools["train"]) else ""),
+        "rows": len(keys),
         "classes": len(a_class) or "-",
         "least, median, most a class": spread,
-        "mean words": round(statistics.fmean(map(form.length, rows)), 1),
-        "repeats": len(rows) - len(_keys(task, *task.pools)),
+        "mean words": round(statistics.fmean(words), 1),
+        "repeats": len(keys) - len(set(keys)),
         "pools": ", ".join(f"{pool} {len(pool_rows)}" for pool, pool_rows in task.pools.items()),
         "fixed shots": ", ".join(str(shots) for shots in task.supports) or "-",
     }
