@@ -18,6 +18,7 @@ from metanlp.exams import check_shots
 from metanlp.meta_test import Report, Scores, summed_up
 from metanlp.options import Experiment
 from metanlp.parallel import Ranks
+from metanlp.preparation import roles_of
 from metanlp.types import Roles
 
 RESULTS = "results.json"
@@ -27,7 +28,7 @@ def run(asked: Experiment) -> Report:
     """Every task of --data in turn. With --resume those that are done stay as they are. Raises InputError."""
     if (ranks := Ranks.start(threads=asked.threads)).size > 1:
         raise InputError(f"--test {asked.test} runs on one process, here are {ranks.size}; start it without a launcher")
-    folds = leave_one_out(experiment.roles_of(asked, None))
+    folds = leave_one_out(roles_of(asked, None))
     for roles in folds.values():  # now, as the last of them should not spoil hours
         check_shots(roles.test, asked.shots)
     with checkpoint.lock(asked.out):

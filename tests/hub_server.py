@@ -175,9 +175,14 @@ def jsonl(*rows: dict[str, object]) -> bytes:
 
 def parquet(rows: list[dict[str, object]], label: str, words: tuple[str, ...], group_rows: int = 1000) -> bytes:
     """As `datasets` writes it: the words of the classes stand in the schema."""
+    return parquet_of(rows, {label: {"names": list(words), "_type": "ClassLabel"}}, group_rows)
+
+
+def parquet_of(rows: list[dict[str, object]], features: dict[str, object], group_rows: int = 1000) -> bytes:
+    """The same for any features; columns that have none are text."""
     table = pa.Table.from_pylist(rows)
-    told: dict[str, object] = {name: {"dtype": "string", "_type": "Value"} for name in table.column_names}
-    told[label] = {"names": list(words), "_type": "ClassLabel"}
+    text = {"dtype": "string", "_type": "Value"}
+    told = {name: features.get(name, text) for name in table.column_names}
     schema = table.schema.with_metadata({"huggingface": json.dumps({"info": {"features": told}})})
     stream = BytesIO()
     pq.write_table(table.cast(schema), stream, compression="none", use_dictionary=False, row_group_size=group_rows)

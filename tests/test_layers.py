@@ -18,7 +18,7 @@ STOREYS = (
     ("inner", "algorithms"),
     ("exams", "recipe", "parallel", "outer", "progress", "signals", "log", "checkpoint", "artefact", "learner",
      "meta_train", "meta_test"),
-    ("report", "experiment", "leave_one_out", "classifier", "cli", "__init__"),
+    ("report", "preparation", "experiment", "leave_one_out", "classifier", "cli", "__init__"),
     ("recipes",),
 )  # fmt: skip
 STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_server import HubServer, Repo, configs, jsonl, parquet, running
+from hub_server import HubServer, Repo, configs, jsonl, parquet, parquet_of, running
 
 from metanlp import reach
 from metanlp.cli import main
@@ -61,10 +61,34 @@ def glue_files() -> dict[str, bytes]:
     sst2 = [{"sentence": f"s {n}", "label": n % 2} for n in range(5)]
     hidden: list[dict[str, object]] = [{**row, "label": -1} for row in nli[:4]]
     splits = {"train": nli, "validation_matched": nli[:3], "validation_mismatched": nli[3:], "test_matched": hidden}
-    files = {"README.md": configs(mnli=tuple(splits), sst2=("train", "validation"))}
+    files = {
+        "README.md": configs(mnli=tuple(splits), sst2=("train", "validation"), stsb=("train", "validation", "test"))
+    }
     files |= {f"mnli/{split}.parquet": parquet(rows, "label", glue.ENTAILMENT) for split, rows in splits.items()}
     words = ("negative", "positive")
+    stsb = [{"sentence1": f"s {n}", "sentence2": "t", "label": n / 2} for n in range(6)]
+    kept_back = [{**row, "label": -1.0} for row in stsb[:2]]
+    for split, rows in {"train": stsb, "validation": stsb[1:3], "test": kept_back}.items():
+        files[f"stsb/{split}.parquet"] = parquet_of(rows, {"label": {"dtype": "float64", "_type": "Value"}})
     return files | {f"sst2/{split}.parquet": parquet(sst2, "label", words) for split in ("train", "validation")}
+
+
+def of_other_forms() -> dict[str, bytes]:
+    """Sets of labels, entities and questions as they are published: GoEmotions, CoNLL 2003 and ARC are like this."""
+    words: dict[str, object] = {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}
+
+    def named(*names: str) -> dict[str, object]:
+        return {"feature": {"names": list(names), "_type": "ClassLabel"}, "_type": "List"}
+
+    moods = [{"text": f"t {n}", "labels": [[0], [0, 1], [], [1]][n % 4]} for n in range(8)]
+    names = [{"tokens": ["Ann", "Lee", f"saw{n}", "Rome"], "ner_tags": [1, 2, 0, 3]} for n in range(4)]
+    lettered = [{"question": f"q {n}", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "AB"[n % 2]}
+                for n in range(4)]  # fmt: skip
+    return {
+        "moods": parquet_of(moods, {"labels": named("joy", "anger")}),
+        "names": parquet_of(names, {"tokens": words, "ner_tags": named("O", "B-PER", "I-PER", "B-LOC")}),
+        "arc": parquet_of(lettered, {"choices": {"text": words, "label": words}}),
+    }
 
 
 def intents(*domains: str) -> bytes:
@@ -98,6 +122,9 @@ def fill(server: HubServer) -> None:
         {"train.jsonl": jsonl({**ok, "sentence": "b"}, {"text": "c", "sentence": "d", "label": "y"})}
     )
     repos["lab/hidden"].commit({"train.jsonl": jsonl(*({"text": f"t {n}", "label": -1} for n in range(4)))})
+    for name, content in of_other_forms().items():
+        repos[f"lab/{name}"] = Repo()
+        repos[f"lab/{name}"].commit({"train.parquet": content})
     repos["lab/stuck"].commit({"train.jsonl": intents("bank")})
     server.silent |= {"lab/silent", "stuck/resolve"}
 
@@ -115,6 +142,10 @@ GOOD: dict[str, Said] = {
     "chosen": {"hub": ["lab/intents"], "with": {"group_by": "domain", "groups": ["bank"]}},
     "long": {"hub": ["lab/long"], "with": {"limit": 1500}},
     "roles": {"roles": ["glue/mnli,glue/sst2", "auto", "mini"]},
+    "stsb": {"name": "glue/stsb"},
+    "moods": {"name": "lab/moods"},
+    "names": {"name": "lab/names"},
+    "arc": {"name": "lab/arc"},
     "named": {"hub": ["lab/two"], "with": {"columns": {"text_a": "text", "text_b": "sentence"}}},
 }
 WRONG: dict[str, tuple[Said, str]] = {
@@ -129,7 +160,7 @@ WRONG: dict[str, tuple[Said, str]] = {
     "no such column": ({"hub": ["lab/intents"], "with": {"columns": {"label": "intnt"}}}, "did you mean 'intent'"),
     "no such group": ({"hub": ["lab/intents"], "with": {"group_by": "domain", "groups": ["banc"]}}, "mean 'bank'"),
     "not GLUE": ({"name": "glue/mnly"}, "did you mean 'mnli'"),
-    "no classes": ({"name": "glue/stsb"}, "scores from 0 to 5"),
+    "no training": ({"name": "glue/ax"}, "has a test split only"),
     "silent": ({"name": "lab/silent", "limits": QUICK}, "cannot be reached (timed out)"),
     "stuck on the way": ({"name": "lab/stuck", "limits": QUICK}, "cannot be reached (timed out)"),
 }  # fmt: skip
@@ -184,6 +215,17 @@ def test_hidden_labels_are_left_out_and_counted(told: Told) -> None:
     assert set(mnli.pools) == {"train", "validation"}
     assert snli.left_out == {"train": 2, "validation": 2}
     assert [row["text_a"] for row in snli.pools["train"]] == ["p 1", "p 2", "p 3", "p 5", "p 6", "p 7"]
+
+
+def test_other_forms_are_known_by_their_columns(told: Told) -> None:
+    (stsb,), (moods,), (names,), (arc,) = (tasks(told[1][name]) for name in ("stsb", "moods", "names", "arc"))
+    assert (stsb.form, stsb.name, tuple(stsb.scale), stsb.left_out) == ("regress", "glue/stsb", (0.0, 2.5), {"test": 2})
+    assert [row["score"] for row in stsb.pools["validation"]] == [0.5, 1.0]
+    assert (moods.form, list(moods.labels)) == ("multilabel", ["anger", "joy"])
+    assert [list(row["labels"]) for row in moods.pools["train"][:4]] == [[1], [0, 1], [], [0]]
+    assert (names.form, list(names.labels)) == ("tag", ["O", "LOC", "PER"])
+    assert [list(span) for span in names.pools["train"][0]["spans"]] == [[0, 2, 2], [3, 4, 1]]
+    assert (arc.form, [row["answer"] for row in arc.pools["train"]]) == ("choose", [0, 1, 0, 1])
 
 
 def test_a_hub_name_is_a_task_of_that_name(told: Told) -> None:

@@ -1,0 +1,138 @@
+"""What the methods of one experiment share: tasks in their roles, the backbone, episodes, validation trials."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from metanlp import report
+from metanlp.algorithms import ALGORITHMS, BASELINES
+from metanlp.backbone import Backbone, Lora, memory
+from metanlp.backbone.bits import require_library
+from metanlp.backbone.encoder import outline
+from metanlp.backbone.options import Options
+from metanlp.episodes import Episodes, Sampling, largest_pass
+from metanlp.errors import InputError
+from metanlp.exams import Exam, Protocol, Support, check_shots
+from metanlp.options import Experiment
+from metanlp.parallel import Ranks
+from metanlp.tasks.columns import parse_columns
+from metanlp.tasks.leaks import Leakage, drop_leaks, leakage
+from metanlp.tasks.roles import read_roles
+from metanlp.types import Roles, Task
+
+T = TypeVar("T")
+PADDED = "padded to the longest text of a pass, because this architecture can't be packed: slower, and no trunk"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the methods of one experiment share."""
+
+    asked: Experiment
+    net: Backbone
+    roles: Roles
+    episodes: Episodes
+    trials: list[tuple[Exam, Support]]
+    ranks: Ranks
+    leaks: Mapping[str, int] = field(default_factory=dict)  # training rows left out, by task
+    leakage: Leakage = Leakage(())  # where they stand
+
+
+def methods(asked: Experiment) -> tuple[str, ...]:
+    """Baselines first, the main method last. Raises InputError for an unknown one."""
+    names = (*(name for name in asked.baselines if name != asked.method), asked.method)
+    if unknown := [name for name in names if name not in ALGORITHMS]:
+        raise InputError(f"method {unknown[0]!r} is not known; choose from {sorted(ALGORITHMS)}")
+    if asked.method in BASELINES:
+        raise InputError(f"--method {asked.method} learns nothing from tasks; choose it as one of --baselines")
+    return names
+
+
+def roles_of(asked: Experiment, test: str | None) -> Roles:
+    """The tasks that are asked for; those that judge are `test`."""
+    root = os.environ.get("METANLP_DATA")
+    return read_roles(asked.data, asked.validation, test, Path(root) if root else None, parse_columns(asked.columns))
+
+
+def prepare(asked: Experiment, ranks: Ranks, everything: Roles) -> Run:
+    """Load the backbone; say what leaks, take it out of training."""
+    require_library(asked.quantize)
+    roles, leaks = drop_leaks(everything)
+    check_shots(roles.test, asked.shots)
+    # Before the seconds that loading takes, as this refuses tasks with too few rows. It tokenises later.
+    episodes = Episodes(roles.train, lambda *texts: net.encode(*texts), Sampling(), asked.seed)
+    options = options_of(asked)
+    check_memory(roles, episodes.sampling, asked, options, ranks)
+    net = Backbone.open(asked.model, options, ranks.device)
+    trials = validation_trials(roles.validation, net, asked)
+    shared = Run(asked, net, roles, episodes, trials, ranks, leaks, leakage(everything))
+    if ranks.main:
+        report.say(start_facts(shared))
+    return shared
+
+
+def options_of(asked: Experiment) -> Options:
+    """The backbone's."""
+    adapt = Lora(rank=asked.rank, alpha=2 * asked.rank, targets=asked.targets)
+    return Options(adapt, asked.views, asked.precision, prompt=asked.prompt, quantize=asked.quantize,
+                   gradient_checkpoint=asked.gradient_checkpoint)  # fmt: skip
+
+
+def check_memory(roles: Roles, sampling: Sampling, asked: Experiment, options: Options, ranks: Ranks) -> None:
+    """Say what the run will need, before the model is loaded. Raises InputError where there is less."""
+    adapted_to = (*roles.validation, *roles.test)
+    tokens = largest_pass(roles.train, adapted_to, sampling, max(asked.shots), options.max_length)
+    needed = memory.estimate(outline(asked.model), options, ranks.device, tokens)
+    if ranks.main:
+        report.say({"memory": f"{needed} of {tokens:,} tokens"})
+    memory.require(needed, ranks.device)
+
+
+def start_facts(shared: Run) -> dict[str, str]:
+    """What the run is about to do, for people."""
+    roles, net = shared.roles, shared.net
+    leaks, asked = sum(shared.leaks.values()), shared.asked
+    length = f"{asked.max_minutes:g} minutes" if asked.max_minutes else f"{asked.steps} meta-steps"
+    others = [name for name in methods(asked)[:-1] if name not in BASELINES]
+    return {
+        "model": f"{net.name}, {net.depth} layers, adapters from layer {net.lowest + 1}, {held(net.options)}",
+        "processes": f"{shared.ranks.size} on {shared.ranks.device.type}, {torch.get_num_threads()} threads each",
+        "tasks": f"{len(roles.train)} train, {len(roles.validation)} validation, {len(roles.test)} test",
+        "leakage": f"{leaks} training rows left out because they stand in a validation or test task"
+        + "".join(f"; {pair}" for pair in shared.leakage.first())
+        + ("; all in leakage.json" if shared.leakage.overlaps else ""),
+        "passes": "packed, without padding" if net.family.packed else PADDED,
+        "views": ", ".join(net.view_names)
+        + (f"; every text after {prompt!r}" if (prompt := net.options.prompt) else ""),
+        "meta-training": f"{length} for {asked.method}"
+        + "".join(f", then as many tokens for {name}" for name in others),
+    }
+
+
+def held(options: Options) -> str:
+    """In how many bits the frozen weights are."""
+    return options.precision if options.quantize == "none" else f"weights in {options.quantize}, {options.precision}"
+
+
+def validation_trials(tasks: Sequence[Task], net: Backbone, asked: Experiment) -> list[tuple[Exam, Support]]:
+    """Support sets of the validation tasks, evenly spread over tasks and the two fewest shots of the test."""
+    episodes = 1 + asked.validation_trials // max(1, len(tasks))
+    protocol = Protocol(asked.shots[:2], episodes, test_rows=64, seed=asked.seed + 1)
+    exams = [Exam(task, net, protocol) for task in tasks]
+    turns = max((len(exam.supports) for exam in exams), default=0)
+    trials = [(exam, exam.supports[n]) for n in range(turns) for exam in exams if n < len(exam.supports)]
+    # They are adapted to again and again, so their trunk is computed now.
+    return [(e, replace(s, batch=net.with_trunk(s.batch))) for e, s in spread(trials, asked.validation_trials)]
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """`count` of the items, evenly spaced; all of them where there are no more."""
+    places = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)) if items else []
+    return [items[int(place)] for place in places]
