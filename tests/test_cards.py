@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from metanlp.tasks import cards, glue, leopard
+from metanlp.tasks import cards, glue, leopard, published
 from metanlp.tasks.hub import LIMIT
+from metanlp.tasks.roles import DIVISIONS
 
 FOLDER = Path(__file__).parent.parent / "data_cards"
 
@@ -39,7 +40,8 @@ def test_writing_the_cards_removes_old_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize("row", glue.GLUE, ids=lambda row: row.name)
 def test_the_card_of_glue(row: glue.GlueTask) -> None:
     columns = ", ".join(row.hub_columns.values())
-    assert table("glue.md")[f"glue/{row.name}"][:3] == [" · ".join(row.labels), row.metric, columns]
+    answers = " · ".join(row.labels) or "scores from 0 to 5"
+    assert table("glue.md")[f"glue/{row.name}"][:3] == [answers, row.metric, columns]
 
 
 @pytest.mark.parametrize("row", leopard.LEOPARD, ids=lambda row: row.name)
@@ -51,6 +53,15 @@ def test_the_card_of_leopard(row: leopard.Published) -> None:
 def test_the_cards_name_no_other_tasks() -> None:
     named = {name for page in ("glue.md", "leopard.md") for name in table(page) if "/" in name}
     assert named == {f"glue/{row.name}" for row in glue.GLUE} | {f"leopard/{row.name}" for row in leopard.LEOPARD}
+
+
+@pytest.mark.parametrize("source", published.FOLDERS)
+def test_the_cards_of_published_sources_name_their_sets_and_roles(source: str) -> None:
+    sets = {f"{source}/{name}" for name in published.FOLDERS[source]}
+    assert {name for name in table(f"{source}.md") if "/" in name} == sets
+    page = (FOLDER / f"{source}.md").read_text(encoding="utf-8").lower()
+    for name in (*DIVISIONS[source].validation, *DIVISIONS[source].test):
+        assert name.rsplit("/", 1)[1] in page
 
 
 def test_the_card_of_glue_names_the_commits() -> None:

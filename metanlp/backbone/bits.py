@@ -83,7 +83,7 @@ def require_layers(quantize: Quantize, device: torch.device, dtype: torch.dtype,
 
 def _error_of_layer(quantize: Quantize, device: torch.device, dtype: torch.dtype, width: int) -> float:
     """Relative error of a quantised layer `width` × 64 against its own weights, the larger of output and gradient."""
-    from bitsandbytes.nn import Linear4bit, Linear8bitLt  # pyright: ignore[reportMissingImports]
+    from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt  # pyright: ignore[reportMissingImports]
 
     chance = torch.Generator().manual_seed(0)
     plain = nn.Linear(width, 64, bias=False)
