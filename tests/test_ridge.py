@@ -186,3 +186,21 @@ def test_a_vector_of_theta_alone_answers_where_it_is_right() -> None:
     asked = batch_of("regress", torch.zeros(4).double())
     expected = normalize(new, dim=-1)[:, 0] @ theta["head/vector"][0] + 0.5
     torch.testing.assert_close(head.scores(phi, new, asked)[:, 0], expected)
+
+
+@pytest.mark.parametrize("form", ["regress", "choose"])
+def test_what_is_known_before_any_row_is_what_a_support_set_of_it_leaves(form: str) -> None:
+    """A support set whose answers θ already gives changes nothing: the head is then θ's vector."""
+    head, theta, batch = HEADS.of(form), theta_of(form), BATCHES[form]
+    theta = theta | {"views/prior": torch.tensor([50.0, 0.0, 0.0]).double(), "views/trust": torch.tensor(-math.inf)}
+    features = random(len(batch.targets), VIEWS, WIDTH)
+    found = head.known(theta, features, batch)
+    assert isinstance(found, Tensor)
+    answers = normalize(features, dim=-1)[:, 0] @ theta["head/vector"][0] + (0.5 if form == "regress" else 0.0)
+    given = batch_of(form, answers, batch.group.tolist())
+    phi = head.finish(theta, untouched(given), features, given)
+    scores = head.scores(phi, features, given)
+    if form == "choose":
+        found, scores = less_mean(found, given), less_mean(scores, given)
+    torch.testing.assert_close(found, scores)
+    assert HEADS.multilabel.known(theta_of("multilabel"), features, BATCHES["multilabel"]) == 0.0

@@ -118,7 +118,8 @@ class Algorithm(ABC):
         return FORMS[batch.form].loss(scores, batch)
 
     def task_heads_loss(self, theta: Weights, features: Tensor, batch: Batch, episodes: tuple[Episode, ...]) -> Tensor:
-        """Mean loss under the linear head that θ keeps for each training task: (T,)."""
+        """Mean loss under the linear head that θ keeps for each training task, and what tasks of its form have in
+        common: (T,)."""
         heads = [
             (theta[f"tasks/{e.task}/weight"][list(e.classes)], theta[f"tasks/{e.task}/bias"][list(e.classes)])
             for e in episodes
@@ -127,7 +128,7 @@ class Algorithm(ABC):
         bias = torch.stack([pad(b, (0, batch.max_ways - len(b))) for _, b in heads])
         scale = theta["head/scale"].exp()
         scores = linear_scores(scale * weight, scale * bias, features, batch)
-        return self.scores_loss(scores, batch)
+        return self.scores_loss(scores + self.head.known(theta, features, batch), batch)
 
     def recipes(self) -> tuple[Algorithm, ...]:
         """Other settings of the adaptation that the recipe search may try on validation tasks; itself first."""

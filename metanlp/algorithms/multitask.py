@@ -15,7 +15,8 @@ from metanlp.types import MetaGrad, Pass, Weights
 @dataclass(frozen=True)
 class Multitask(Algorithm):
     """One adapter for all training tasks, with a linear head for each (Caruana 1997); new tasks are then fine-tuned
-    from it with the same head and inner loop as every other method."""
+    from it with the same head and inner loop as every other method. In the forms without classes the heads share the
+    vector of θ that new tasks start from."""
 
     def meta_grad(self, net: Net, theta: Weights, episodes: Pass) -> MetaGrad:
         """An episode's support and query rows are just rows here: half the loss each."""

@@ -53,6 +53,9 @@ class Heads:
     def finish(self, theta: Weights, moved: Weights, features: Tensor, batch: Batch) -> Weights:
         return self.of(batch.form).finish(own(theta, batch.form), moved, features, batch)
 
+    def known(self, theta: Weights, features: Tensor, batch: Batch) -> Tensor | float:
+        return self.of(batch.form).known(own(theta, batch.form), features, batch)
+
     def scores(self, phi: Weights, features: Tensor, batch: Batch) -> Tensor:
         return self.of(batch.form).scores(phi, features, batch)
 

@@ -46,6 +46,10 @@ class Head(ABC):
     def finish(self, theta: Weights, moved: Weights, features: Tensor, batch: Batch) -> Weights:
         """φ's head, closed form and residual in one: `head/weight` (T, K, V·D), `head/bias` (T, K)."""
 
+    def known(self, theta: Weights, features: Tensor, batch: Batch) -> Tensor | float:
+        """What θ alone says of units, before any support set: (N, K); nothing where classes differ from task to task."""
+        return 0.0
+
     def scores(self, phi: Weights, features: Tensor, batch: Batch) -> Tensor:
         """(N, V, D) -> (N, K); −inf beyond a task's own classes."""
         return linear_scores(phi["head/weight"], phi["head/bias"], features, batch)

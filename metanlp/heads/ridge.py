@@ -51,6 +51,13 @@ class RidgeHead(Head):
         scores = scores + linear_scores(moved["head/weight"], moved["head/bias"], features, batch)
         return scores, scores.new_ones(len(scores))
 
+    def known(self, theta: Weights, features: Tensor, batch: Batch) -> Tensor | float:
+        if not self.learned:
+            return 0.0
+        share = theta["head/scale"].exp() * torch.softmax(theta["views/prior"], dim=0)
+        scores = torch.einsum("nvd,vd,v->n", normalize(features, dim=-1), theta["head/vector"], share)
+        return scores[:, None] + self.offset
+
     def finish(self, theta: Weights, moved: Weights, features: Tensor, batch: Batch) -> Weights:
         evidence = moved if "views/loss" in moved else self.evidence(theta, features, batch)
         share = theta["head/scale"].exp() * view_weights(theta, evidence["views/loss"])[:, None]  # (T, 1, V)
