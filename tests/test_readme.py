@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from form_tasks import write_tasks
 from hub_server import HubServer, Repo, configs, jsonl, parquet, running
 
 from metanlp.tasks import glue
@@ -71,6 +72,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         chosen = [n for of_class in places for n in of_class[4 * number : 4 * number + 4]]
         _write(leopard / f"train_4shot_{number}.jsonl", reviews, chosen)
     _write(leopard / "test.jsonl", reviews, [n for of_class in places for n in of_class[8:]])
+    write_tasks(folder / "STS", "regress", range(3), count=20)
+    for number, genre in enumerate(("captions", "forum", "news")):
+        (folder / "STS" / f"regress_{number}.jsonl").rename(folder / "STS" / f"{genre}.jsonl")
     net = Backbone.load("minilm")
     import torch
 

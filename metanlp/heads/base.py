@@ -47,7 +47,7 @@ class Head(ABC):
         """φ's head, closed form and residual in one: `head/weight` (T, K, V·D), `head/bias` (T, K)."""
 
     def known(self, theta: Weights, features: Tensor, batch: Batch) -> Tensor | float:
-        """What θ alone says of units, before any support set: (N, K); nothing where classes differ from task to task."""
+        """What θ alone says of units, before any support set: (N, K); nothing where classes are each task's own."""
         return 0.0
 
     def scores(self, phi: Weights, features: Tensor, batch: Batch) -> Tensor:
