@@ -429,7 +429,7 @@ def test_a_bad_file_found_by_another_process_arrives_as_it_is(tmp_path: Path, mo
     assert [full(task) for task in open_index(tmp_path)] == list(read_tasks(tmp_path))
     (tmp_path / "t011.jsonl").write_text('{"text": "a"}\n')
     (tmp_path / "t019.jsonl").write_text("")
-    with pytest.raises(InputError, match=r"t011.jsonl:1: no column 'label'") as caught:
+    with pytest.raises(InputError, match=r"t011.jsonl:1: no column 'label'|t019.jsonl: has no rows") as caught:
         build_index(tmp_path)
     one_line(caught)
 

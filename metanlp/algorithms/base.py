@@ -117,9 +117,8 @@ class Algorithm(ABC):
         """(N, K) -> (T,)"""
         return FORMS[batch.form].loss(scores, batch)
 
-    def task_heads_loss(self, theta: Weights, features: Tensor, batch: Batch, episodes: tuple[Episode, ...]) -> Tensor:
-        """Mean loss under the linear head that θ keeps for each training task, and what tasks of its form have in
-        common: (T,)."""
+    def task_scores(self, theta: Weights, features: Tensor, batch: Batch, episodes: tuple[Episode, ...]) -> Tensor:
+        """Scores under the linear head that θ keeps for each training task: (N, K)."""
         heads = [
             (theta[f"tasks/{e.task}/weight"][list(e.classes)], theta[f"tasks/{e.task}/bias"][list(e.classes)])
             for e in episodes
@@ -127,8 +126,7 @@ class Algorithm(ABC):
         weight = torch.stack([pad(w, (0, 0, 0, batch.max_ways - len(w))) for w, _ in heads])
         bias = torch.stack([pad(b, (0, batch.max_ways - len(b))) for _, b in heads])
         scale = theta["head/scale"].exp()
-        scores = linear_scores(scale * weight, scale * bias, features, batch)
-        return self.scores_loss(scores + self.head.known(theta, features, batch), batch)
+        return linear_scores(scale * weight, scale * bias, features, batch)
 
     def recipes(self) -> tuple[Algorithm, ...]:
         """Other settings of the adaptation that the recipe search may try on validation tasks; itself first."""

@@ -44,7 +44,8 @@ class Maml(Algorithm):
         loss = outer = self.scores_loss(self.head.scores(phi, asked, query), query)
         if self.classes and self.guide:
             sides = ((seen, support), (asked, query))
-            guides = [self.task_heads_loss(theta, x, batch, episodes.episodes) for x, batch in sides]
+            guides = [self.scores_loss(self.task_scores(theta, x, batch, episodes.episodes), batch)
+                      for x, batch in sides]  # fmt: skip
             outer = loss + self.guide * torch.stack(guides).mean(0)
         grad = weights.gradient(outer.sum(), theta)
         passes = 2 + min(1, self.inner.steps) + (2 * self.inner.steps if self.inner.lr else 0)

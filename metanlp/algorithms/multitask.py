@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from metanlp import weights
 from metanlp.algorithms.base import Algorithm, Net
 from metanlp.algorithms.maml import gradient_recipes
-from metanlp.types import MetaGrad, Pass, Weights
+from metanlp.types import Batch, Episode, MetaGrad, Pass, Weights
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,15 @@ class Multitask(Algorithm):
         """An episode's support and query rows are just rows here: half the loss each."""
         theta = weights.leaves(theta)
         sides = [net.with_trunk(side) for side in (episodes.support, episodes.query)]
-        losses = [self.task_heads_loss(theta, net.features(theta, side), side, episodes.episodes) for side in sides]
-        loss = torch.stack(losses).mean(0)
+        loss = torch.stack(
+            [self._loss(theta, net.features(theta, side), side, episodes.episodes) for side in sides]
+        ).mean(0)
         grad = weights.gradient(loss.sum(), theta)
         return MetaGrad(grad, loss.detach(), sum(net.work(side, 2) for side in sides))
+
+    def _loss(self, theta: Weights, features: Tensor, side: Batch, episodes: tuple[Episode, ...]) -> Tensor:
+        own = self.task_scores(theta, features, side, episodes)
+        return self.scores_loss(own + self.head.known(theta, features, side), side)
 
     def recipes(self) -> tuple[Algorithm, ...]:
         return gradient_recipes(self)
