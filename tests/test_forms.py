@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from metanlp import weights
-from metanlp.algorithms import ALGORITHMS, BASELINES, Frozen, Maml
+from metanlp.algorithms import ALGORITHMS, BASELINES, Finetune, Frozen, Maml
 from metanlp.backbone import Backbone, Lora
 from metanlp.cli import main
 from metanlp.episodes import Episodes, Sampling, group
@@ -327,6 +327,22 @@ def test_first_order_gradient_is_that_of_the_query_loss_at_the_adapted_weights(n
     step = 1e-3
     ends = [algorithm.meta_grad(net, weights.add(theta, way, by), given).loss.double() for by in (step, -step)]
     assert float((ends[0] - ends[1]) / (2 * step)) == pytest.approx(slope, rel=0.03, abs=0.02)
+
+
+@pytest.mark.parametrize("rates", [(0.1, 0.1), (0.0, 1.0), (0.5, 0.5)])
+@pytest.mark.parametrize("form", NAMES)
+def test_inner_steps_of_every_recipe_lower_the_support_loss(
+    net: Backbone, form: str, rates: tuple[float, float]
+) -> None:
+    """Where a loss bends more than cross-entropy, the same rates would run away from its minimum."""
+    algorithm = Finetune(inner=Inner(steps=5, lr=rates[0], head_lr=rates[1]))
+    theta = algorithm.init(net, torch.Generator().manual_seed(0))
+    support = pass_of(net, form, count=1).support
+    losses = []
+    for steps in (0, 5):
+        scores, counted = replace(algorithm, inner=replace(algorithm.inner, steps=steps)).left_out(net, theta, support)
+        losses.append(float(FORMS[form].loss(scores, support, counted)))
+    assert losses[1] < losses[0]
 
 
 def learner_of(net: Backbone) -> Learner:

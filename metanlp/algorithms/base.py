@@ -104,7 +104,8 @@ class Algorithm(ABC):
         def loss(moved: Weights) -> Tensor:
             x = net.features(moved, support) if fixed is None else fixed
             scores, counted = self.head.left_out(theta, moved, x, support)
-            return FORMS[support.form].loss(scores, support, counted)
+            # A step size that suits classes then suits numbers too.
+            return FORMS[support.form].loss(scores, support, counted) / FORMS[support.form].curvature
 
         return trajectory(loss, begin, self.inner)
 

@@ -21,6 +21,7 @@ class Regress(Form):
 
     name, metric, answer = "regress", "pearson", "score"
     by_class, least, number = False, 1, np.float32
+    curvature = 4 / SPREAD**2
 
     def outputs(self, task: Task) -> int:
         return 1
