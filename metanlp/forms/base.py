@@ -55,9 +55,7 @@ class Form(ABC):
     by_class: ClassVar[bool] = True  # shots are counted for each class; else in rows
     least: ClassVar[int] = 2  # classes with shots that an episode needs
     one_class: ClassVar[bool] = True  # a row is a shot of one class at the most
-    curvature: ClassVar[float] = (
-        1.0  # of the loss, by that of cross-entropy: inner steps are so much shorter
-    )
+    curvature: ClassVar[float] = 1.0  # of the loss, by that of cross-entropy: inner steps are so much shorter
     number: ClassVar[type] = np.int64  # what answers are as numbers
     words: ClassVar[bool] = False  # units are the words of a text; else the texts
 
