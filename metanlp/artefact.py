@@ -17,8 +17,9 @@ from metanlp.backbone import Backbone
 from metanlp.backbone.bits import require_library
 from metanlp.backbone.options import Options
 from metanlp.backbone.origin import MINILM, sha256_of
-from metanlp.checkpoint import atomic_write, disk
+from metanlp.checkpoint import atomic_write
 from metanlp.config import from_json, to_json
+from metanlp.disk import disk
 from metanlp.errors import DamagedError, InputError
 from metanlp.types import Weights
 from metanlp.weights import drop, finite, pick

@@ -25,7 +25,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from metanlp.errors import DamagedError, InputError, StorageError
+from metanlp.disk import disk, sync, write
+from metanlp.errors import DamagedError, InputError
 
 FORMAT = 1
 TENSORS, STATE, MANIFEST = "state.safetensors", "state.json", "MANIFEST.json"
@@ -97,11 +98,11 @@ def atomic_write(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(path)
         try:
-            _write(temporary, data)
+            write(temporary, data)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync(path.parent)
+        sync(path.parent)
 
 
 @contextmanager
@@ -150,7 +151,7 @@ def _publish(folder: Path, files: dict[str, bytes]) -> None:
     try:
         fcntl.flock(held, fcntl.LOCK_EX)  # tells `_tidy` that somebody is at work here
         for name, data in files.items():
-            _write(temporary / name, data)
+            write(temporary / name, data)
         os.fsync(held)
         _swap(temporary, folder)
     finally:
@@ -165,7 +166,7 @@ def _swap(temporary: Path, folder: Path) -> None:
     if folder.exists():
         folder.rename(_aside(folder))
     temporary.rename(folder)
-    _sync(folder.parent)
+    sync(folder.parent)
     _settle(folder)
 
 
@@ -286,29 +287,3 @@ def _damaged(path: Path, reason: str) -> DamagedError:
 def _not_finite(tensors: dict[str, Tensor]) -> str | None:
     """The name of a tensor with NaN or infinity in it."""
     return next((key for key, value in tensors.items() if not bool(value.isfinite().all())), None)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """A rename is on the disk once its folder is."""
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(held)
-    finally:
-        os.close(held)
-
-
-@contextmanager
-def disk(path: Path) -> Generator[None]:
-    """Turns what the operating system says while `path` is written into a StorageError."""
-    try:
-        yield
-    except OSError as problem:
-        said = problem.strerror or str(problem)
-        raise StorageError(f"{path}: {said}; make room or give permission there, or choose another folder") from problem

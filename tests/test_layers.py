@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 # DESIGN, "The house": a room may import from its own storey and from those below it, never from one above.
 STOREYS = (
-    ("errors", "types", "weights", "options", "config", "reach", "ragged"),
+    ("errors", "types", "weights", "options", "config", "reach", "ragged", "disk"),
     ("tasks", "forms", "pool", "episodes", "backbone", "heads", "metrics"),
     ("inner", "algorithms"),
     ("exams", "recipe", "parallel", "outer", "progress", "signals", "log", "checkpoint", "artefact", "learner",

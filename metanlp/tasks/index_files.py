@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from metanlp.disk import sync
 from metanlp.errors import DamagedError, InputError
 from metanlp.tasks.files import ENDINGS, UNREAD
 from metanlp.tasks.records import shown
@@ -112,9 +113,9 @@ class Writer:
         head = self._home / f"index-{self._token}.json"
         head.write_bytes(sealed({"schema": SCHEMA, "token": self._token, "columns": dict(columns), "files": files}))
         for path in (*paths.values(), head):
-            _sync(path)
+            sync(path)
         os.replace(head, self._home / HEAD)
-        _sync(self._home)
+        sync(self._home)
 
     def _path(self, name: str) -> Path:
         return file_in(self._home, name, self._token)
@@ -161,15 +162,6 @@ def _tidy(folder: Path) -> None:
             path.unlink()
     if not (home / HEAD).exists():
         home.rmdir()
-
-
-def _sync(path: Path) -> None:
-    """Onto the disk; a rename is there once its folder is."""
-    held = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(held)
-    finally:
-        os.close(held)
 
 
 def sealed(head: Mapping[str, Any]) -> bytes:

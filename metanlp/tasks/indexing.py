@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from metanlp.errors import InputError, StorageError
+from metanlp.disk import disk
+from metanlp.errors import InputError
 from metanlp.forms import FORMS
 from metanlp.tasks.columns import column_names
 from metanlp.tasks.files import ENDINGS, is_task_folder, read_task, task_files, task_paths
@@ -64,7 +65,7 @@ def build_index(
     begun, folder = time.perf_counter(), Path(folder)
     column_names(columns)
     _check_folder(folder)
-    with _disk(folder), _held(folder), writing(folder) as made:
+    with disk(folder / HOME), _held(folder), writing(folder) as made:
         found = task_paths(folder)
         made.add("folders", _folders(folder, {*found.values()}))
         tasks = rows = 0
@@ -220,12 +221,3 @@ def _held(folder: Path) -> Generator[None]:
         raise InputError(f"{shown(folder)}: is being indexed by another process; wait for it to end") from None
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _disk(folder: Path) -> Generator[None]:
-    try:
-        yield
-    except OSError as error:
-        said = error.strerror or str(error)
-        raise StorageError(f"{shown(folder / HOME)}: {said}; make room or give permission there") from error
