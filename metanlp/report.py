@@ -99,7 +99,8 @@ def cost_table(found: Report) -> Table:
         table.add_column(column, justify="left" if column == "method" else "right")
     for name, cost in found.methods.items():
         inner = cost["recipe"]["inner"]
-        rates = cost["recipe"].get("classifier") or f"{inner['lr']:g} / {inner['head_lr']:g}"
+        kind = cost["recipe"].get("classifier")  # "prototypes" are a ridge regression in forms without classes
+        rates = {None: f"{inner['lr']:g} / {inner['head_lr']:g}", "prototypes": "closed form"}.get(kind, kind)
         errors = found.calibration[name].values()
         seconds = [f"{cost['train_s']:.0f}", f"{cost['tokens'] / 1e6:.2f}", f"{cost['recipe_s']:.0f}"]
         once = [f"{cost['adapt_s']:.2f}", f"{cost['peak_mb']:.0f}", str(inner["steps"]), rates]
