@@ -89,6 +89,9 @@ class Learner:
     def _ready(self, task: Task, effort: str) -> tuple[Algorithm, Batch]:
         if effort not in ("fast", "recipe"):
             raise InputError(f"effort is {brief(effort)}; give 'fast' or 'recipe'")
+        if task.form not in self.algorithm.forms:
+            known = ", ".join(self.algorithm.forms)
+            raise InputError(f"the examples are of the form {task.form!r}; this learner's method knows {known}")
         inner = replace(self.algorithm.inner, steps=0) if effort == "fast" else self.algorithm.inner
         rows = task.pools["train"]
         support = Pool(task, rows, self.net.encode).pack(np.arange(len(rows)))

@@ -64,6 +64,8 @@ def roles_of(asked: Experiment, test: str | None) -> Roles:
 def prepare(asked: Experiment, ranks: Ranks, everything: Roles) -> Run:
     """Load the backbone; say what leaks, take it out of training."""
     require_library(asked.quantize)
+    for name in methods(asked):
+        check_forms(name, ALGORITHMS[name].forms, (*everything.train, *everything.validation, *everything.test))
     roles, leaks = drop_leaks(everything)
     check_shots(roles.test, asked.shots)
     # Before the seconds that loading takes, as this refuses tasks with too few rows. It tokenises later.
@@ -76,6 +78,16 @@ def prepare(asked: Experiment, ranks: Ranks, everything: Roles) -> Run:
     if ranks.main:
         report.say(start_facts(shared))
     return shared
+
+
+def check_forms(method: str, forms: Sequence[str], tasks: Sequence[Task]) -> None:
+    """Raises InputError for a task whose form the method can't learn."""
+    for task in tasks:
+        if task.form not in forms:
+            raise InputError(
+                f"task {task.name!r} ({task.source}) is of the form {task.form!r}, but {method!r} learns "
+                f"{', '.join(forms)}; leave out the task, or the method: --method, --baselines"
+            )
 
 
 def options_of(asked: Experiment) -> Options:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from metanlp.forms import FORMS
 from metanlp.heads import Heads, linear_scores
 from metanlp.inner import Inner, trajectory
 from metanlp.types import Batch, Episode, MetaGrad, Pass, Weights
+
+Sides = Sequence[tuple[Tensor, Batch]]
+"""Features (N, V, D) and the batch they were read off: the support set and the query rows of a pass."""
 
 
 class Net(Protocol):
@@ -34,6 +37,8 @@ class Net(Protocol):
 @dataclass(frozen=True)
 class Algorithm(ABC):
     """A frozen dataclass whose fields are its configuration. θ in, φ out; neither is ever changed in place."""
+
+    forms: ClassVar[tuple[str, ...]] = tuple(FORMS)  # what tasks it can learn, by their form
 
     inner: Inner = Inner()  # how it adapts to a support set
     head: Heads = Heads()  # from features to scores
@@ -128,6 +133,13 @@ class Algorithm(ABC):
         bias = torch.stack([pad(b, (0, batch.max_ways - len(b))) for _, b in heads])
         scale = theta["head/scale"].exp()
         return linear_scores(scale * weight, scale * bias, features, batch)
+
+    def tasks_loss(self, theta: Weights, sides: Sides, episodes: tuple[Episode, ...]) -> Tensor | float:
+        """Mean loss of the training tasks' own linear heads on the sides of an episode: (T,); 0 without such heads."""
+        if not self.classes:
+            return 0.0
+        losses = [self.scores_loss(self.task_scores(theta, x, batch, episodes), batch) for x, batch in sides]
+        return torch.stack(losses).mean(0)
 
     def recipes(self) -> tuple[Algorithm, ...]:
         """Other settings of the adaptation that the recipe search may try on validation tasks; itself first."""

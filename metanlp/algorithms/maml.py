@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
-
 from metanlp import weights
 from metanlp.algorithms.base import Algorithm, Net
 from metanlp.types import MetaGrad, Pass, Weights
@@ -41,12 +39,8 @@ class Maml(Algorithm):
         adapters = weights.add(adapters, delta)
         seen, asked = net.features(adapters, support), net.features(adapters, query)
         phi = self.head.finish(theta, moved, seen, support)
-        loss = outer = self.scores_loss(self.head.scores(phi, asked, query), query)
-        if self.classes and self.guide:
-            sides = ((seen, support), (asked, query))
-            guides = [self.scores_loss(self.task_scores(theta, x, batch, episodes.episodes), batch)
-                      for x, batch in sides]  # fmt: skip
-            outer = loss + self.guide * torch.stack(guides).mean(0)
+        loss = self.scores_loss(self.head.scores(phi, asked, query), query)
+        outer = loss + self.guide * self.tasks_loss(theta, [(seen, support), (asked, query)], episodes.episodes)
         grad = weights.gradient(outer.sum(), theta)
         passes = 2 + min(1, self.inner.steps) + (2 * self.inner.steps if self.inner.lr else 0)
         return MetaGrad(grad, loss.detach(), net.work(support, passes) + net.work(query, 2))

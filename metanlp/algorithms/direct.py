@@ -1,0 +1,80 @@
+"""Methods that adapt without a gradient step: φ is a differentiable function of the support set's features."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metanlp import weights
+from metanlp.algorithms.base import Algorithm, Net
+from metanlp.heads import beyond
+from metanlp.inner import Inner
+from metanlp.types import Batch, MetaGrad, Pass, Weights
+
+
+@dataclass(frozen=True)
+class Direct(Algorithm):
+    """A method says how a support set becomes φ (`condition`), and how φ answers (`answer`); the rest is here. The
+    meta-gradient is exact: nothing is held fixed."""
+
+    forms: ClassVar[tuple[str, ...]] = ("classify", "tag")
+
+    inner: Inner = Inner(steps=0)  # no gradient step
+    guide: float = 1.0  # weight of the training tasks' own linear heads in the outer loss, where `classes` names them
+
+    @abstractmethod
+    def condition(self, theta: Weights, features: Tensor, support: Batch) -> Weights:
+        """φ but for the adapters, a slice a task, from features (N, V, D)."""
+
+    @abstractmethod
+    def answer(self, phi: Weights, features: Tensor, batch: Batch) -> Tensor:
+        """Scores from features: (N, V, D) -> (N, K). Anything beyond a task's own classes."""
+
+    def adapting(
+        self, net: Net, theta: Weights, support: Batch, steps: Collection[int]
+    ) -> Iterator[tuple[int, Weights]]:
+        support = net.with_trunk(support)
+        start = weights.expand(weights.detach(weights.pick(theta, "lora/")), support.count_tasks)
+        with torch.no_grad():
+            phi = start | self.condition(theta, net.features(start, support), support)
+        yield self.inner.steps, weights.detach(phi)
+
+    def left_out(self, net: Net, theta: Weights, support: Batch) -> tuple[Tensor, Tensor]:
+        """Every row scored by φ of its task's other rows: N conditionings, one run of the model."""
+        with torch.no_grad():
+            features = net.features(weights.pick(theta, "lora/"), net.with_trunk(support))
+            same = (support.task_of[:, None] == support.task_of) & (support.targets[:, None] == support.targets)
+            usable = same.sum(1) > 1
+            scores = features.new_zeros(len(features), support.max_ways)
+            for row in usable.nonzero().flatten().tolist():
+                others = torch.arange(len(features), device=features.device) != row
+                phi = self.condition(theta, features[others], rows_of(support, others))
+                scores[row] = self.answer(phi, features[~others], rows_of(support, ~others))[0]
+        return scores.masked_fill(beyond(support), -math.inf), usable.to(features.dtype)
+
+    def scores(self, net: Net, phi: Weights, batch: Batch) -> Tensor:
+        return self.answer(phi, net.features(phi, batch), batch).masked_fill(beyond(batch), -math.inf)
+
+    def meta_grad(self, net: Net, theta: Weights, episodes: Pass) -> MetaGrad:
+        support, query = net.with_trunk(episodes.support), net.with_trunk(episodes.query)
+        theta = weights.leaves(theta)
+        adapters = weights.pick(theta, "lora/")
+        seen, asked = net.features(adapters, support), net.features(adapters, query)
+        scores = self.answer(self.condition(theta, seen, support), asked, query)
+        loss = self.scores_loss(scores.masked_fill(beyond(query), -math.inf), query)
+        outer = loss + self.guide * self.tasks_loss(theta, [(seen, support), (asked, query)], episodes.episodes)
+        grad = weights.gradient(outer.sum(), theta)
+        return MetaGrad(grad, loss.detach(), net.work(support, 2) + net.work(query, 2))
+
+
+def rows_of(batch: Batch, chosen: Tensor) -> Batch:
+    """What heads read of a batch, for some of its units: (N,) bool. Its tokens stay as they are."""
+    return replace(
+        batch, task_of=batch.task_of[chosen], targets=batch.targets[chosen], group=batch.group[chosen], trunk=None
+    )
