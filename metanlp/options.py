@@ -28,7 +28,8 @@ class Experiment:
     inner_lr: float = 0.1  # their size for adapters
     head_lr: float = 0.1  # their size for the head
     rank: int = 16  # of the LoRA adapters
-    targets: Literal["attention", "all linear"] = "all linear"  # layers that carry one, in the top half of the stack
+    # Layers that carry one, in the top half of the stack.
+    targets: Literal["query and value", "attention", "all linear"] = "all linear"
     shots: tuple[int, ...] = (4, 8, 16)  # support rows a class in the test
     episodes: int = 10  # support sets a test task and shots, where it does not bring its own
     test_rows: int | None = None  # query rows a test task at the most, for a quicker look

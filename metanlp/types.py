@@ -74,7 +74,8 @@ class Trunk:
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples of one or more tasks of one form, packed end to end without padding, tasks one after the other.
+    """Examples of one or more tasks of one form, packed end to end without padding, tasks one after the other. Within a
+    task tokens stand text by text, short texts first; all that is not of tokens stands in the order in which it was given.
 
     N units get scores: the S texts themselves, or in tagging their words.
     """
@@ -90,11 +91,16 @@ class Batch:
     group: Tensor  # (N,) what a unit belongs to: the question of a choice, the text of a word, else itself
     ways: Tensor  # (T,) number of classes of each task
     ends: Tensor  # (T,) int32: where each task's tokens end
-    max_length: int  # the longest text, kept here so that no step asks the device
+    runs: tuple[tuple[int, int], ...]  # (texts, tokens of each): equally long texts side by side, as the tokens stand
     max_ways: int  # K: the most classes of any task
     form: str = "classify"  # a name in `metanlp.forms.FORMS`
     unit_of: Tensor | None = None  # (P,) the word that a token begins in, N for none; None where units are texts
     trunk: Trunk | None = None
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest text. Known here, so that no step asks the device."""
+        return max(length for _, length in self.runs)
 
     @property
     def count_tasks(self) -> int:

@@ -7,13 +7,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoModel, AutoTokenizer, BertModel
 
 import metanlp
@@ -23,6 +27,7 @@ from metanlp.artefact import write_artefact
 from metanlp.backbone import Backbone, Lora, View
 from metanlp.backbone.encoder import Options
 from metanlp.backbone.packing import Packing, join, pack, packed_attention, parts
+from metanlp.backbone.workers import side_by_side
 from metanlp.errors import InputError
 from metanlp.types import Batch, Pass, Weights
 
@@ -165,7 +170,10 @@ def test_a_pack_keeps_rows_and_targets(net: Backbone) -> None:
     tokens = net.encode(SINGLES)
     both = join([pack(tokens, [2, 0], [1, 0], 2), pack(tokens, [3, 1, 1], [2, 0, 1], 3)])
     order = [2, 0, 3, 1, 1]
-    assert both.ids.tolist() == [int(i) for n in order for i in tokens.ids[tokens.starts[n] : tokens.starts[n + 1]]]
+    for text, n in enumerate(order):
+        assert (
+            both.ids[both.example_of == text].tolist() == tokens.ids[tokens.starts[n] : tokens.starts[n + 1]].tolist()
+        )
     assert both.lengths.tolist() == tokens.lengths()[order].tolist()
     assert both.task_of.tolist() == [0, 0, 1, 1, 1]
     assert both.targets.tolist() == [1, 0, 2, 0, 1]
@@ -175,21 +183,95 @@ def test_a_pack_keeps_rows_and_targets(net: Backbone) -> None:
     assert both.positions[both.example_of == 2].tolist() == list(range(int(both.lengths[2])))
 
 
+def test_equally_long_texts_of_a_task_stand_side_by_side(net: Backbone) -> None:
+    tokens = net.encode(SINGLES)
+    rows = [2, 0, 3, 1, 0, 2]
+    both = join([pack(tokens, rows, [0] * 6, 2), pack(tokens, rows, [0] * 6, 2)])
+    as_they_stand = [length for count, length in both.runs for _ in range(count)]
+    assert as_they_stand == sorted(tokens.lengths()[rows].tolist()) * 2
+    starts = np.cumsum([0, *as_they_stand])
+    for start, stop in pairwise(starts.tolist()):
+        assert both.positions[start:stop].tolist() == list(range(stop - start))
+        assert len(set(both.example_of[start:stop].tolist())) == 1
+
+
 # Part by part.
 
 
-def test_parts_are_the_rows_in_their_order(net: Backbone, toy_pass: Pass) -> None:
+def test_parts_add_up_to_the_whole(net: Backbone, toy_pass: Pass) -> None:
     batch = net.with_trunk(toy_pass.query)
+    theta = weights.expand(stirred(fresh(net), 1), batch.count_tasks)
+    whole = net.features(theta, batch)
+    adapted = [number for number, view in enumerate(net.views) if view.adapted]
     for most in (1, 40, 10**6):
         found = parts(batch, most)
-        assert sum(part.count_tokens for part in found) == batch.count_tokens
-        for name in ("ids", "positions", "task_of", "targets", "lengths"):
+        for name in ("ids", "positions", "segments", "example_of"):
             assert torch.equal(torch.cat([getattr(part, name) for part in found]), getattr(batch, name))
-        assert all(part.ways.equal(batch.ways) for part in found)
         assert (len(found) > 1) == (most < 10**6)
-        theta = weights.expand(stirred(fresh(net), 1), batch.count_tasks)
-        read = torch.cat([net.features(theta, part) for part in found])
-        torch.testing.assert_close(read, net.features(theta, batch), atol=2e-6, rtol=1e-6)
+        assert len(found) == len(batch.lengths) or most > 1
+        assert all(abs(part.count_tokens - most) <= batch.max_length for part in found[:-1])
+        read = torch.stack([net.features(theta, part) for part in found])
+        torch.testing.assert_close(read.sum(0)[:, adapted], whole[:, adapted], atol=2e-6, rtol=1e-6)
+        assert ((read[:, :, adapted] != 0).any(-1).any(-1).sum(0) == 1).all()  # each text is in one part
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_parts_side_by_side_give_what_one_thread_gives(net: Backbone, toy_pass: Pass, threads: int) -> None:
+    theta = weights.leaves(stirred(fresh(net), 1))
+
+    def computed() -> tuple[Tensor, Weights]:
+        x = net.features(theta, toy_pass.support)
+        return x.detach(), weights.gradient(x.square().sum(), theta)
+
+    features, gradient = computed()
+    torch.set_num_threads(threads)
+    try:
+        side, by = computed()
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(1)
+    torch.testing.assert_close(side, features, atol=2e-6, rtol=1e-6)
+    assert weights.norm(weights.add(by, gradient, -1.0)) < 5e-6 * weights.norm(gradient)
+
+
+def test_threads_that_call_at_once_do_not_meet(net: Backbone, toy_pass: Pass) -> None:
+    """A call of the model swaps weights into its modules: two in one tree would compute with each other's."""
+    batch, thetas = net.with_trunk(toy_pass.query), [stirred(fresh(net), seed) for seed in range(4)]
+    alone = [net.features(theta, batch) for theta in thetas]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for found, expected in zip(pool.map(lambda w: net.features(w, batch), thetas), alone, strict=True):
+                assert torch.equal(found, expected)
+
+
+def test_what_a_part_can_not_do_is_raised_once(net: Backbone) -> None:
+    def fails() -> None:
+        raise InputError("no")
+
+    with pytest.raises(InputError, match="no"):
+        side_by_side([fails, fails])
+    assert side_by_side([torch.is_grad_enabled] * 2) == [True, True]
+    with torch.no_grad():
+        assert side_by_side([torch.is_grad_enabled] * 2) == [False, False]
+
+
+def test_second_derivatives_ask_for_the_math_kernel(net: Backbone, toy_pass: Pass) -> None:
+    """Then nothing runs side by side, and a pass can be differentiated twice."""
+    theta = weights.leaves(stirred(fresh(net), 1))
+    torch.set_num_threads(2)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            x = net.features(theta, toy_pass.query)
+            first = torch.autograd.grad(x.square().sum(), list(theta.values()), create_graph=True)
+            second = torch.autograd.grad(sum(g.square().sum() for g in first), list(theta.values()))
+        x = net.features(theta, toy_pass.query)
+        once = torch.autograd.grad(x.square().sum(), list(theta.values()), create_graph=True)
+        with pytest.raises(RuntimeError, match="differentiate"):
+            torch.autograd.grad(sum(g.square().sum() for g in once), list(theta.values()))
+    finally:
+        torch.set_num_threads(1)
+    assert all(g.isfinite().all() for g in second)
+    assert max(float(g.abs().max()) for g in second) > 0
 
 
 def test_gradient_checkpoints_change_memory_and_no_gradient(
@@ -286,7 +368,7 @@ def test_the_probe_refuses_an_attention_that_is_not_ours(tiny: Path, attention: 
 def test_packed_attention_refuses_what_it_would_pass_over(net: Backbone, keyword: dict[str, Any]) -> None:
     batch = one_batch(net, SINGLES)
     x = torch.ones(1, 2, batch.count_tokens, 4)
-    arguments: dict[str, Any] = {"attention_mask": None, "packing": Packing.of(batch)} | keyword
+    arguments: dict[str, Any] = {"attention_mask": None, "packing": Packing(batch)} | keyword
     with pytest.raises(NotImplementedError, match=next(iter(keyword))):
         packed_attention(torch.nn.Identity(), x, x, x, **arguments)
 

@@ -174,6 +174,7 @@ def test_settings_that_are_not_possible(wrong: dict[str, object]) -> None:
 
 def test_rows_as_one_batch() -> None:
     batch = pack_rows([{"text": "abc", "label": 1}, {"text": "d", "label": 0}], 2, letters)
-    assert batch.ids.tolist() == [ord(letter) for letter in "abcd"]
+    assert batch.ids.tolist() == [ord(letter) for letter in "dabc"]  # short texts first
+    assert batch.example_of.tolist() == [1, 0, 0, 0]
     assert batch.targets.tolist() == [1, 0]
     assert batch.ways.tolist() == [2]

@@ -36,7 +36,7 @@ def labelled(tasks: Sequence[Sequence[int]], ways: Sequence[int] | None = None) 
         group=torch.arange(n),
         ways=torch.tensor(ways),
         ends=torch.tensor(counts).cumsum(0).int(),
-        max_length=1,
+        runs=((n, 1),),
         max_ways=max(ways),
     )
 

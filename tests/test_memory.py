@@ -68,7 +68,7 @@ def test_minilm_needs_at_most_the_estimate() -> None:
     needed = estimate(outline("minilm"), net.options, CPU, batch.count_tokens)
     assert sum(distinct(t for tree in (net._plain, net._adapted) for t in frozen_tensors(tree))) == needed.weights
     held = kept(net, batch)
-    assert held <= needed.activations <= 2 * held
+    assert held <= needed.activations <= 2.5 * held
 
 
 def kept(net: Backbone, batch: Batch) -> int:

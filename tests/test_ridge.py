@@ -27,7 +27,7 @@ def batch_of(form: str, targets: Tensor, group: list[int] | None = None, tasks: 
     return Batch(
         ids=zeros, positions=zeros, types=zeros, segments=zeros, example_of=torch.arange(n), lengths=zeros + 1,
         task_of=task_of, targets=targets, group=torch.tensor(group or list(range(n))),
-        ways=torch.full((len(counts),), ways), ends=counts.cumsum(0).int(), max_length=1, max_ways=ways, form=form,
+        ways=torch.full((len(counts),), ways), ends=counts.cumsum(0).int(), runs=((n, 1),), max_ways=ways, form=form,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import get_ident
 from typing import Any, cast
 
 import numpy as np
@@ -24,11 +25,12 @@ from metanlp.backbone.families import Family, family_of
 from metanlp.backbone.lora import Lora
 from metanlp.backbone.options import Options
 from metanlp.backbone.origin import folder_of, identity
-from metanlp.backbone.packing import ATTENTION, PART, Packing, pack, packed_attention, padded_ends, parts
+from metanlp.backbone.packing import ATTENTION, PART, Packing, pack, packed_attention, parts
 from metanlp.backbone.sentence import Sentence, read_sentence
 from metanlp.backbone.tokens import encode
 from metanlp.backbone.trunk import record_states, skip_layers, twin
 from metanlp.backbone.views import View, default_views, pool
+from metanlp.backbone.workers import side_by_side, summed
 from metanlp.errors import InputError
 from metanlp.types import Batch, Tokens, Trunk, Weights
 
@@ -132,27 +134,47 @@ class Backbone:
             return batch
         batch = batch.to(self.device)
         with torch.no_grad():
-            states = self._run(self._plain, batch) if self._frozen_layers else {}
-            frozen = [self._read(states, view, batch) for view in self.views if not view.adapted]
-        nothing = torch.zeros(batch.task_of.shape[0], 0, self.width, device=self.device)
-        below = states[self._skipped] if self._skipped else nothing  # with adapters in every layer there is no trunk
-        return replace(batch, trunk=Trunk(below, torch.stack(frozen, 1) if frozen else nothing))
+            found = side_by_side([lambda part=part: self._frozen(part) for part in self._parts(batch)])
+        states, frozen = zip(*found, strict=True)
+        return replace(batch, trunk=Trunk(torch.cat(states), torch.stack(frozen).sum(0)))
 
     def features(self, w: Weights, batch: Batch) -> Tensor:
         """What every view reads: (N, V, D), fp32. `w` holds θ, or φ with one slice a task of the batch."""
         batch = self.with_trunk(batch)
-        if not (self.options.gradient_checkpoint and torch.is_grad_enabled()):
-            return self._features(w, batch)
-        # A part holds its whole call of the model. Inside the call, recomputation would come after `functional_call`
-        # has taken its weights back, and the gradients would be wrong.
-        read = [checkpoint(self._features, w, part, use_reentrant=False) for part in parts(batch, PART)]
-        return torch.cat(cast(list[Tensor], read))
-
-    def _features(self, w: Weights, batch: Batch) -> Tensor:
         frozen = iter(cast(Trunk, batch.trunk).frozen.unbind(1))
-        states = self._adapted_states(w, batch) if any(view.adapted for view in self.views) else {}
-        read = [self._read(states, view, batch) if view.adapted else next(frozen) for view in self.views]
-        return torch.stack(read, 1)
+        if not any(view.adapted for view in self.views):
+            return torch.stack(list(frozen), 1)
+        adapted = iter(self._adapted_views(w, batch).unbind(1))
+        return torch.stack([next(adapted if view.adapted else frozen) for view in self.views], 1)
+
+    def _adapted_views(self, w: Weights, batch: Batch) -> Tensor:
+        """What the views with adapters read: (N, adapted views, D)."""
+        if self.options.gradient_checkpoint and torch.is_grad_enabled():
+            # A part holds its whole call of the model. Inside the call, recomputation would come after
+            # `functional_call` has taken its weights back, and the gradients would be wrong.
+            read = [checkpoint(self._adapted_part, w, part, use_reentrant=False) for part in parts(batch, PART)]
+            return torch.stack(cast(list[Tensor], read)).sum(0)
+        pieces = self._parts(batch)
+        return summed(self._adapted_part, w, pieces) if pieces[1:] else self._adapted_part(w, batch)
+
+    def _parts(self, batch: Batch) -> list[Batch]:
+        """What the cores of a CPU compute side by side."""
+        # Whoever asks for the math kernel wants to differentiate twice, which parts can't.
+        whole = self.device.type != "cpu" or not self.family.packed or not torch.backends.cuda.flash_sdp_enabled()
+        return [batch] if whole else parts(batch, -(-batch.count_tokens // torch.get_num_threads()))
+
+    def _frozen(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """A batch's trunk: states and frozen views."""
+        states = self._run(self._tree()[0], batch) if self._frozen_layers else {}
+        frozen = [self._read(states, view, batch) for view in self.views if not view.adapted]
+        units = batch.task_of.shape[0]
+        # With adapters in every layer there is no trunk.
+        below = states[self._skipped] if self._skipped else torch.zeros(batch.count_tokens, 0, device=self.device)
+        return below, torch.stack(frozen, 1) if frozen else torch.zeros(units, 0, self.width, device=self.device)
+
+    def _adapted_part(self, w: Weights, batch: Batch) -> Tensor:
+        states = self._adapted_states(w, batch)
+        return torch.stack([self._read(states, view, batch) for view in self.views if view.adapted], 1)
 
     def hidden(self, w: Weights, batch: Batch) -> Tensor:
         """Last hidden states of all tokens: (P, H)."""
@@ -192,18 +214,26 @@ class Backbone:
             skip_layers(adapted, self.family.layers, self._skipped)
         if self.family.packed and not self.family.shared:
             del cast(nn.ModuleList, model.get_submodule(self.family.layers))[self._frozen_layers :]
-        self._plain = model
+        plain = model
         self._dense = (self.sentence.dense or nn.Identity()).to(self.device)
         self._adapted = lora.add_adapters(adapted, self._peft_config())
         self._task_layers = lora.task_layers(self._adapted)
+        self._plain, self._trees = plain, dict[int, tuple[nn.Module, nn.Module]]()
+
+    def _tree(self) -> tuple[nn.Module, nn.Module]:
+        """The plain tree and the adapted one of this thread. A call swaps weights into the modules that it goes
+        through, so that threads which shared them would compute with each other's."""
+        if get_ident() not in self._trees:
+            self._trees[get_ident()] = twin(self._plain), twin(self._adapted)
+        return self._trees[get_ident()]
 
     def _peft_config(self) -> Any:
         return lora.peft_config(self.options.adapt, self.family, self.depth, self.name)
 
     def _adapted_states(self, w: Weights, batch: Batch) -> dict[int, Tensor]:
         recall = cast(Trunk, batch.trunk).states if self._skipped else None
-        ends = batch.ends if self.family.packed else padded_ends(batch)
-        return self._run(self._adapted, batch, lora.arguments(w, self._task_layers, ends), recall)
+        ends = batch.ends if self.family.packed else Packing(batch).padded_ends
+        return self._run(self._tree()[1], batch, lora.arguments(w, self._task_layers, ends), recall)
 
     def _run(
         self, tree: nn.Module, batch: Batch, w: Mapping[str, Tensor] | None = None, recall: Tensor | None = None
@@ -215,10 +245,10 @@ class Backbone:
     def _run_packed(
         self, tree: nn.Module, batch: Batch, w: dict[str, Tensor], recall: Tensor | None
     ) -> dict[int, Tensor]:
-        packing = Packing.of(batch, recall)
+        packing = Packing(batch, None if recall is None else recall[None])
         inputs = {"input_ids": batch.ids[None], "position_ids": batch.positions[None] + self._first_position}
         types = {"token_type_ids": batch.types[None]} if self.family.types else {}
-        out = functional_call(tree, w, args=(), kwargs=inputs | types | {"packing": packing})
+        out = functional_call(tree, w, args=(), kwargs=inputs | types | {"packing": packing}, tie_weights=False)
         if len(packing.attended) != len(packing.states):
             raise RuntimeError(f"{self.name}: its attention is not ours; rows of a pack would see each other")
         lowest = 1 if recall is None else 1 + self._skipped
@@ -226,7 +256,7 @@ class Backbone:
         return states | ({self.depth: out.last_hidden_state[0]} if self.depth in states else {})
 
     def _run_padded(self, tree: nn.Module, batch: Batch, w: dict[str, Tensor], _: Tensor | None) -> dict[int, Tensor]:
-        packing, padding = Packing.of(batch), self.tokenizer.pad_token_id or 0
+        packing, padding = Packing(batch), self.tokenizer.pad_token_id or 0
         inputs = {
             "input_ids": packing.padded(batch.ids - padding) + padding,
             "attention_mask": packing.mask[:, 0, 0].long(),

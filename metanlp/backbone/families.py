@@ -24,6 +24,13 @@ class Family:
     packed: bool = True  # whether texts can be run end to end; else they are padded
     conv1d: bool = False  # whether linear layers keep their weight transposed
 
+    def targets(self, which: str) -> tuple[str, ...]:
+        """Paths of the linear layers that `Lora.targets` means. Where projections of attention are one layer, that one
+        stands for query and value."""
+        if which == "query and value":
+            return self.attention[0:3:2] if len(self.attention) == 4 else self.attention[:1]
+        return self.attention + (self.feed_forward if which == "all linear" else ())
+
     def first_position(self, config: Any) -> int:
         """Position id of a text's first token."""
         return config.pad_token_id + 1 if self.after_padding else 0

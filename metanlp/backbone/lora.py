@@ -29,7 +29,8 @@ class Lora:
     rank: int = 8  # inner size r of the update B·A
     alpha: float = 16.0  # the update is scaled by alpha / rank
     layers: Literal["top half", "all"] = "top half"  # below the lowest adapted layer, states are computed once
-    targets: Literal["attention", "all linear"] = "attention"  # linear layers of a block that carry an adapter
+    # Linear layers of a block that carry an adapter.
+    targets: Literal["query and value", "attention", "all linear"] = "attention"
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.rank % 4:
@@ -57,6 +58,10 @@ class TaskLinear(LoraLinear):
         down, up = (cast(nn.Linear, layers["default"]).weight for layers in (self.lora_A, self.lora_B))
         base = self.base_layer(x)
         low = _product(x.flatten(0, -2).to(down.dtype), down, self.ends)
+        alone = up if up.dim() == 2 else up[0] if len(up) == 1 else None
+        if alone is not None and base.dtype == low.dtype and type(self.base_layer) is nn.Linear:
+            # One operation in place of product, scale and sum: each of them writes all activations once more.
+            return base.flatten(0, -2).addmm_(low, alone.T, alpha=self.scaling["default"]).view(base.shape)
         update = _product(low, up, self.ends) * self.scaling["default"]
         return base + update.view(base.shape).to(base.dtype)
 
@@ -73,7 +78,7 @@ def _product(x: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
 def peft_config(lora: Lora, family: Family, depth: int, base_name: str) -> LoraConfig:
     """What `adapter_config.json` says. Targets are a regular expression over full names: `layers_to_transform`
     raises on several architectures."""
-    inside = family.attention + (family.feed_forward if lora.targets == "all linear" else ())
+    inside = family.targets(lora.targets)
     numbers = "0" if family.shared else "|".join(str(n) for n in range(lora.lowest(depth), depth))
     names = "|".join(re.escape(path) for path in inside)
     return LoraConfig(
