@@ -51,7 +51,8 @@ def draw(pool: Pool, rng: np.random.Generator, sampling: Sampling, number: int) 
     shots = int(rng.integers(low, high + 1))
     orders = [rng.permutation(pool.by_class[label]) for label in chosen]
     support = taken(pool, chosen, orders, shots)
-    rest = [order[~np.isin(order, support)] for order in orders]
+    # Where a row is a shot of one class only, those taken are the first of its order.
+    rest = [order[shots:] if pool.form.one_class else order[~np.isin(order, support)] for order in orders]
     # A form without classes is asked as much as two classes are.
     query = taken(pool, chosen, rest, sampling.queries if pool.form.by_class else 2 * sampling.queries)
     if not len(query):  # rows with many classes can leave none behind; the last one taken is needed least

@@ -9,7 +9,7 @@ import numpy as np
 
 from metanlp.backbone.packing import pack, words_of
 from metanlp.forms import FORMS, Form
-from metanlp.ragged import spread
+from metanlp.ragged import counts, spread
 from metanlp.types import Batch, Row, Task, Tokens
 
 Encode = Callable[..., Tokens]
@@ -57,7 +57,7 @@ class Pool:
         """These rows as one batch. Answers are counted within `classes`, by default all of the task's."""
         rows, classes = np.asarray(rows), self.classes if classes is None else classes
         units, texts = spread(self._first, rows), spread(self._first_text, rows)
-        owner = np.repeat(np.arange(len(rows)), np.diff(self._first)[rows])  # which of `rows` a unit belongs to
+        owner = np.repeat(np.arange(len(rows)), counts(self._first, rows))  # which of `rows` a unit belongs to
         if self.form.words:
             text, word, _ = words_of(self.tokens, texts)
             units = self._first[rows[text]] + word
@@ -71,8 +71,8 @@ class Pool:
         if self.form.words:
             text, word, _ = words_of(self.tokens, rows)
             return np.bincount(text, minlength=len(rows)), word
-        counts = np.diff(self._first)[rows]
-        return counts, spread(self._first, rows) - np.repeat(self._first[rows], counts)
+        members = counts(self._first, rows)
+        return members, spread(self._first, rows) - np.repeat(self._first[rows], members)
 
     def parts(self, most: int) -> Iterator[np.ndarray]:
         """All rows in parts of about `most` tokens, rows of like length together."""

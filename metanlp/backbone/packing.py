@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metanlp.ragged import spread
+from metanlp.ragged import counts, spread
 from metanlp.types import Batch, Tokens
 
 ATTENTION = "metanlp_packed"  # the name of `packed_attention` in transformers' registry
@@ -39,11 +39,12 @@ def pack(
     rectangle; all else in the order given. `targets` are those of the units: the texts, or `by_word` the words in which
     some token begins, text by text as `words_of` lists them."""
     picked = np.asarray(rows, dtype=np.int64)
-    lengths = tokens.lengths()[picked]
+    lengths = counts(tokens.starts, picked)
     order = np.argsort(lengths, kind="stable")
     ends = np.cumsum(lengths[order])
-    positions = np.arange(int(ends[-1])) - np.repeat(ends - lengths[order], lengths[order])
-    places = spread(tokens.starts, picked[order])
+    texts = np.repeat(np.arange(len(order)), lengths[order])  # as they stand
+    positions = np.arange(len(texts)) - (ends - lengths[order])[texts]
+    places = positions + tokens.starts[picked[order]][texts]
     unit_of = None
     if by_word:
         group, _, unit_of = words_of(tokens, picked)
@@ -55,7 +56,7 @@ def pack(
         positions=torch.from_numpy(positions),
         types=torch.from_numpy(tokens.types[places]),
         segments=torch.from_numpy(tokens.segments[places]),
-        example_of=torch.from_numpy(np.repeat(order, lengths[order])),
+        example_of=torch.from_numpy(order[texts]),
         lengths=torch.from_numpy(lengths),
         runs=tuple((count, length) for length, count in sorted(Counter(lengths.tolist()).items())),
         task_of=torch.zeros(len(group), dtype=torch.long),
@@ -73,7 +74,7 @@ def words_of(tokens: Tokens, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     """The words in which tokens of these texts begin: place of the text in `rows` (N,), word of the text (N,), and of
     each token the number of its word in these two, N for none: (P,). Words may be missing where a text was cut."""
     assert tokens.words is not None, "encode with words=True"
-    text_of = np.repeat(np.arange(len(rows)), tokens.lengths()[rows])
+    text_of = np.repeat(np.arange(len(rows)), counts(tokens.starts, rows))
     word = tokens.words[spread(tokens.starts, rows)]
     base = int(word.max()) + 1
     known, unit = np.unique((text_of * base + word)[word >= 0], return_inverse=True)
