@@ -75,7 +75,7 @@ class Trunk:
 @dataclass(frozen=True)
 class Batch:
     """Examples of one or more tasks of one form, packed end to end without padding, tasks one after the other. Within a
-    task tokens stand text by text, short texts first; all that is not of tokens stands in the order in which it was given.
+    task tokens stand text by text, short texts first; all that is not of tokens stands as it was given.
 
     N units get scores: the S texts themselves, or in tagging their words.
     """

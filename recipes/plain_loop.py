@@ -1,13 +1,10 @@
-"""First-order MAML over LoRA as a careful user of peft writes it: what `bench_engine.py` compares with.
-
-One episode after the other, on one model: the adapters' weights are copied in and out, torch.optim.SGD steps, sequences
-are padded to the longest of their batch or to `pad_to`. No code of metanlp runs here.
-"""
+"""What `bench_engine.py` compares with: code as a careful user of transformers and peft writes it. No metanlp runs here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -17,6 +14,7 @@ from transformers import AutoModel, AutoTokenizer, BatchEncoding
 
 Texts = Sequence[tuple[str, ...]]
 State = dict[str, Tensor]
+LONGEST = 128  # tokens of a text
 
 
 @dataclass(frozen=True)
@@ -30,27 +28,19 @@ class PlainEpisode:
 
 
 class PlainMaml:
-    """An encoder with LoRA on query and value projections, mean pooling, and a linear head."""
+    """First-order MAML: one episode after the other on one model, the adapters' weights copied in and out, steps by
+    torch.optim.SGD; mean pooling and a linear head; padding to the longest text of a batch, or always to `pad_to`."""
 
-    def __init__(self, model: str, rank: int, alpha: float, layers: Sequence[int], targets: Sequence[str]) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(model)
-        config = LoraConfig(
-            r=rank, lora_alpha=alpha, target_modules=list(targets), layers_to_transform=list(layers), lora_dropout=0.0
-        )
-        self.model = get_peft_model(AutoModel.from_pretrained(model), config).eval()
+    def __init__(self, folder: str, rank: int, alpha: int, layers: Sequence[int], targets: Sequence[str]) -> None:
+        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), layers_to_transform=list(layers))
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.model = get_peft_model(AutoModel.from_pretrained(folder), config).eval()
         self.adapters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
-    def episode(
-        self, support: Texts, labels: Sequence[int], query: Texts, answers: Sequence[int], pad_to: int | None = None
-    ) -> PlainEpisode:
-        def tokenised(texts: Texts) -> BatchEncoding:
-            padding = "max_length" if pad_to else "longest"
-            columns = map(list, zip(*texts, strict=True))
-            return self.tokenizer(
-                *columns, padding=padding, truncation=True, max_length=pad_to or 128, return_tensors="pt"
-            )
-
-        return PlainEpisode(tokenised(support), torch.tensor(labels), tokenised(query), torch.tensor(answers))
+    def tokenised(self, texts: Texts, pad_to: int | None = None) -> BatchEncoding:
+        columns = [list(column) for column in zip(*texts, strict=True)]
+        padding = "max_length" if pad_to else "longest"
+        return self.tokenizer(*columns, padding=padding, truncation=True, max_length=LONGEST, return_tensors="pt")
 
     def features(self, inputs: BatchEncoding) -> Tensor:
         """Mean over tokens, to length one: (N, D)."""
@@ -70,7 +60,7 @@ class PlainMaml:
             optimizer.step()
 
     def meta_step(self, theta: State, head: State, episodes: Sequence[PlainEpisode], steps: int, lr: float) -> State:
-        """The mean first-order gradient of a meta-batch, at the adapted weights."""
+        """The mean first-order gradient of a meta-batch: that of the query loss at the adapted weights."""
         total = {name: torch.zeros_like(value) for name, value in (theta | head).items()}
         for episode in episodes:
             linear = nn.Linear(head["weight"].shape[1], head["weight"].shape[0])
@@ -84,3 +74,51 @@ class PlainMaml:
                 assert parameter.grad is not None
                 value += parameter.grad / len(episodes)
         return total
+
+
+class PlainClassifier:
+    """A frozen encoder with mean pooling and a linear head, in fp32, as a loop over texts in order of length."""
+
+    def __init__(self, folder: str, classes: int) -> None:
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.model = AutoModel.from_pretrained(folder).eval()
+        self.head = nn.Linear(self.model.config.hidden_size, classes)
+
+    @torch.no_grad()
+    def predict(self, texts: Sequence[str], batch_size: int) -> list[int]:
+        ids = self.tokenizer(list(texts), truncation=True, max_length=LONGEST)["input_ids"]
+        order = sorted(range(len(ids)), key=lambda n: len(ids[n]))
+        found = torch.zeros(len(ids), dtype=torch.long)
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            inputs = self.tokenizer.pad({"input_ids": [ids[n] for n in chosen]}, return_tensors="pt")
+            hidden, mask = self.model(**inputs).last_hidden_state, inputs["attention_mask"].unsqueeze(-1).float()
+            found[chosen] = self.head((hidden * mask).sum(1) / mask.sum(1)).argmax(1)
+        return found.tolist()
+
+
+def pipeline_of(folder: str, classes: int):
+    """transformers' own; its head is fresh, which costs no less time than a trained one."""
+    from transformers import AutoModelForSequenceClassification, pipeline
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=classes)
+    return pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(folder))
+
+
+def setfit_accuracy(
+    folder: str, support: Sequence[tuple[str, int]], query: Sequence[tuple[str, int]], out: Path
+) -> tuple[float, float]:
+    """Seconds to train SetFit with its defaults on `support`, and its accuracy on `query`."""
+    import time
+
+    from datasets import Dataset
+    from setfit import SetFitModel, Trainer, TrainingArguments  # pyright: ignore[reportMissingImports]
+
+    model = SetFitModel.from_pretrained(folder)
+    data = Dataset.from_dict({"text": [text for text, _ in support], "label": [label for _, label in support]})
+    trainer = Trainer(model=model, args=TrainingArguments(output_dir=str(out), report_to="none"), train_dataset=data)
+    begun = time.perf_counter()
+    trainer.train()
+    seconds = time.perf_counter() - begun
+    predicted = model.predict([text for text, _ in query])
+    return seconds, sum(int(p) == label for p, (_, label) in zip(predicted, query, strict=True)) / len(query)

@@ -185,6 +185,12 @@ class Backbone:
         through the adapted layers. The unit of equal compute."""
         return round(batch.count_tokens * (self._frozen_layers + passes * (self.depth - self._skipped)) / self.depth)
 
+    def layer_sizes(self) -> list[tuple[int, int]]:
+        """Inputs and outputs of every linear layer of a block."""
+        last = cast(nn.ModuleList, self._adapted.get_submodule(self.family.layers))[-1]
+        layers = [last.get_submodule(path) for path in self.family.targets("all linear")]
+        return [bits.sizes(cast(nn.Module, getattr(layer, "base_layer", layer))) for layer in layers]
+
     @property
     def view_names(self) -> tuple[str, ...]:
         return tuple(map(str, self.views))

@@ -45,7 +45,8 @@ class TaskLinear(LoraLinear):
     """A linear layer whose adapter may differ from task to task within one pass.
 
     With `lora_A` (T, r, in) and `lora_B` (T, out, r) in place of peft's matrices, rows `ends[t-1]:ends[t]` of the
-    input, packed or padded, go through task t's adapter. Both, and `ends`, are handed in by `functional_call`.
+    input, packed or padded, go through task t's adapter. Both, and `ends`, are handed in by `functional_call`. Without
+    gradients the adapter of a single task is merged first, where there are more rows than outputs.
     """
 
     ends: Tensor
@@ -56,14 +57,18 @@ class TaskLinear(LoraLinear):
 
     def forward(self, x: Tensor, *_: object, **__: object) -> Tensor:
         down, up = (cast(nn.Linear, layers["default"]).weight for layers in (self.lora_A, self.lora_B))
-        base = self.base_layer(x)
+        base, scale = cast(nn.Linear, self.base_layer), self.scaling["default"]
+        # One task through a plain layer of the adapters' own precision.
+        alone = [w if w.dim() == 2 else w[0] for w in (down, up) if w.dim() == 2 or len(w) == 1]
+        plain = type(base) is nn.Linear and base.weight.dtype == down.dtype and len(alone) == 2
+        if plain and not torch.is_grad_enabled() and x.shape[:-1].numel() > base.out_features:
+            return nn.functional.linear(x, torch.addmm(base.weight, alone[1], alone[0], alpha=scale), base.bias)
+        out = base(x)
         low = _product(x.flatten(0, -2).to(down.dtype), down, self.ends)
-        alone = up if up.dim() == 2 else up[0] if len(up) == 1 else None
-        if alone is not None and base.dtype == low.dtype and type(self.base_layer) is nn.Linear:
-            # One operation in place of product, scale and sum: each of them writes all activations once more.
-            return base.flatten(0, -2).addmm_(low, alone.T, alpha=self.scaling["default"]).view(base.shape)
-        update = _product(low, up, self.ends) * self.scaling["default"]
-        return base + update.view(base.shape).to(base.dtype)
+        if plain:  # one operation in place of product, scale and sum: each writes all activations once more
+            return out.flatten(0, -2).addmm_(low, alone[1].T, alpha=scale).view(out.shape)
+        update = _product(low, up, self.ends) * scale
+        return out + update.view(out.shape).to(out.dtype)
 
 
 def _product(x: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:

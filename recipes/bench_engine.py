@@ -1,0 +1,420 @@
+"""How fast the engine is: against a plain peft loop, a pipeline, SetFit, and the machine's own limit.
+
+    make bench
+    python recipes/bench_engine.py --model minilm --data my_tasks/ --out out/bench
+
+What is compared runs in turn, in one process, so that a machine whose speed drifts can't favour one side. Memory is the
+largest resident size of fresh processes. Each figure is a median, with the lowest and the highest.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from plain_loop import PlainClassifier, PlainEpisode, PlainMaml, pipeline_of, setfit_accuracy
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from metanlp import Backbone, Episodes, Learner, Lora, Maml, Plan, Sampling, weights
+from metanlp.algorithms.base import Algorithm, Net
+from metanlp.backbone.origin import folder_of
+from metanlp.checkpoint import atomic_write
+from metanlp.cli import guarded
+from metanlp.config import parse
+from metanlp.errors import InputError
+from metanlp.forms import FORMS
+from metanlp.heads import linear_scores
+from metanlp.inner import Inner, trajectory
+from metanlp.meta_train import meta_step
+from metanlp.parallel import Ranks
+from metanlp.tasks.taskset import read
+from metanlp.types import MetaGrad, Pass, Task, Weights
+
+WAYS, SHOTS, BATCH, RANK, LR = 3, 8, 8, 8, 0.1
+SHAPES = [(rows, *size) for rows in (512, 1024, 4096) for size in ((1, 1), (1, 4), (4, 1))]  # of GEMMs, × hidden size
+TARGETS = {
+    "plain_all": ">= 3.0", "plain_top_half": ">= 4.5", "padded128": ">= 8", "of_gemm_limit": ">= 0.60",
+    "cosine_bf16": ">= 0.999", "cosine_fp32": ">= 0.999999", "memory_steps": "<= 1.02", "memory_plain": "<= 1.0",
+    "adapt_seconds": "<= 1.5", "adapt_vs_setfit": ">= 40", "adapt_accuracy": "", "setfit_accuracy": "",
+    "adapt_recipe_seconds": "<= 10", "predict_vs_pipeline": ">= 3", "predict_vs_sorted": ">= 1.5",
+    "batch_growth": "<= 1.10", "processes": ">= 0.95", "episodes_per_s": ">= 2000",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure the engine; a table, and bench.json in --out."""
+
+    model: str = "minilm"  # minilm, a folder, or an id on the Hub; the plain loop needs BERT's names of layers
+    data: str = "mini"  # tasks with at least three classes, from which episodes are drawn
+    eight: str = "mini/intents_banking"  # the task with eight classes that is adapted to
+    repeats: int = 5  # of each comparison; slow ones take 3
+    only: tuple[str, ...] = ()  # keys to measure; all where none is named
+    out: Path = Path("out/bench")  # folder for bench.json
+    probe: str = ""  # measure this one thing in this process and print it: what the rows of memory and processes start
+
+
+@dataclass(frozen=True)
+class LinearMaml(Algorithm):
+    """First-order MAML with the plain loop's head: linear, learned, the same for every task."""
+
+    inner: Inner = Inner(steps=5, lr=LR, head_lr=LR, clip=1e9)
+
+    def init(self, net: Net, generator: torch.Generator) -> Weights:
+        """Adapters and head off zero, so that all have a gradient."""
+        start = net.init(generator) | {"head/weight": torch.zeros(WAYS, net.width), "head/bias": torch.zeros(WAYS)}
+        return {key: value + 0.02 * torch.randn(value.shape, generator=generator) for key, value in start.items()}
+
+    def meta_grad(self, net: Net, theta: Weights, episodes: Pass) -> MetaGrad:
+        support, query = net.with_trunk(episodes.support), net.with_trunk(episodes.query)
+
+        def loss(phi: Weights, batch: Any) -> Tensor:
+            scores = linear_scores(phi["head/weight"], phi["head/bias"], net.features(phi, batch), batch)
+            return self.scores_loss(scores, batch)
+
+        *_, phi = trajectory(lambda w: loss(w, support), weights.expand(theta, support.count_tasks), self.inner)
+        phi = weights.leaves(phi)
+        asked = loss(phi, query)
+        grad = {key: value.sum(0) for key, value in weights.gradient(asked.sum(), phi).items()}
+        tokens = net.work(support, 2 * self.inner.steps) + net.work(query, 2)
+        return MetaGrad(grad, asked.detach(), tokens)
+
+
+@dataclass
+class Figures:
+    """Measurements by key."""
+
+    asked: Options
+    found: dict[str, list[float]] = field(default_factory=dict)
+
+    def wanted(self, *keys: str) -> bool:
+        return not self.asked.only or bool({*keys} & {*self.asked.only})
+
+    def add(self, **values: float) -> None:
+        for key, value in values.items():
+            self.found.setdefault(key, []).append(value)
+        print(*(f"{key} {value:.4g}" for key, value in values.items()), file=sys.stderr, flush=True)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+def in_turn(*calls: Callable[[], object]) -> list[float]:
+    return [seconds(call) for call in calls]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The same episodes for the engine and for the plain loop."""
+
+    net: Backbone
+    episodes: Episodes
+    theta: Weights
+    algorithm: LinearMaml = LinearMaml()
+
+    @staticmethod
+    def of(asked: Options, layers: Any = "all", precision: Any = "auto") -> "Bench":
+        net = Backbone.load(asked.model, Lora(RANK, 2 * RANK, layers, "query and value"), precision=precision,
+                            views=[f"adapted.{depth_of(asked.model)}.all"])  # fmt: skip
+        episodes = Episodes(enough(asked.data), net.encode, Sampling((SHOTS, SHOTS), SHOTS, WAYS), seed=0)
+        return Bench(net, episodes, LinearMaml().init(net, torch.Generator().manual_seed(0)))
+
+    def step(self, batch: int = BATCH) -> Weights:
+        plan = Plan(steps=1, meta_batch=batch)
+        return meta_step(self.algorithm, self.net, self.theta, self.episodes, plan, 0, Ranks.alone())[0]
+
+    def plain(self, asked: Options) -> "Plain":
+        names = [path.rsplit(".", 1)[1] for path in self.net.family.targets("query and value")]
+        model = PlainMaml(folder_of(asked.model), RANK, 2 * RANK, range(self.net.lowest, self.net.depth), names)
+        return Plain(self, model)
+
+
+@dataclass(frozen=True)
+class Plain:
+    bench: Bench
+    model: PlainMaml
+
+    def episodes(self, pad_to: int | None = None) -> list[PlainEpisode]:
+        found: list[PlainEpisode] = []
+        for number in range(BATCH):
+            episode = self.bench.episodes[number]
+            (task,) = [task for task in self.bench.episodes.tasks if task.name == episode.task]
+            rows = first_rows(task)
+            sides = [self.model.tokenised([rows[n] for n in chosen], pad_to)
+                     for chosen in (episode.support_rows, episode.query_rows)]  # fmt: skip
+            found.append(PlainEpisode(sides[0], episode.support.targets, sides[1], episode.query.targets))
+        return found
+
+    def step(self, episodes: Sequence[PlainEpisode]) -> Weights:
+        theta, inner = self.bench.theta, self.bench.algorithm.inner
+        mine = {name: theta[key_of(name)] for name in self.model.adapters}
+        head = {name: theta[f"head/{name}"] for name in ("weight", "bias")}
+        grad = self.model.meta_step(mine, head, episodes, inner.steps, inner.lr)
+        return {key_of(name): value for name, value in grad.items()}
+
+
+def key_of(name: str) -> str:
+    """The plain loop's name of a tensor -> ours."""
+    return f"lora/{name.replace('.default.weight', '.weight')}" if "lora" in name else f"head/{name}"
+
+
+def first_rows(task: Task) -> list[tuple[str, ...]]:
+    """Texts of the rows that a pool has: without repeats."""
+    form = FORMS[task.form]
+    return [form.texts(row)[0] for row in {form.key(row): row for row in reversed(task.pools["train"])}.values()][::-1]
+
+
+def depth_of(model: str) -> int:
+    from metanlp.backbone.encoder import outline
+
+    return int(outline(model).config.num_hidden_layers)  # pyright: ignore
+
+
+def enough(names: str) -> list[Task]:
+    """Tasks whose episodes have three classes."""
+    root = os.environ.get("METANLP_DATA")
+    tasks = [task for task in read(names, data_root=Path(root) if root else None) if task.form == "classify"]
+    able = [t for t in tasks if sum(n > SHOTS for n in map(len, rows_by_class(t))) >= WAYS]
+    if not able:
+        raise InputError(f"--data {names}: no task has {WAYS} classes with more than {SHOTS} rows")
+    return able
+
+
+def rows_by_class(task: Task) -> list[list[int]]:
+    found: list[list[int]] = [[] for _ in task.labels]
+    for number, row in enumerate(task.pools["train"]):
+        found[row["label"]].append(number)
+    return found
+
+
+# The loops.
+
+
+def loops(figures: Figures) -> None:
+    """Episodes a second against the plain loop, the share of the GEMM limit, and whether the gradients agree."""
+    asked = figures.asked
+    for key, layers in (("plain_all", "all"), ("plain_top_half", "top half")):
+        if not figures.wanted(key, *(("padded128", "of_gemm_limit") if layers == "all" else ())):
+            continue
+        bench = Bench.of(asked, layers)
+        plain = bench.plain(asked)
+        longest, padded = plain.episodes(), plain.episodes(pad_to=128)
+        bench.step()
+        for _ in range(asked.repeats if figures.wanted(key, "of_gemm_limit") else 0):
+            ours, theirs = in_turn(bench.step, partial(plain.step, longest))
+            figures.add(**{key: theirs / ours})
+            if layers == "all":
+                figures.add(of_gemm_limit=useful_work(bench) / ours / gemm_rate(bench.net))
+        for _ in range(3 if layers == "all" and figures.wanted("padded128") else 0):
+            ours, theirs = in_turn(bench.step, partial(plain.step, padded))
+            figures.add(padded128=theirs / ours)
+
+
+def gradients(figures: Figures) -> None:
+    exact = Bench.of(figures.asked, precision="fp32")
+    plain = exact.plain(figures.asked)
+    expected = weights.flatten(plain.step(plain.episodes())).double()
+    for precision in ("fp32", "bf16"):
+        found = weights.flatten(replace(Bench.of(figures.asked, precision=precision), theta=exact.theta).step())
+        cosine = torch.nn.functional.cosine_similarity(found.double(), expected, dim=0)
+        figures.add(**{f"cosine_{precision}": float(cosine)})
+
+
+def useful_work(bench: Bench) -> float:
+    """Operations that the linear layers need for a meta-batch, without padding: forward, and back to activations."""
+    layer = bench.net.layer_sizes()
+    sides = [(e.support.count_tokens, e.query.count_tokens) for e in map(bench.episodes.__getitem__, range(BATCH))]
+    tokens = sum(bench.algorithm.inner.steps * support + query for support, query in sides)
+    return 4.0 * tokens * bench.net.depth * sum(a * b for a, b in layer)
+
+
+def gemm_rate(net: Backbone) -> float:
+    """The best rate of a matrix product at the precision in use, operations a second."""
+    dtype = torch.bfloat16 if net.options.precision == "bf16" else torch.float32
+    best = 0.0
+    for rows, inner, outer in SHAPES:
+        x, w = (
+            torch.randn(rows, inner * net.width, dtype=dtype),
+            torch.randn(outer * net.width, inner * net.width, dtype=dtype),
+        )
+        calls = [seconds(lambda x=x, w=w: torch.nn.functional.linear(x, w)) for _ in range(12)]
+        best = max(best, 2 * x.numel() * w.shape[0] / median(calls))
+    return best
+
+
+# Memory and processes, in fresh processes.
+
+
+def probed(asked: Options, probe: str, processes: int = 1, threads: int = 2) -> float:
+    """What a fresh process, or several, print for a probe."""
+    start = [sys.executable] if processes == 1 else ["torchrun", "--standalone", "--nproc_per_node", str(processes)]
+    words = ["--model", asked.model, "--data", asked.data, "--probe", probe]
+    environ = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run([*start, __file__, *words], env=environ, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"probe {probe} failed: {done.stderr.strip().splitlines()[-1]}")
+    return float(done.stdout.split()[-1])
+
+
+def fresh(figures: Figures) -> None:
+    asked = figures.asked
+    for _ in range(3):
+        if figures.wanted("memory_steps", "memory_plain"):
+            one, twenty, five, plain = (probed(asked, p) for p in ("engine 1", "engine 20", "engine 5", "plain 5"))
+            figures.add(memory_steps=twenty / one, memory_plain=five / plain)
+        if figures.wanted("processes"):
+            together, alone = probed(asked, "episodes", 2, 1), probed(asked, "episodes", 1, 2)
+            figures.add(processes=alone / together)
+
+
+def probe(asked: Options) -> None:
+    """Print the largest resident size after a meta-gradient of one episode, or seconds an episode."""
+    what, *number = asked.probe.split()
+    bench, threads = Bench.of(asked, "top half" if what == "episodes" else "all"), int(os.environ["OMP_NUM_THREADS"])
+    if what == "episodes":
+        ranks, plan = Ranks.start(cpu=True, threads=threads), Plan(steps=1, meta_batch=BATCH)
+        times = [
+            seconds(lambda: meta_step(bench.algorithm, bench.net, bench.theta, bench.episodes, plan, 0, ranks))
+            for _ in range(3)
+        ]
+        ranks.close()
+        if ranks.main:
+            print(min(times) / BATCH)
+        return
+    inner = replace(bench.algorithm.inner, steps=int(number[0]))
+    bench = replace(bench, algorithm=replace(bench.algorithm, inner=inner))
+    if what == "engine":
+        bench.step(1)
+    else:
+        plain = bench.plain(asked)
+        plain.step(plain.episodes()[:1])
+    print(peak())
+
+
+def peak() -> float:
+    """The largest resident size of this process. What getrusage says begins at the size of the parent, on Linux."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return float(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")))
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+# Adapting, predicting, building.
+
+
+def adapting(figures: Figures) -> None:
+    (task,) = read(figures.asked.eight, data_root=None)
+    net, maml = Backbone.load(figures.asked.model), Maml()
+    learner = Learner(maml, net, maml.init(net, torch.Generator().manual_seed(0)))
+    slow = replace(learner, algorithm=max(maml.recipes(), key=lambda a: (a.inner.lr > 0, a.inner.steps)))
+    rows = [(row["text"], row["label"]) for row in task.pools["train"]]
+    for repeat in range(3):
+        chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(repeat)).tolist()
+        support = [n for k in range(len(task.labels)) for n in [c for c in chosen if rows[c][1] == k][:8]]
+        query = [rows[n] for n in chosen if n not in set(support)]
+        examples = [(text, task.labels[label]) for text, label in (rows[n] for n in support)]
+        fast = seconds(partial(learner.adapt, examples, effort="fast"))
+        figures.add(adapt_seconds=fast, adapt_recipe_seconds=seconds(partial(slow.adapt, examples)))
+        said = learner.adapt(examples, effort="fast").predict([text for text, _ in query])
+        right = [word == task.labels[label] for word, (_, label) in zip(said, query, strict=True)]
+        figures.add(adapt_accuracy=sum(right) / len(right))
+        if find_spec("setfit"):
+            where = folder_of(figures.asked.model), [rows[n] for n in support], query, figures.asked.out / "setfit"
+            took, accuracy = setfit_accuracy(*where)
+            figures.add(adapt_vs_setfit=took / fast, setfit_accuracy=accuracy)
+
+
+def predicting(figures: Figures) -> None:
+    """Texts of one to four rows in a row, so that lengths are mixed; one view, so that both run the model once."""
+    bench, maml, folder = Bench.of(figures.asked), Maml(), folder_of(figures.asked.model)
+    task = bench.episodes.tasks[0]
+    rows = [row for row in task.pools["train"] if "text" in row]
+    lengths = torch.randint(1, 5, (400,), generator=torch.Generator().manual_seed(0)).tolist()
+    texts = [" ".join(rows[(7 * n + m) % len(rows)]["text"] for m in range(count)) for n, count in enumerate(lengths)]
+    examples = [
+        (rows[n]["text"], task.labels[rows[n]["label"]]) for group in rows_by_class(task) for n in group[:SHOTS]
+    ]
+    ours = Learner(maml, bench.net, maml.init(bench.net, torch.Generator())).adapt(examples)
+    plain, pipe = PlainClassifier(folder, len(task.labels)), pipeline_of(folder, len(task.labels))
+    ours.predict(texts)
+    for _ in range(3):
+        mine = seconds(lambda: ours.predict(texts))
+        loops = [seconds(lambda size=size: plain.predict(texts, size)) for size in (16, 32, 64)]
+        pipes = [
+            seconds(lambda size=size: pipe(texts, batch_size=size, truncation=True, max_length=128)) for size in (8, 32)
+        ]
+        figures.add(predict_vs_sorted=min(loops) / mine, predict_vs_pipeline=min(pipes) / mine)
+
+
+def scaling(figures: Figures) -> None:
+    """Seconds an episode of one inner step, by meta-batch."""
+    bench = Bench.of(figures.asked, "top half")
+    bench = replace(bench, algorithm=replace(bench.algorithm, inner=replace(bench.algorithm.inner, steps=1)))
+
+    def per_episode(batch: int) -> float:
+        plan, ranks, steps = Plan(steps=1, meta_batch=batch), Ranks.alone(), max(1, 16 // batch)
+
+        def run() -> None:
+            for step in range(steps):
+                meta_step(bench.algorithm, bench.net, bench.theta, bench.episodes, plan, step, ranks)
+
+        return seconds(run) / (steps * batch)
+
+    bench.step()
+    for _ in range(3):
+        times = [per_episode(batch) for batch in (1, 4, 16, 64)]
+        figures.add(batch_growth=max(times) / min(times))
+
+
+def building(figures: Figures) -> None:
+    episodes = Bench.of(figures.asked, "top half").episodes
+    for _ in range(figures.asked.repeats + 1):
+        figures.add(episodes_per_s=2000 / seconds(lambda: [build() for build in episodes.passes(0, 2000, 1)]))
+    del figures.found["episodes_per_s"][0]  # tokenised
+
+
+ROWS: list[tuple[Callable[[Figures], None], tuple[str, ...]]] = [
+    (loops, ("plain_all", "plain_top_half", "padded128", "of_gemm_limit")),
+    (gradients, ("cosine_fp32", "cosine_bf16")),
+    (fresh, ("memory_steps", "memory_plain", "processes")),
+    (adapting, ("adapt_seconds", "adapt_recipe_seconds", "adapt_vs_setfit", "adapt_accuracy", "setfit_accuracy")),
+    (predicting, ("predict_vs_pipeline", "predict_vs_sorted")),
+    (scaling, ("batch_growth",)),
+    (building, ("episodes_per_s",)),
+]
+
+
+def run(asked: Options) -> None:
+    if asked.probe:
+        return probe(asked)
+    figures = Figures(asked)
+    for measure, keys in ROWS:
+        if figures.wanted(*keys):
+            measure(figures)
+    found = {key: {"median": median(v), "low": min(v), "high": max(v)} for key, v in figures.found.items()}
+    asked.out.mkdir(parents=True, exist_ok=True)
+    atomic_write(asked.out / "bench.json", json.dumps(found, indent=1).encode())
+    table = Table("figure", "median", "low", "high", "target", title=f"{torch.get_num_threads()} threads")
+    for key, target in TARGETS.items():
+        if key in found:
+            table.add_row(key, *(f"{value:.6g}" for value in found[key].values()), target)
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    guarded(lambda: run(parse(Options, sys.argv[1:])))
