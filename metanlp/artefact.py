@@ -78,8 +78,7 @@ def read_artefact(folder: Path, kind: str, *, base: str | None, device: torch.de
     config = read_config(folder, kind)
     adapters, others = (_tensors(folder / name, config["files"][name]) for name in (ADAPTER, META))
     net = _backbone(config, base, device)
-    weights = {f"lora/{key}": value for key, value in adapters.items()} | others
-    _check_adapters(folder, net, weights)
+    weights = _in_order(folder, net, {f"lora/{key}": value for key, value in adapters.items()}) | others
     return Artefact(net, {key: value.to(device) for key, value in weights.items()}, config)
 
 
@@ -130,11 +129,14 @@ def _backbone(config: Mapping[str, Any], base: str | None, device: torch.device 
     return net
 
 
-def _check_adapters(folder: Path, net: Backbone, weights: Weights) -> None:
+def _in_order(folder: Path, net: Backbone, adapters: Weights) -> Weights:
+    """The adapters in the backbone's own order, which files don't keep: sums over tensors depend on it to the last bit.
+    Raises DamagedError where they don't fit."""
     expected = {key: value.shape for key, value in net.init(torch.Generator().manual_seed(0)).items()}
-    found = {key: value.shape for key, value in pick(weights, "lora/").items()}
+    found = {key: value.shape for key, value in adapters.items()}
     if expected != found:
         wrong = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))[0]
         raise DamagedError(
             f"{folder / ADAPTER}: {wrong} is {found.get(wrong)}, the base model asks for {expected.get(wrong)}"
         )
+    return {key: adapters[key] for key in expected}

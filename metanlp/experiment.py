@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from metanlp import checkpoint, report
-from metanlp.algorithms import ALGORITHMS, BASELINES, Algorithm
+from metanlp.algorithms import ALGORITHMS, BASELINES, Algorithm, Maml
 from metanlp.artefact import CONFIG
 from metanlp.config import to_json
 from metanlp.exams import Protocol
@@ -117,6 +117,8 @@ def make(name: str, asked: Experiment, train: Sequence[Task]) -> Algorithm:
     algorithm = replace(algorithm, inner=replace(inner, steps=asked.inner_steps) if inner.steps else inner)
     if name in BASELINES:
         return algorithm
+    if isinstance(algorithm, Maml) and name == asked.method:
+        algorithm = replace(algorithm, second_order=asked.second_order)
     return replace(algorithm, classes=tuple((task.name, FORMS[task.form].outputs(task)) for task in train))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from metanlp import report
-from metanlp.algorithms import ALGORITHMS, BASELINES
+from metanlp.algorithms import ALGORITHMS, BASELINES, Maml
 from metanlp.backbone import Backbone, Lora, memory
 from metanlp.backbone.bits import require_library
 from metanlp.backbone.encoder import outline
@@ -46,12 +46,15 @@ class Run:
 
 
 def methods(asked: Experiment) -> tuple[str, ...]:
-    """Baselines first, the main method last. Raises InputError for an unknown one."""
+    """Baselines first, the main method last. Raises InputError for an unknown one, or one that can't be as asked."""
     names = (*(name for name in asked.baselines if name != asked.method), asked.method)
     if unknown := [name for name in names if name not in ALGORITHMS]:
         raise InputError(f"method {unknown[0]!r} is not known; choose from {sorted(ALGORITHMS)}")
     if asked.method in BASELINES:
         raise InputError(f"--method {asked.method} learns nothing from tasks; choose it as one of --baselines")
+    able = [name for name, kind in ALGORITHMS.items() if issubclass(kind, Maml)]
+    if asked.second_order and asked.method not in able:
+        raise InputError(f"--second-order is not for {asked.method}; it is for {', '.join(able)}")
     return names
 
 

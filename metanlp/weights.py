@@ -80,9 +80,12 @@ def stack(parts: Sequence[Weights]) -> Weights:
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
-def gradient(loss: Tensor, w: Weights, *, keep_graph: bool = False) -> Weights:
-    """d loss / d w; zeros where w takes no part."""
-    grads = torch.autograd.grad(loss, list(w.values()), retain_graph=keep_graph, materialize_grads=True)
+def gradient(loss: Tensor, w: Weights, *, keep_graph: bool = False, differentiable: bool = False) -> Weights:
+    """d loss / d w; zeros where w takes no part. `differentiable`: as a function of w, for second derivatives."""
+    keep = keep_graph or differentiable
+    grads = torch.autograd.grad(
+        loss, list(w.values()), retain_graph=keep, create_graph=differentiable, materialize_grads=True
+    )
     return dict(zip(w, grads, strict=True))
 
 
@@ -92,8 +95,10 @@ def norm(w: Weights) -> Tensor:
 
 
 def norm_per_task(w: Weights) -> Tensor:
-    """Euclidean norm of each task's slice: (T, …) -> (T,)."""
-    return torch.stack([value.reshape(len(value), -1).float().square().sum(1) for value in w.values()]).sum(0).sqrt()
+    """Euclidean norm of each task's slice: (T, …) -> (T,). Its own gradient is 0 where it is 0, and not NaN."""
+    squares = torch.stack([value.reshape(len(value), -1).square().sum(1) for value in w.values()]).sum(0)
+    some = squares > 0
+    return squares.where(some, 1.0).sqrt().where(some, 0.0)
 
 
 def finite(w: Weights) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from metanlp import weights
 from metanlp.forms import FORMS
 from metanlp.heads import Heads, linear_scores
-from metanlp.inner import Inner, trajectory
+from metanlp.inner import Inner, Rates, trajectory
 from metanlp.types import Batch, Episode, MetaGrad, Pass, Weights
 
 Sides = Sequence[tuple[Tensor, Batch]]
@@ -92,27 +92,37 @@ class Algorithm(ABC):
 
     # what most algorithms share
 
-    def inner_loop(self, net: Net, theta: Weights, support: Batch) -> Iterator[Weights]:
+    def inner_loop(
+        self, net: Net, theta: Weights, support: Batch, *, differentiable: bool = False
+    ) -> Iterator[Weights]:
         """What moves, after 0, 1, … steps: the adapters from θ and the head's residual from zero, (T, …) each; and with
-        any steps the evidence about views at θ, which stays."""
-        start = weights.detach(weights.pick(theta, "lora/"))
-        begin = weights.expand(start, support.count_tasks) | self.head.residual(
-            len(net.view_names) * net.width, support
-        )
+        any steps the evidence about views at θ, which stays. `differentiable`: as functions of a θ that records
+        gradients; else nothing of it but the `rates` gets any through the steps."""
+        start = weights.pick(theta, "lora/")
+        start = start if differentiable else weights.detach(start)
+        residual = self.head.residual(len(net.view_names) * net.width, support)
+        begin = weights.expand(start, support.count_tasks) | weights.leaves(residual)
         fixed: Tensor | None = None
         if self.inner.steps:
-            with torch.no_grad():
+            with torch.set_grad_enabled(differentiable):
                 at_theta = net.features(start, support)
                 begin |= self.head.evidence(theta, at_theta, support)
             fixed = None if self.inner.lr else at_theta  # a head alone needs the features only once
 
         def loss(moved: Weights) -> Tensor:
-            x = net.features(moved, support) if fixed is None else fixed
-            scores, counted = self.head.left_out(theta, moved, x, support)
-            # A step size that suits classes then suits numbers too.
-            return FORMS[support.form].loss(scores, support, counted) / FORMS[support.form].curvature
+            return self.support_loss(theta, moved, net.features(moved, support) if fixed is None else fixed, support)
 
-        return trajectory(loss, begin, self.inner)
+        return trajectory(loss, begin, self.inner, self.rates(theta, begin), differentiable=differentiable)
+
+    def support_loss(self, theta: Weights, moved: Weights, features: Tensor, support: Batch) -> Tensor:
+        """What inner steps minimise: (N, V, D) -> (T,). Each row is scored by a head without itself."""
+        scores, counted = self.head.left_out(theta, moved, features, support)
+        # A step size that suits classes then suits numbers too.
+        return FORMS[support.form].loss(scores, support, counted) / FORMS[support.form].curvature
+
+    def rates(self, theta: Weights, keys: Iterable[str]) -> Sequence[Rates]:
+        """Step sizes of what moves, for each inner step in turn; `keys` are those of all that could."""
+        return [self.inner.moving(keys)] * self.inner.steps
 
     def finish(self, net: Net, theta: Weights, moved: Weights, support: Batch) -> Weights:
         """φ: the moved adapters, and the head that the support set gives through them."""

@@ -29,7 +29,7 @@ class Classify(Form):
         return np.searchsorted(classes, gold)
 
     def loss(self, scores: Tensor, batch: Batch, weight: Tensor | None = None) -> Tensor:
-        each = torch.nn.functional.cross_entropy(scores.float(), batch.targets, reduction="none")
+        each = torch.nn.functional.cross_entropy(scores, batch.targets, reduction="none")
         return mean_per_task(each, batch, weight)
 
     def answers(
