@@ -18,8 +18,8 @@ from metanlp.types import Batch, Weights
 @dataclass(frozen=True)
 class Sets:
     """Where units stand once each task has a line of its own: (N, …) -> (T, n, …), n of the largest; shorter lines end
-    in zeros. In a line classes take turns, each spread evenly over it, and keep the order that its rows have in the
-    batch: the same batch is always read in the same order, and no class is the last to be seen."""
+    in zeros. In a line classes take turns, each spread evenly over it, and the rows of a class keep the order that they
+    have in the batch: a batch is always read in the same order, and no class is long past at the end."""
 
     place: Tensor  # (N,) task · n + place in its line
     back: Tensor  # (N,) the same with every line read backwards
