@@ -131,7 +131,8 @@ def checksum(w: Weights) -> str:
 
 
 def _bytes(value: Tensor) -> Tensor:
-    return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    # Cloned, as an expanded tensor of one number counts as contiguous with a stride of zero.
+    return value.detach().cpu().clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8)
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

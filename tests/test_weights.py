@@ -104,6 +104,13 @@ def test_checksum_tells_what_equal_tells() -> None:
     assert weights.equal(zero, minus) == (weights.checksum(zero) == weights.checksum(minus))
 
 
+def test_expanded_numbers_are_compared_as_any_others() -> None:
+    one, other = torch.tensor(2.0), torch.tensor([2.0, 2.0])
+    for tasks in (1, 2):
+        assert weights.equal({"x": one.expand(tasks)}, {"x": other[:tasks]})
+        assert not weights.equal({"x": one.expand(tasks)}, {"x": 3 * other[:tasks]})
+
+
 def test_equal_tells_types_and_shapes_apart() -> None:
     one = {"x": torch.ones(2)}
     assert not weights.equal(one, {"x": torch.ones(2, dtype=torch.float64)})

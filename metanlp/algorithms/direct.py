@@ -28,6 +28,15 @@ class Direct(Algorithm):
     inner: Inner = Inner(steps=0)  # no gradient step
     guide: float = 1.0  # weight of the training tasks' own linear heads in the outer loss, where `classes` names them
 
+    def init(self, net: Net, generator: torch.Generator) -> Weights:
+        theta = super().init(net, generator)
+        own = self.network(len(net.view_names) * net.width, generator)
+        return theta | weights.to(own, next(iter(theta.values())).device)
+
+    def network(self, width: int, generator: torch.Generator) -> Weights:
+        """The method's own part of θ, for features of `width` = V·D; drawn from `generator` alone."""
+        return {}
+
     @abstractmethod
     def condition(self, theta: Weights, features: Tensor, support: Batch) -> Weights:
         """φ but for the adapters, a slice a task, from features (N, V, D)."""
@@ -35,6 +44,11 @@ class Direct(Algorithm):
     @abstractmethod
     def answer(self, phi: Weights, features: Tensor, batch: Batch) -> Tensor:
         """Scores from features: (N, V, D) -> (N, K). Anything beyond a task's own classes."""
+
+    def loss(self, theta: Weights, seen: Tensor, asked: Tensor, support: Batch, query: Batch) -> Tensor:
+        """What θ is to lower, from the features of both sides, (N, V, D) each: (T,). The query loss of φ's scores."""
+        scores = self.answer(self.condition(theta, seen, support), asked, query)
+        return self.scores_loss(scores.masked_fill(beyond(query), -math.inf), query)
 
     def adapting(
         self, net: Net, theta: Weights, support: Batch, steps: Collection[int]
@@ -66,8 +80,7 @@ class Direct(Algorithm):
         theta = weights.leaves(theta)
         adapters = weights.pick(theta, "lora/")
         seen, asked = net.features(adapters, support), net.features(adapters, query)
-        scores = self.answer(self.condition(theta, seen, support), asked, query)
-        loss = self.scores_loss(scores.masked_fill(beyond(query), -math.inf), query)
+        loss = self.loss(theta, seen, asked, support, query)
         outer = loss + self.guide * self.tasks_loss(theta, [(seen, support), (asked, query)], episodes.episodes)
         grad = weights.gradient(outer.sum(), theta)
         return MetaGrad(grad, loss.detach(), net.work(support, 2) + net.work(query, 2))
