@@ -3,7 +3,9 @@
 from metanlp.algorithms.base import Algorithm
 from metanlp.algorithms.finetune import Finetune
 from metanlp.algorithms.frozen import Frozen
+from metanlp.algorithms.hypernet import Hypernet
 from metanlp.algorithms.maml import Maml
+from metanlp.algorithms.mapping import Mapping
 from metanlp.algorithms.multitask import Multitask
 from metanlp.algorithms.protonet import ProtoNet
 
@@ -13,7 +15,20 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "multitask": Multitask,
     "protonet": ProtoNet,
     "maml": Maml,
+    "mapping": Mapping,
+    "hypernet": Hypernet,
 }
 BASELINES = ("frozen", "finetune")  # need no meta-training
 
-__all__ = ["ALGORITHMS", "BASELINES", "Algorithm", "Finetune", "Frozen", "Maml", "Multitask", "ProtoNet"]
+__all__ = [
+    "ALGORITHMS",
+    "BASELINES",
+    "Algorithm",
+    "Finetune",
+    "Frozen",
+    "Hypernet",
+    "Maml",
+    "Mapping",
+    "Multitask",
+    "ProtoNet",
+]
