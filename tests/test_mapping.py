@@ -169,6 +169,15 @@ def test_settings_that_are_not_possible(settings: dict[str, object]) -> None:
         Mapping(**settings)  # pyright: ignore[reportArgumentType]
 
 
+@both
+def test_tasks_share_the_network_without_a_copy(net: Backbone, toy_pass: Pass, algorithm: Mapping) -> None:
+    theta = start(algorithm, net)
+    phi = algorithm.adapt(net, theta, toy_pass.support)
+    for key, value in weights.pick(theta, "mapping/").items():
+        assert phi[key].data_ptr() == value.data_ptr()
+        assert torch.equal(phi[key], value.expand(toy_pass.support.count_tasks, *value.shape))
+
+
 # Learning.
 
 
