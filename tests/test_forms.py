@@ -42,6 +42,7 @@ from metanlp.tasks.files import read_task
 from metanlp.types import Batch, Pass, Task
 
 NEW = [form for form in NAMES if form != "classify"]
+LEARNED = [(form, name) for form in NEW for name, method in ALGORITHMS.items() if form in method.forms]
 SAMPLING = Sampling(shots=(2, 4), queries=3)
 THREE = Sampling(shots=(3, 3), queries=2)
 
@@ -276,10 +277,7 @@ def test_right_answers_are_judged_right_and_told_as_given(net: Backbone, form: s
 # Learning and adapting.
 
 
-KNOWN = [(form, name) for form in NEW for name in ALGORITHMS if form in ALGORITHMS[name].forms]
-
-
-@pytest.mark.parametrize(("form", "name"), KNOWN)
+@pytest.mark.parametrize(("form", "name"), LEARNED)
 def test_tasks_in_one_pass_adapt_as_alone(net: Backbone, form: str, name: str) -> None:
     algorithm = replace(ALGORITHMS[name](), inner=Inner(steps=1 if name in ("maml", "finetune") else 0))
     theta = algorithm.init(net, torch.Generator().manual_seed(0))
@@ -295,7 +293,7 @@ def test_tasks_in_one_pass_adapt_as_alone(net: Backbone, form: str, name: str) -
         torch.testing.assert_close(together, alone, atol=2e-3, rtol=2e-3)
 
 
-@pytest.mark.parametrize(("form", "name"), [(form, name) for form, name in KNOWN if name not in BASELINES])
+@pytest.mark.parametrize(("form", "name"), [pair for pair in LEARNED if pair[1] not in BASELINES])
 def test_training_lowers_the_loss(net: Backbone, form: str, name: str) -> None:
     """Random weights hardly tell one word from another, so prototypes of words are learned with real ones."""
     steps, lr = 60, 5e-3
