@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -32,22 +33,38 @@ class Inner:
         return {key: rate for key, rate in found.items() if rate}
 
 
-def trajectory(loss: Callable[[Weights], Tensor], phi: Weights, inner: Inner) -> Iterator[Weights]:
-    """φ after 0, 1, …, `inner.steps` steps. `loss` gives (T,) from a φ with T slices; the slices never mix."""
-    phi = weights.detach(phi)
+Update = Callable[[Any, Weights, Weights, Tensor, dict[str, float]], tuple[Any, Weights]]
+"""One step: (its state, None at first; what moves, (T, …) each; its gradient after the clip; the loss (T,); the rate of
+each tensor) -> (the state, what moves) afterwards."""
+
+
+def descent(state: None, moving: Weights, grad: Weights, loss: Tensor, rates: dict[str, float]) -> tuple[None, Weights]:
+    """Plain gradient descent."""
+    return state, {key: moving[key] - rate * grad[key] for key, rate in rates.items()}
+
+
+def trajectory(
+    loss: Callable[[Weights], Tensor], phi: Weights, inner: Inner, update: Update = descent
+) -> Iterator[Weights]:
+    """φ after 0, 1, …, `inner.steps` steps. `loss` gives (T,) from a φ with T slices; the slices never mix.
+
+    First order: gradients and losses are constants; the paths from the start and from weights of `update` stay.
+    """
     yield phi
-    rates = inner.moving(phi)
+    rates, state = inner.moving(phi), None
     for _ in range(inner.steps):
-        phi = _step(loss, phi, rates, inner.clip) if rates else phi
+        if rates:
+            moving = {key: phi[key] for key in rates}
+            state, moved = update(state, moving, *_slope(loss, phi, moving, inner.clip), rates)
+            phi = phi | moved
         yield phi
 
 
-def _step(loss: Callable[[Weights], Tensor], phi: Weights, rates: dict[str, float], clip: float) -> Weights:
-    moving = weights.leaves({key: phi[key] for key in rates})
+def _slope(loss: Callable[[Weights], Tensor], phi: Weights, moving: Weights, clip: float) -> tuple[Weights, Tensor]:
+    """The gradient of each task, shortened to `clip`, and its loss."""
+    moving = weights.leaves(moving)
+    value = loss(phi | moving)
     # Tasks share no weights, so the gradient of the sum holds each task's own gradient in its slice.
-    grad = weights.gradient(loss(phi | moving).sum(), moving)
+    grad = weights.gradient(value.sum(), moving)
     short = (clip / weights.norm_per_task(grad).clamp(min=1e-12)).clamp(max=1.0)
-    stepped = {
-        key: phi[key] - rate * short.view(-1, *[1] * (phi[key].dim() - 1)) * grad[key] for key, rate in rates.items()
-    }
-    return phi | stepped
+    return {key: short.view(-1, *[1] * (g.dim() - 1)) * g for key, g in grad.items()}, value.detach()

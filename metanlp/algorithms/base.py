@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from metanlp import weights
 from metanlp.forms import FORMS
 from metanlp.heads import Heads, linear_scores
-from metanlp.inner import Inner, trajectory
+from metanlp.inner import Inner, Update, descent, trajectory
 from metanlp.types import Batch, Episode, MetaGrad, Pass, Weights
 
 Sides = Sequence[tuple[Tensor, Batch]]
@@ -65,7 +65,7 @@ class Algorithm(ABC):
         self, net: Net, theta: Weights, support: Batch, steps: Collection[int]
     ) -> Iterator[tuple[int, Weights]]:
         """Number of inner steps and φ after them, for those of `steps` that the inner loop passes."""
-        support = net.with_trunk(support)
+        support, theta = net.with_trunk(support), weights.detach(theta)
         for step, moved in enumerate(self.inner_loop(net, theta, support)):
             if step in steps:
                 with torch.no_grad():
@@ -76,7 +76,7 @@ class Algorithm(ABC):
         """Support units scored after adaptation, each by a head without itself: (N, K), and which of them count, 1 or
         0: (N,); one that is alone in its class does not. The inner loop runs anew, and its steps have seen every
         row: after many of them the scores flatter."""
-        support = net.with_trunk(support)
+        support, theta = net.with_trunk(support), weights.detach(theta)
         *_, moved = self.inner_loop(net, theta, support)
         with torch.no_grad():
             features = net.features(weights.pick(moved, "lora/"), support)
@@ -94,8 +94,8 @@ class Algorithm(ABC):
 
     def inner_loop(self, net: Net, theta: Weights, support: Batch) -> Iterator[Weights]:
         """What moves, after 0, 1, … steps: the adapters from θ and the head's residual from zero, (T, …) each; and with
-        any steps the evidence about views at θ, which stays."""
-        start = weights.detach(weights.pick(theta, "lora/"))
+        any steps the evidence about views at θ, which stays. As functions of θ they are first order."""
+        start = weights.pick(theta, "lora/")
         begin = weights.expand(start, support.count_tasks) | self.head.residual(
             len(net.view_names) * net.width, support
         )
@@ -112,7 +112,11 @@ class Algorithm(ABC):
             # A step size that suits classes then suits numbers too.
             return FORMS[support.form].loss(scores, support, counted) / FORMS[support.form].curvature
 
-        return trajectory(loss, begin, self.inner)
+        return trajectory(loss, begin, self.inner, self.update(theta))
+
+    def update(self, theta: Weights) -> Update:
+        """How the inner loop steps, given gradients."""
+        return descent
 
     def finish(self, net: Net, theta: Weights, moved: Weights, support: Batch) -> Weights:
         """φ: the moved adapters, and the head that the support set gives through them."""

@@ -32,11 +32,9 @@ class Maml(Algorithm):
         """With the inner updates Δ held fixed, the gradient is that of the query loss at θ + Δ, through the adapters
         and through the prototypes that the support set gives there."""
         support, query = net.with_trunk(episodes.support), net.with_trunk(episodes.query)
-        *_, moved = self.inner_loop(net, weights.detach(theta), support)
         theta = weights.leaves(theta)
-        adapters = weights.expand(weights.pick(theta, "lora/"), support.count_tasks)
-        delta = weights.add(weights.detach(weights.pick(moved, "lora/")), weights.detach(adapters), -1.0)
-        adapters = weights.add(adapters, delta)
+        *_, moved = self.inner_loop(net, theta, support)
+        adapters = weights.pick(moved, "lora/")
         seen, asked = net.features(adapters, support), net.features(adapters, query)
         phi = self.head.finish(theta, moved, seen, support)
         loss = self.scores_loss(self.head.scores(phi, asked, query), query)

@@ -1,0 +1,116 @@
+"""A learned optimizer: an LSTM takes the steps of the inner loop.
+
+Letters: T tasks, n coordinates of a tensor, H hidden units.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from metanlp import weights
+from metanlp.algorithms.base import Net
+from metanlp.algorithms.maml import Maml
+from metanlp.errors import InputError
+from metanlp.inner import Update
+from metanlp.types import Weights
+
+SMALL = 10.0  # p: gradients below e^-p count as small
+
+
+@dataclass(frozen=True)
+class LearnedOptimizer(Maml):
+    """Ravi & Larochelle 2017, "Optimization as a model for few-shot learning": what the inner loop moves is the cell
+    state of an LSTM, c ← f ∘ c − i ∘ ∇ (eq. 2-5), and θ its first. A second LSTM below it reads each coordinate's
+    gradient and the loss; both have the same weights for all coordinates, `optimizer/…` in θ.
+
+    At the start f is near 1 and i the rate of plain gradient descent. Inner gradients and losses are held fixed in the
+    outer gradient, as in the paper. A gate lies between 0 and 1, and so must rates.
+    """
+
+    hidden: int = 8  # units of the LSTM that reads gradients; each coordinate has its own
+    forget: float = 8.0  # logit of the forget gate at the start: a step then shrinks weights by 0.03 %
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if max(self.inner.lr, self.inner.head_lr) > 1:
+            raise InputError(f"{self.inner}: rates of learned_optimizer are gates, between 0 and 1; give smaller ones")
+
+    def init(self, net: Net, generator: torch.Generator) -> Weights:
+        theta = super().init(net, generator)
+        own = weights.to(start(self.hidden, self.forget, generator), next(iter(theta.values())).device)
+        return theta | {f"optimizer/{key}": value for key, value in own.items()}
+
+    def update(self, theta: Weights) -> Update:
+        return partial(update, weights.pick_inside(theta, "optimizer/"))
+
+
+class State(NamedTuple):
+    """What is remembered of a tensor's coordinates."""
+
+    hidden: Tensor  # (T, n, H)
+    cell: Tensor  # (T, n, H)
+    gates: Tensor  # (T, n, 2) f and i of the last step
+
+
+def start(hidden: int, forget: float, generator: torch.Generator) -> Weights:
+    """Weights that make plain gradient descent: the LSTM is random, and the gates do not look at it yet."""
+    fan_in = 4 + hidden
+    random = torch.rand(fan_in, 4 * hidden, generator=generator)
+    return {
+        "lstm/weight": (2 * random - 1) / math.sqrt(fan_in),
+        "lstm/bias": torch.zeros(4 * hidden),
+        "gates/weight": torch.zeros(hidden + 1, 2),
+        "gates/before": torch.zeros(2),
+        "gates/bias": torch.tensor([forget, 0.0]),
+    }
+
+
+def update(
+    w: Weights, state: dict[str, State] | None, moving: Weights, grad: Weights, loss: Tensor, rates: dict[str, float]
+) -> tuple[dict[str, State], Weights]:
+    """One step of every tensor (T, …): an `Update` of the inner loop, once `w` is given. The gradient for `w` computes
+    each step again: kept are the states, and of the LSTM's insides those of one tensor at a time."""
+    states, moved = {} if state is None else state, dict[str, Tensor]()
+    after: dict[str, State] = {}
+    for key, rate in rates.items():
+        c, g = moving[key].flatten(1), grad[key].flatten(1)
+        before = states.get(key) or _nothing(g, len(w["lstm/bias"]) // 4)
+        after[key], c = checkpoint(step, w, before, c, g, loss, rate, use_reentrant=False, preserve_rng_state=False)
+        moved[key] = c.view_as(moving[key])
+    return after, moved
+
+
+def step(w: Weights, state: State, c: Tensor, grad: Tensor, loss: Tensor, rate: float) -> tuple[State, Tensor]:
+    """The step itself, coordinate by coordinate: c and its gradient (T, n), loss (T,)."""
+    seen = squash(torch.stack([grad, loss[:, None].expand_as(grad)], -1)).flatten(2)
+    i, f, o, new = (torch.cat([seen, state.hidden], -1) @ w["lstm/weight"] + w["lstm/bias"]).chunk(4, -1)
+    cell = f.sigmoid() * state.cell + i.sigmoid() * new.tanh()
+    hidden = o.sigmoid() * cell.tanh()
+    logits = torch.cat([hidden, c[..., None]], -1) @ w["gates/weight"] + w["gates/before"] * state.gates
+    forget, take = (logits + w["gates/bias"]).unbind(-1)
+    forget, take = forget.sigmoid(), (take + _logit(rate)).sigmoid()
+    return State(hidden, cell, torch.stack([forget, take], -1)), forget * c - take * grad
+
+
+def squash(x: Tensor) -> Tensor:
+    """Size and sign apart, both between −1 and 1 or little more: (…) -> (…, 2). Andrychowicz et al. 2016,
+    arXiv 1606.04474, appendix A, p = 10."""
+    small = x.abs() < math.exp(-SMALL)
+    size = torch.where(small, -1.0, x.abs().clamp(min=math.exp(-SMALL)).log() / SMALL)
+    return torch.stack([size, torch.where(small, x * math.exp(SMALL), x.sign())], -1)
+
+
+def _nothing(like: Tensor, hidden: int) -> State:
+    zeros = like.new_zeros(*like.shape, 2 * hidden + 2)
+    return State(*zeros.split([hidden, hidden, 2], -1))
+
+
+def _logit(rate: float) -> float:
+    return math.inf if rate == 1 else math.log(rate / (1 - rate))
