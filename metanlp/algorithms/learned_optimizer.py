@@ -1,6 +1,6 @@
 """A learned optimizer: an LSTM takes the steps of the inner loop.
 
-Letters: T tasks, n coordinates of a tensor, H hidden units.
+Letters: T tasks, n coordinates of what moves, H hidden units.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from metanlp.inner import Update
 from metanlp.types import Weights
 
 SMALL = 10.0  # p: gradients below e^-p count as small
+PART = 2**15  # coordinates whose step is computed in one go: 4 MB an intermediate result of 8 units
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class LearnedOptimizer(Maml):
 
 
 class State(NamedTuple):
-    """What is remembered of a tensor's coordinates."""
+    """What is remembered of n coordinates."""
 
     hidden: Tensor  # (T, n, H)
     cell: Tensor  # (T, n, H)
@@ -73,29 +74,32 @@ def start(hidden: int, forget: float, generator: torch.Generator) -> Weights:
 
 
 def update(
-    w: Weights, state: dict[str, State] | None, moving: Weights, grad: Weights, loss: Tensor, rates: dict[str, float]
-) -> tuple[dict[str, State], Weights]:
-    """One step of every tensor (T, …): an `Update` of the inner loop, once `w` is given. The gradient for `w` computes
-    each step again: kept are the states, and of the LSTM's insides those of one tensor at a time."""
-    states, moved = {} if state is None else state, dict[str, Tensor]()
-    after: dict[str, State] = {}
-    for key, rate in rates.items():
-        c, g = moving[key].flatten(1), grad[key].flatten(1)
-        before = states.get(key) or _nothing(g, len(w["lstm/bias"]) // 4)
-        after[key], c = checkpoint(step, w, before, c, g, loss, rate, use_reentrant=False, preserve_rng_state=False)
-        moved[key] = c.view_as(moving[key])
-    return after, moved
+    w: Weights, state: list[State] | None, moving: Weights, grad: Weights, loss: Tensor, rates: dict[str, float]
+) -> tuple[list[State], Weights]:
+    """One step of all that moves, (T, …) each: an `Update` of the inner loop, once `w` is given. The gradient for `w`
+    computes each step again: kept are the states, and of the LSTM's insides those of one part at a time."""
+    shapes = {key: moving[key].shape for key in rates}
+    c, g = (torch.cat([side[key].flatten(1) for key in rates], 1).split(PART, 1) for side in (moving, grad))
+    prior = torch.cat([loss.new_full((shapes[key][1:].numel(),), _logit(rate)) for key, rate in rates.items()])
+    states = state or [_nothing(part, len(w["lstm/bias"]) // 4) for part in g]
+    stepped = [
+        checkpoint(step, w, *part, loss, use_reentrant=False, preserve_rng_state=False)
+        for part in zip(states, c, g, prior.split(PART), strict=True)
+    ]
+    moved = torch.cat([part for _, part in stepped], 1).split([shape[1:].numel() for shape in shapes.values()], 1)
+    together = zip(shapes.items(), moved, strict=True)
+    return [part for part, _ in stepped], {key: value.reshape(shape) for (key, shape), value in together}
 
 
-def step(w: Weights, state: State, c: Tensor, grad: Tensor, loss: Tensor, rate: float) -> tuple[State, Tensor]:
-    """The step itself, coordinate by coordinate: c and its gradient (T, n), loss (T,)."""
+def step(w: Weights, state: State, c: Tensor, grad: Tensor, prior: Tensor, loss: Tensor) -> tuple[State, Tensor]:
+    """The step itself, coordinate by coordinate: c and its gradient (T, n), the logit of its rate (n,), loss (T,)."""
     seen = squash(torch.stack([grad, loss[:, None].expand_as(grad)], -1)).flatten(2)
     i, f, o, new = (torch.cat([seen, state.hidden], -1) @ w["lstm/weight"] + w["lstm/bias"]).chunk(4, -1)
     cell = f.sigmoid() * state.cell + i.sigmoid() * new.tanh()
     hidden = o.sigmoid() * cell.tanh()
     logits = torch.cat([hidden, c[..., None]], -1) @ w["gates/weight"] + w["gates/before"] * state.gates
     forget, take = (logits + w["gates/bias"]).unbind(-1)
-    forget, take = forget.sigmoid(), (take + _logit(rate)).sigmoid()
+    forget, take = forget.sigmoid(), (take + prior).sigmoid()
     return State(hidden, cell, torch.stack([forget, take], -1)), forget * c - take * grad
 
 
