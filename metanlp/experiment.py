@@ -66,9 +66,9 @@ def run(asked: Experiment, roles: Roles | None = None) -> Report | None:
 
 
 def forget(out: Path) -> None:
-    """Learners that an earlier run left in the folder are not this run's."""
-    for config in (out / CONFIG, *out.glob(f"baselines/*/{CONFIG}")):
-        config.unlink(missing_ok=True)
+    """Learners and plots that an earlier run left in the folder are not this run's."""
+    for made in (out / CONFIG, *out.glob(f"baselines/*/{CONFIG}"), *out.glob("plots/*.*")):
+        made.unlink(missing_ok=True)
 
 
 def folder_of(asked: Experiment, name: str) -> Path:
@@ -178,9 +178,20 @@ def test(shared: Run, learners: Mapping[str, Learner]) -> Report:
 
 
 def save(shared: Run, main: Learner, found: Report) -> None:
-    """`results.json`, and the table on standard output."""
+    """`results.json`, and the tables on standard output."""
     write_json(shared.asked.out / "results.json", asdict(found))
-    report.show(found, main.record)
+    if shared.asked.overview:
+        overview(shared.asked, found)
+    else:
+        report.show(found, main.record)
+
+
+def overview(asked: Experiment, found: Report) -> None:
+    """One table over all methods on standard output, and `plots/` where there is what draws them."""
+    report.show_overview(found, asked.method)
+    if report.can_plot():
+        for kind in ("png", "svg"):
+            checkpoint.atomic_write(asked.out / "plots" / f"score_by_seconds.{kind}", report.plot(found, kind))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -197,9 +208,9 @@ def origin(shared: Run) -> dict[str, Any]:
 
 
 def shown(asked: Experiment) -> dict[str, Any]:
-    """The options, without paths of this machine."""
+    """The options, without paths of this machine and without what decides no result."""
     options = to_json(asked)
-    return {key: value for key, value in options.items() if key not in ("out", "resume")} | {
+    return {key: value for key, value in options.items() if key not in ("out", "resume", "overview")} | {
         role: ",".join(Path(name).name if os.sep in name else name for name in options[role].split(","))
         for role in ("model", "data", "validation", "test")
     }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,10 @@ Loss = Callable[[Weights], Tensor]
 Rates = Mapping[str, float | Tensor]
 """The step size of every tensor that moves, by its key."""
 Step = Callable[[Tensor, Weights, Weights, Rates], Weights]
-"""From the loss (), φ, what moves of it, recording gradients, and the rates, to what moves, one step on."""
+"""From the loss (T,), φ, what moves of it, recording gradients, and the rates, to what moves, one step on."""
+Update = Callable[[Any, Weights, Weights, Tensor, Rates], tuple[Any, Weights]]
+"""A learned step: (its state, None at first; what moves, (T, …) each; its gradient after the clip; the loss (T,); the
+rate of each tensor) -> (the state, what moves) afterwards."""
 
 ADAM_EPSILON = 1e-5  # an update has the slope rate / (32 ε) at gradient 0, which is where LoRA's A begins: usual 1e-8
 # would let these entries alone make up the second-order gradient; entries above 3e-4 hardly feel the difference
@@ -48,26 +51,33 @@ class Inner:
 
 
 def trajectory(
-    loss: Loss, phi: Weights, inner: Inner, rates: Sequence[Rates] | None = None, *, differentiable: bool = False
+    loss: Loss,
+    phi: Weights,
+    inner: Inner,
+    rates: Sequence[Rates] | None = None,
+    *,
+    update: Update | None = None,
+    differentiable: bool = False,
 ) -> Iterator[Weights]:
     """φ after 0, 1, …, `inner.steps` steps. `loss` gives (T,) from a φ with T slices; the slices never mix.
 
-    `rates` are those of each step in turn, by default `inner`'s. First order holds all fixed but rates that are
-    tensors. `differentiable` steps are functions of everything that `phi` and `loss` depend on, at the price of keeping
+    `rates` are those of each step in turn, by default `inner`'s; an `update` takes the place of `inner`'s optimiser.
+    First order: gradients and losses are constants, while the paths from the start, from rates and from weights of
+    `update` stay. `differentiable` steps are functions of everything that `loss` depends on too, at the price of keeping
     every step; what moves of `phi` then records gradients, and attention has to be `twice_differentiable`.
     """
-    phi = phi if differentiable else weights.detach(phi)
     yield phi
     plain = inner.moving(phi)
     step: Step = partial(_sgd, clip=inner.clip, differentiable=differentiable)
-    if inner.optimiser == "adam" and plain:
+    if update:
+        step = _by(update, inner.clip)
+    elif inner.optimiser == "adam" and plain:
         step = _adam(plain, inner.clip, differentiable)
     for now in [plain] * inner.steps if rates is None else rates:
         if now:
             moving = {key: phi[key] for key in now}
             moving = moving if differentiable else weights.leaves(moving)
-            # Tasks share no weights, so the gradient of the sum holds each task's own gradient in its slice.
-            phi = phi | step(loss(phi | moving).sum(), phi, moving, now)
+            phi = phi | step(loss(phi | moving), phi, moving, now)
         yield phi
 
 
@@ -77,9 +87,25 @@ def twice_differentiable() -> AbstractContextManager[object]:
 
 
 def _sgd(loss: Tensor, phi: Weights, moving: Weights, rates: Rates, clip: float, differentiable: bool) -> Weights:
-    grad = weights.gradient(loss, moving, differentiable=differentiable)
+    # Tasks share no weights, so the gradient of the sum holds each task's own gradient in its slice.
+    grad = weights.gradient(loss.sum(), moving, differentiable=differentiable)
     short = _shortening(grad, clip)
     return {key: phi[key] - rate * _beside(short, phi[key]) * grad[key] for key, rate in rates.items()}
+
+
+def _by(update: Update, clip: float) -> Step:
+    """Steps by a learned update, which keeps its state from step to step."""
+    state: Any = None
+
+    def step(loss: Tensor, phi: Weights, moving: Weights, rates: Rates) -> Weights:
+        nonlocal state
+        grad = weights.gradient(loss.sum(), moving)
+        short = _shortening(grad, clip)
+        grad = {key: _beside(short, g) * g for key, g in grad.items()}
+        state, moved = update(state, {key: phi[key] for key in rates}, grad, loss.detach(), rates)
+        return moved
+
+    return step
 
 
 def _adam(rates: Mapping[str, float], clip: float, differentiable: bool) -> Step:
@@ -98,7 +124,7 @@ def _adam(rates: Mapping[str, float], clip: float, differentiable: bool) -> Step
             short = _shortening(grad, clip)
             return [_beside(short, g) * g for g in grad.values()]
 
-        stepped = dict(zip(moving, adam.step(loss, moving.values(), grad_callback=shortened), strict=True))
+        stepped = dict(zip(moving, adam.step(loss.sum(), moving.values(), grad_callback=shortened), strict=True))
         return stepped if differentiable else weights.detach(stepped)
 
     return step

@@ -42,7 +42,10 @@ def run(asked: Experiment) -> Report:
             reports[name] = done(fold) or never_none(experiment.run(fold, roles))
         found = combined(reports, asked.method)
         experiment.write_json(asked.out / RESULTS, asdict(found))
-    report.show_scores(found)
+    if asked.overview:
+        experiment.overview(asked, found)
+    else:
+        report.show_scores(found)
     return found
 
 

@@ -22,6 +22,7 @@ from metanlp.learner import Learner
 from metanlp.metrics import Interval, interval, paired
 from metanlp.recipe import describe
 from metanlp.types import Task
+from metanlp.weights import drop
 
 # method -> task -> shots -> one entry an episode
 Scores = dict[str, dict[str, dict[int, list[dict[str, float]]]]]
@@ -177,9 +178,15 @@ def _cost(learner: Learner, adapt_s: Sequence[float]) -> dict[str, Any]:
     return made | {
         "adapt_s": float(np.median(adapt_s)),
         "peak_mb": peak_mb(),
-        "parameters": sum(value.numel() for value in learner.theta.values()),
+        "parameters": learned(learner),
         "recipe": describe(learner.algorithm),
     }
+
+
+def learned(learner: Learner) -> int:
+    """Numbers in what training tasks taught: θ without these tasks' own heads, which adapt to nothing; 0 where nothing
+    was taught."""
+    return sum(w.numel() for w in drop(learner.theta, "tasks/").values()) if learner.record.get("tokens") else 0
 
 
 def peak_mb() -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 LEAVE_ONE_OUT = "leave-one-out"  # in place of names of test tasks
+ALL = "all"  # in place of names of methods
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Experiment:
     test: str = "leopard"  # held-out tasks that judge; leave-one-out: each task of --data in turn, after all the others
     columns: str = ""  # your files' names for our columns: text=body,label=intent; published sets have their own
     method: str = "maml"  # the method that is saved and compared with the others
-    baselines: tuple[str, ...] = ("frozen", "finetune", "multitask", "protonet")  # the others, at equal compute
+    baselines: tuple[str, ...] = ("frozen", "finetune", "multitask", "protonet")  # others, at equal compute; all: each
     steps: int | None = None  # meta-steps; such a run is reproducible to the byte
     max_minutes: float | None = None  # of meta-training, in place of --steps
     meta_batch: int = 2  # episodes a meta-step
@@ -45,6 +46,7 @@ class Experiment:
     prompt: str | None = None  # in front of every text; by default what the model's folder says
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the frozen weights
     quantize: Literal["none", "4bit", "8bit"] = "none"  # of the frozen weights, by bitsandbytes
+    overview: bool = False  # one table with a method a row, and plots/ of score against seconds, for many methods
     log_with: tuple[str, ...] = ()  # trackers beside metrics.jsonl: tensorboard, wandb, … whatever accelerate knows
     out: Path = Path("out/run")  # folder for everything that the run leaves
     resume: bool = False  # go on from the newest checkpoint in --out

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from metanlp import report
-from metanlp.algorithms import ALGORITHMS, BASELINES, Maml
+from metanlp.algorithms import ALGORITHMS, BASELINES, LearnedOptimizer, Maml
 from metanlp.backbone import Backbone, Lora, memory
 from metanlp.backbone.bits import require_library
 from metanlp.backbone.encoder import outline
@@ -20,7 +20,7 @@ from metanlp.backbone.options import Options
 from metanlp.episodes import Episodes, Sampling, largest_pass
 from metanlp.errors import InputError
 from metanlp.exams import Exam, Protocol, Support, check_shots
-from metanlp.options import Experiment
+from metanlp.options import ALL, Experiment
 from metanlp.parallel import Ranks
 from metanlp.tasks.columns import parse_columns
 from metanlp.tasks.leaks import Leakage, drop_leaks, leakage
@@ -47,12 +47,13 @@ class Run:
 
 def methods(asked: Experiment) -> tuple[str, ...]:
     """Baselines first, the main method last. Raises InputError for an unknown one, or one that can't be as asked."""
-    names = (*(name for name in asked.baselines if name != asked.method), asked.method)
+    others = tuple(ALGORITHMS) if asked.baselines == (ALL,) else asked.baselines
+    names = (*(name for name in others if name != asked.method), asked.method)
     if unknown := [name for name in names if name not in ALGORITHMS]:
-        raise InputError(f"method {unknown[0]!r} is not known; choose from {sorted(ALGORITHMS)}")
+        raise InputError(f"method {unknown[0]!r} is not known; choose from {sorted(ALGORITHMS)}, or {ALL!r} alone")
     if asked.method in BASELINES:
         raise InputError(f"--method {asked.method} learns nothing from tasks; choose it as one of --baselines")
-    able = [name for name, kind in ALGORITHMS.items() if issubclass(kind, Maml)]
+    able = [name for name, kind in ALGORITHMS.items() if issubclass(kind, Maml) and kind is not LearnedOptimizer]
     if asked.second_order and asked.method not in able:
         raise InputError(f"--second-order is not for {asked.method}; it is for {', '.join(able)}")
     return names
@@ -128,7 +129,7 @@ def start_facts(shared: Run) -> dict[str, str]:
         + (f"; every text after {prompt!r}" if (prompt := net.options.prompt) else ""),
         "meta-training": f"{length} for {asked.method}"
         + "".join(f", then as many tokens for {name}" for name in others),
-    }
+    } | ({"plots": report.NO_PLOT} if asked.overview and not report.can_plot() else {})
 
 
 def held(options: Options) -> str:

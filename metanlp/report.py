@@ -1,20 +1,30 @@
-"""What a run says to people: tables on standard output."""
+"""What a run says to people: tables on standard output, and plots. The door of matplotlib, which may be missing."""
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Literal
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from metanlp.errors import InputError
 from metanlp.meta_test import Report, metric_of_means
+from metanlp.metrics import paired
+
+NO_PLOT = "none are drawn, as matplotlib is not installed: pip install 'metanlp[report]'"
+MARKERS = "osD^v<>Pp*Xhd8"  # with ten colours, no two of 70 methods look alike
 
 
 def console() -> Console:
-    """Standard output; wide enough for the tables where it is no terminal."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
+    """Standard output; wide enough for the tables where it is no terminal. Names of tasks are no markup."""
+    width = None if sys.stdout.isatty() else 120
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
 
 def show(found: Report, record: Mapping[str, Any]) -> None:
@@ -22,15 +32,26 @@ def show(found: Report, record: Mapping[str, Any]) -> None:
     out = console()
     for table in (score_table(found), paired_table(found), cost_table(found)):
         out.print(table)
+    show_left_out(found)
+    out.print(verdict(found))
+    if record.get("skipped"):
+        out.print(f"{record['skipped']} meta-steps were skipped for want of a finite gradient")
+
+
+def show_overview(found: Report, to: str) -> None:
+    """One row a method, compared with the method `to`, and what was left out."""
+    console().print(overview_table(found, to))
+    show_left_out(found)
+
+
+def show_left_out(found: Report) -> None:
+    out = console()
     for task, notes in found.protocol["left_out"].items():
         for shots, reason in notes["shots"].items():
             out.print(f"{task}: no {shots} shots, {reason}")
         if notes["query_rows_in_support"]:
             repeats = notes["query_rows_in_support"]
             out.print(f"{task}: {repeats} query rows stand in a published support set; scored as published")
-    out.print(verdict(found))
-    if record.get("skipped"):
-        out.print(f"{record['skipped']} meta-steps were skipped for want of a finite gradient")
 
 
 def show_scores(found: Report) -> None:
@@ -79,6 +100,61 @@ def paired_table(found: Report) -> Table:
     for (task, k), cells in sorted(rows.items(), key=lambda item: item[0][0] == "mean"):
         table.add_row(task, str(k), *(cells.get(other, "") for other in others), style="bold" if task == "mean" else "")
     return table
+
+
+def overview_table(found: Report, to: str) -> Table:
+    """Methods in rows: the mean score over tasks at each number of shots, its difference to the method `to` on the same
+    episodes, median seconds to adapt, parameters learned."""
+    title, shots = metric_of_means(found.protocol["metrics"]), list(found.means[to])
+    table = Table(
+        title=f"Mean {title.replace('_', ' ')} over held-out tasks, % (± half the 95 % interval); "
+        f"difference to {to}, points (95 % interval); * lies wholly on one side of zero"
+    )
+    scores, differences = [f"{k} shots" for k in shots], [f"− {to}, {k} shots" for k in shots]
+    for column in ("method", *scores, *differences, "adapt s", "parameters"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for name, cost in found.methods.items():
+        cells = [percent(found.means[name][k][title]) for k in shots]
+        cells += ["-" if name == to else difference(difference_to(found, name, to, k)) for k in shots]
+        table.add_row(name, *cells, f"{cost['adapt_s']:.3f}", f"{cost['parameters']:,}")
+    return table
+
+
+def difference_to(found: Report, name: str, to: str, k: str) -> dict[str, float | None]:
+    """The mean over tasks at `k` shots, of `name` less that of `to`, on the same episodes."""
+    title = metric_of_means(found.protocol["metrics"])
+    sides = [np.array(found.means[method][k][title]["episodes"]) for method in (name, to)]
+    gap = paired(*sides)
+    return {"difference": gap.mean, "low": gap.low, "high": gap.high}
+
+
+def can_plot() -> bool:
+    return find_spec("matplotlib") is not None
+
+
+def plot(found: Report, kind: Literal["png", "svg"]) -> bytes:
+    """Mean score over tasks against median seconds to adapt, a panel for each number of shots: a picture's bytes. Its
+    numbers are `means` and `methods` of the report. Raises InputError without matplotlib."""
+    if not can_plot():
+        raise InputError(f"plots: {NO_PLOT}")
+    title, shots = metric_of_means(found.protocol["metrics"]), list(next(iter(found.means.values())))
+    # A figure of its own, as pyplot would keep it, and look for a screen.
+    figure = import_module("matplotlib.figure").Figure(figsize=(4 * len(shots) + 2, 4.5), layout="constrained")
+    panels = figure.subplots(1, len(shots), sharey=True, squeeze=False)[0]
+    for panel, k in zip(panels, shots, strict=True):
+        for number, (name, cost) in enumerate(found.methods.items()):
+            cell = found.means[name][k][title]
+            mean, low, high = (
+                100 * (cell["mean"] if cell[end] is None else cell[end]) for end in ("mean", "low", "high")
+            )
+            look = {"fmt": MARKERS[number % len(MARKERS)], "color": f"C{number % 10}", "capsize": 2, "label": name}
+            panel.errorbar([cost["adapt_s"]], [mean], yerr=[[max(0.0, mean - low)], [max(0.0, high - mean)]], **look)
+        panel.set(xscale="log", title=f"{k} shots", xlabel="seconds to adapt, median")
+    panels[0].set_ylabel(f"{title.replace('_', ' ')}, mean over tasks, % (95 % interval)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=kind)
+    return drawn.getvalue()
 
 
 def cost_table(found: Report) -> Table:

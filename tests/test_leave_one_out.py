@@ -97,6 +97,15 @@ def test_what_was_asked_otherwise_or_is_damaged_is_not_taken(asked: Experiment, 
     assert leave_one_out.run(replace(asked, resume=True)).means == found.means
 
 
+def test_an_overview_may_be_asked_for_later(
+    asked: Experiment, found: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert leave_one_out.run(replace(asked, resume=True, overview=True)).means == found.means
+    said = capsys.readouterr().out
+    assert "Mean accuracy over held-out tasks" in said
+    assert "− maml, 2 shots" in said
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -20,11 +21,15 @@ import torch
 from safetensors.torch import load_file
 
 import metanlp
-from metanlp import checkpoint, weights
-from metanlp.algorithms import Maml
+from metanlp import checkpoint, report, weights
+from metanlp.algorithms import ALGORITHMS, BASELINES, Maml
 from metanlp.artefact import ADAPTER, CONFIG, META
 from metanlp.backbone import Backbone
+from metanlp.errors import InputError
 from metanlp.learner import Adapted, Learner
+from metanlp.meta_test import Report
+from metanlp.options import ALL, Experiment
+from metanlp.preparation import methods
 from metanlp.tasks.taskset import read
 
 ROOT = Path(next(iter(metanlp.__path__))).parent
@@ -348,6 +353,74 @@ def test_leopard(recipe: Recipe, net: Backbone, tiny: Path, few_shot: Path, tmp_
     repeats = found["protocol"]["left_out"]["novels"]["query_rows_in_support"]
     assert repeats == 4
     assert len(found["scores"]["learner"]["novels"]["4"]["accuracy"]["episodes"]) == 2
+
+
+# recipes/compare_all.py
+
+
+def test_every_method_in_one_table(recipe: Recipe, tiny: Path, tmp_path: Path) -> None:
+    """Over all methods that are registered, by name; a second run with --resume trains nothing."""
+    words = ["--model", tiny, "--test", "mini/urgency,mini/formality", *QUICK, "--steps", "2", "--shots", "2", "4"]
+    words += ["--episodes", "2", "--validation-trials", "1", "--out", tmp_path]
+    code, out, said = recipe("compare_all.py", *words)
+    assert (code, said) == (0, "")
+    found = Report(**json.loads((tmp_path / "results.json").read_text()))
+    assert set(found.methods) == set(ALGORITHMS)
+    assert all(word in out for word in (*ALGORITHMS, "Mean accuracy over held-out tasks", "shots", "parameters"))
+    assert "Cost" not in out
+    said_by_table(found)
+    if report.can_plot():
+        assert (tmp_path / "plots" / "score_by_seconds.png").read_bytes()[:4] == b"\x89PNG"
+        assert "<svg" in (tmp_path / "plots" / "score_by_seconds.svg").read_text()
+    else:
+        assert report.NO_PLOT in " ".join(out.split())
+        assert not (tmp_path / "plots").exists()
+    logs = {path: path.read_bytes() for path in tmp_path.rglob("metrics.jsonl")}
+    assert len(logs) == len(ALGORITHMS) - len(BASELINES)
+    code, _, said = recipe("compare_all.py", *words, "--resume")
+    assert (code, said) == (0, "")
+    again = Report(**json.loads((tmp_path / "results.json").read_text()))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("metrics.jsonl")} == logs
+    assert (again.means, again.paired) == (found.means, found.paired)
+    lasting = ("tokens", "train_s", "parameters")
+    assert [[m[key] for key in lasting] for m in again.methods.values()] == [
+        [m[key] for key in lasting] for m in found.methods.values()
+    ]
+
+
+def said_by_table(found: Report) -> None:
+    """Every cell of the table, held against results.json."""
+    table = report.overview_table(found, "multitask")
+    columns = {str(column.header): list(column.cells) for column in table.columns}
+    headers = ["method", "2 shots", "4 shots", "− multitask, 2 shots", "− multitask, 4 shots", "adapt s", "parameters"]
+    assert list(columns) == headers
+    assert columns["method"] == list(found.methods)
+    assert columns["method"][-1] == "multitask"
+    for row, (name, cost) in enumerate(found.methods.items()):
+        assert columns["adapt s"][row] == f"{cost['adapt_s']:.3f}"
+        assert columns["parameters"][row] == f"{cost['parameters']:,}"
+        assert (cost["parameters"] == 0) == (name in BASELINES) == (cost["tokens"] == 0)
+        if name not in BASELINES:
+            assert cost["tokens"] >= found.methods["multitask"]["tokens"], "equal compute"
+        for k in (2, 4):
+            assert columns[f"{k} shots"][row] == report.percent(found.means[name][str(k)]["accuracy"])
+            pairs = [r for r in found.paired if (r["b"], r["k"], r["task"]) == (name, k, None)]
+            cell = str(columns[f"− multitask, {k} shots"][row])
+            assert [numbers(cell)] == [
+                pytest.approx([-100 * r[end] for end in ("difference", "high", "low")], abs=0.051) for r in pairs
+            ] or (name, cell) == ("multitask", "-")
+
+
+def numbers(cell: str) -> list[float]:
+    return [float(number) for number in re.findall(r"[+-][0-9.]+", cell)]
+
+
+def test_all_is_every_method_and_stands_alone() -> None:
+    names = methods(Experiment(method="maml", baselines=(ALL,)))
+    assert names[-1] == "maml"
+    assert sorted(names) == sorted(ALGORITHMS)
+    with pytest.raises(InputError, match=r"'all' is not known; choose from .*, or 'all' alone"):
+        methods(Experiment(baselines=(ALL, "frozen")))
 
 
 # All of them.

@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from metanlp import weights
 from metanlp.forms import FORMS
 from metanlp.heads import Heads, linear_scores
-from metanlp.inner import Inner, Rates, trajectory
+from metanlp.inner import Inner, Rates, Update, trajectory
 from metanlp.types import Batch, Episode, MetaGrad, Pass, Weights
 
 Sides = Sequence[tuple[Tensor, Batch]]
@@ -65,7 +65,7 @@ class Algorithm(ABC):
         self, net: Net, theta: Weights, support: Batch, steps: Collection[int]
     ) -> Iterator[tuple[int, Weights]]:
         """Number of inner steps and φ after them, for those of `steps` that the inner loop passes."""
-        support = net.with_trunk(support)
+        support, theta = net.with_trunk(support), weights.detach(theta)
         for step, moved in enumerate(self.inner_loop(net, theta, support)):
             if step in steps:
                 with torch.no_grad():
@@ -76,7 +76,7 @@ class Algorithm(ABC):
         """Support units scored after adaptation, each by a head without itself: (N, K), and which of them count, 1 or
         0: (N,); one that is alone in its class does not. The inner loop runs anew, and its steps have seen every
         row: after many of them the scores flatter."""
-        support = net.with_trunk(support)
+        support, theta = net.with_trunk(support), weights.detach(theta)
         *_, moved = self.inner_loop(net, theta, support)
         with torch.no_grad():
             features = net.features(weights.pick(moved, "lora/"), support)
@@ -96,12 +96,12 @@ class Algorithm(ABC):
         self, net: Net, theta: Weights, support: Batch, *, differentiable: bool = False
     ) -> Iterator[Weights]:
         """What moves, after 0, 1, … steps: the adapters from θ and the head's residual from zero, (T, …) each; and with
-        any steps the evidence about views at θ, which stays. `differentiable`: as functions of a θ that records
-        gradients; else nothing of it but the `rates` gets any through the steps."""
+        any steps the evidence about views at θ, which stays. As functions of θ they are first order, or
+        `differentiable` in all of it."""
         start = weights.pick(theta, "lora/")
-        start = start if differentiable else weights.detach(start)
         residual = self.head.residual(len(net.view_names) * net.width, support)
-        begin = weights.expand(start, support.count_tasks) | weights.leaves(residual)
+        begin = weights.expand(start, support.count_tasks)
+        begin |= weights.leaves(residual) if differentiable else residual
         fixed: Tensor | None = None
         if self.inner.steps:
             with torch.set_grad_enabled(differentiable):
@@ -112,7 +112,12 @@ class Algorithm(ABC):
         def loss(moved: Weights) -> Tensor:
             return self.support_loss(theta, moved, net.features(moved, support) if fixed is None else fixed, support)
 
-        return trajectory(loss, begin, self.inner, self.rates(theta, begin), differentiable=differentiable)
+        rates, update = self.rates(theta, begin), self.update(theta)
+        return trajectory(loss, begin, self.inner, rates, update=update, differentiable=differentiable)
+
+    def update(self, theta: Weights) -> Update | None:
+        """What takes the inner steps in place of `inner`'s optimiser."""
+        return None
 
     def support_loss(self, theta: Weights, moved: Weights, features: Tensor, support: Batch) -> Tensor:
         """What inner steps minimise: (N, V, D) -> (T,). Each row is scored by a head without itself."""

@@ -44,8 +44,8 @@ class Maml(Algorithm):
             object.__setattr__(self, "inner", replace(self.inner, lr=0.0))
 
     def meta_grad(self, net: Net, theta: Weights, episodes: Pass) -> MetaGrad:
-        """First order holds the inner updates Δ fixed: the gradient is that of the query loss at θ + Δ, through the
-        adapters and through the prototypes that the support set gives there. Second order is the exact gradient."""
+        """First order holds the inner gradients fixed: the gradient is that of the query loss at φ, through the adapters
+        and through the prototypes that the support set gives there. Second order is the exact gradient."""
         support, query = net.with_trunk(episodes.support), net.with_trunk(episodes.query)
         at_hand = Pass(episodes.episodes, support, query)
         theta = weights.leaves(theta)
@@ -70,20 +70,12 @@ class Maml(Algorithm):
 
     def _losses(self, net: Net, theta: Weights, moved: Weights, episodes: Pass) -> tuple[Tensor, Tensor]:
         """The query loss of φ, and what the outer loop minimises: (T,) each."""
-        adapters = self._adapters(theta, moved, episodes.support)
+        adapters = weights.pick(moved, "lora/")
         seen, asked = net.features(adapters, episodes.support), net.features(adapters, episodes.query)
         phi = self.head.finish(theta, moved, seen, episodes.support)
         loss = self.scores_loss(self.head.scores(phi, asked, episodes.query), episodes.query)
         sides = [(seen, episodes.support), (asked, episodes.query)]
         return loss, loss + self.guide * self.tasks_loss(theta, sides, episodes.episodes)
-
-    def _adapters(self, theta: Weights, moved: Weights, support: Batch) -> Weights:
-        """φ's, as a function of θ: in first order θ + Δ, where Δ is as it was found."""
-        if self.second_order:
-            return weights.pick(moved, "lora/")
-        adapters = weights.expand(weights.pick(theta, "lora/"), support.count_tasks)
-        delta = weights.add(weights.pick(moved, "lora/"), weights.detach(adapters), -1.0)
-        return weights.add(adapters, delta)
 
     def _work(self, net: Net, support: Batch, query: Batch) -> int:
         """Forward and backward: two passes over both sides for each φ that is asked, two over the support set for each
