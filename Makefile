@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := $(THREADS)
 export GOMP_SPINCOUNT := 10000
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: env demo test check cards leopard proof clean
+.PHONY: env demo test check cards leopard bench compare proof clean
 
 env: .venv/.complete
 
@@ -37,6 +37,12 @@ cards: env  ## write data_cards/ anew from the tasks
 leopard: env  ## the README's table: train on GLUE, test on LEOPARD, about two hours on 2 cores; METANLP_DATA names the folder of both
 	$(BIN)/accelerate launch recipes/maml_glue.py --model minilm --data $(METANLP_DATA)/glue --test $(METANLP_DATA)/leopard \
 		--max-minutes 20 --test-rows 500 --out out/leopard
+
+bench: env  ## the engine against a plain peft loop and the machine's limit, at most 25 minutes on 2 cores
+	$(BIN)/python recipes/bench_engine.py --data $(if $(METANLP_DATA),leopard/airline,mini)
+
+compare: env  ## every method on the embedded tasks at equal compute, about half an hour on 2 cores
+	$(BIN)/python recipes/compare_all.py
 
 proof: env  ## the slow tests: kill loops
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow

@@ -63,8 +63,8 @@ def trajectory(
 
     `rates` are those of each step in turn, by default `inner`'s; an `update` takes the place of `inner`'s optimiser.
     First order: gradients and losses are constants, while the paths from the start, from rates and from weights of
-    `update` stay. `differentiable` steps are functions of everything that `loss` depends on too, at the price of keeping
-    every step; what moves of `phi` then records gradients, and attention has to be `twice_differentiable`.
+    `update` stay. `differentiable` steps are functions of everything that `loss` depends on too, at the price of
+    keeping every step; what moves of `phi` then records gradients, and attention has to be `twice_differentiable`.
     """
     yield phi
     plain = inner.moving(phi)

@@ -12,38 +12,29 @@ import os
 import resource
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
-from plain_loop import PlainClassifier, PlainEpisode, PlainMaml, pipeline_of, setfit_accuracy
+from bench_sides import BATCH, SHOTS, Bench, gemm_rate, in_turn, rows_by_class, seconds, useful_work
+from plain_loop import PlainClassifier, pipeline_of, setfit_accuracy
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from metanlp import Backbone, Episodes, Learner, Lora, Maml, Plan, Sampling, weights
-from metanlp.algorithms.base import Algorithm, Net
+from metanlp import Backbone, Learner, Maml, Plan, weights
 from metanlp.backbone.origin import folder_of
 from metanlp.checkpoint import atomic_write
 from metanlp.cli import guarded
 from metanlp.config import parse
 from metanlp.errors import InputError
-from metanlp.forms import FORMS
-from metanlp.heads import linear_scores
-from metanlp.inner import Inner, trajectory
 from metanlp.meta_train import meta_step
 from metanlp.parallel import Ranks
 from metanlp.tasks.taskset import read
-from metanlp.types import MetaGrad, Pass, Task, Weights
 
-WAYS, SHOTS, BATCH, RANK, LR = 3, 8, 8, 8, 0.1
-SHAPES = [(rows, *size) for rows in (512, 1024, 4096) for size in ((1, 1), (1, 4), (4, 1))]  # of GEMMs, × hidden size
 TARGETS = {
     "plain_all": ">= 3.0", "plain_top_half": ">= 4.5", "padded128": ">= 8", "of_gemm_limit": ">= 0.60",
     "cosine_bf16": ">= 0.999", "cosine_fp32": ">= 0.999999", "memory_steps": "<= 1.02", "memory_plain": "<= 1.0",
@@ -66,32 +57,6 @@ class Options:
     probe: str = ""  # measure this one thing in this process and print it: what the rows of memory and processes start
 
 
-@dataclass(frozen=True)
-class LinearMaml(Algorithm):
-    """First-order MAML with the plain loop's head: linear, learned, the same for every task."""
-
-    inner: Inner = Inner(steps=5, lr=LR, head_lr=LR, clip=1e9)
-
-    def init(self, net: Net, generator: torch.Generator) -> Weights:
-        """Adapters and head off zero, so that all have a gradient."""
-        start = net.init(generator) | {"head/weight": torch.zeros(WAYS, net.width), "head/bias": torch.zeros(WAYS)}
-        return {key: value + 0.02 * torch.randn(value.shape, generator=generator) for key, value in start.items()}
-
-    def meta_grad(self, net: Net, theta: Weights, episodes: Pass) -> MetaGrad:
-        support, query = net.with_trunk(episodes.support), net.with_trunk(episodes.query)
-
-        def loss(phi: Weights, batch: Any) -> Tensor:
-            scores = linear_scores(phi["head/weight"], phi["head/bias"], net.features(phi, batch), batch)
-            return self.scores_loss(scores, batch)
-
-        *_, phi = trajectory(lambda w: loss(w, support), weights.expand(theta, support.count_tasks), self.inner)
-        phi = weights.leaves(phi)
-        asked = loss(phi, query)
-        grad = {key: value.sum(0) for key, value in weights.gradient(asked.sum(), phi).items()}
-        tokens = net.work(support, 2 * self.inner.steps) + net.work(query, 2)
-        return MetaGrad(grad, asked.detach(), tokens)
-
-
 @dataclass
 class Figures:
     """Measurements by key."""
@@ -108,100 +73,6 @@ class Figures:
         print(*(f"{key} {value:.4g}" for key, value in values.items()), file=sys.stderr, flush=True)
 
 
-def seconds(call: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    call()
-    return time.perf_counter() - begun
-
-
-def in_turn(*calls: Callable[[], object]) -> list[float]:
-    return [seconds(call) for call in calls]
-
-
-@dataclass(frozen=True)
-class Bench:
-    """The same episodes for the engine and for the plain loop."""
-
-    net: Backbone
-    episodes: Episodes
-    theta: Weights
-    algorithm: LinearMaml = LinearMaml()
-
-    @staticmethod
-    def of(asked: Options, layers: Any = "all", precision: Any = "auto") -> "Bench":
-        net = Backbone.load(asked.model, Lora(RANK, 2 * RANK, layers, "query and value"), precision=precision,
-                            views=[f"adapted.{depth_of(asked.model)}.all"])  # fmt: skip
-        episodes = Episodes(enough(asked.data), net.encode, Sampling((SHOTS, SHOTS), SHOTS, WAYS), seed=0)
-        return Bench(net, episodes, LinearMaml().init(net, torch.Generator().manual_seed(0)))
-
-    def step(self, batch: int = BATCH) -> Weights:
-        plan = Plan(steps=1, meta_batch=batch)
-        return meta_step(self.algorithm, self.net, self.theta, self.episodes, plan, 0, Ranks.alone())[0]
-
-    def plain(self, asked: Options) -> "Plain":
-        names = [path.rsplit(".", 1)[1] for path in self.net.family.targets("query and value")]
-        model = PlainMaml(folder_of(asked.model), RANK, 2 * RANK, range(self.net.lowest, self.net.depth), names)
-        return Plain(self, model)
-
-
-@dataclass(frozen=True)
-class Plain:
-    bench: Bench
-    model: PlainMaml
-
-    def episodes(self, pad_to: int | None = None) -> list[PlainEpisode]:
-        found: list[PlainEpisode] = []
-        for number in range(BATCH):
-            episode = self.bench.episodes[number]
-            (task,) = [task for task in self.bench.episodes.tasks if task.name == episode.task]
-            rows = first_rows(task)
-            sides = [self.model.tokenised([rows[n] for n in chosen], pad_to)
-                     for chosen in (episode.support_rows, episode.query_rows)]  # fmt: skip
-            found.append(PlainEpisode(sides[0], episode.support.targets, sides[1], episode.query.targets))
-        return found
-
-    def step(self, episodes: Sequence[PlainEpisode]) -> Weights:
-        theta, inner = self.bench.theta, self.bench.algorithm.inner
-        mine = {name: theta[key_of(name)] for name in self.model.adapters}
-        head = {name: theta[f"head/{name}"] for name in ("weight", "bias")}
-        grad = self.model.meta_step(mine, head, episodes, inner.steps, inner.lr)
-        return {key_of(name): value for name, value in grad.items()}
-
-
-def key_of(name: str) -> str:
-    """The plain loop's name of a tensor -> ours."""
-    return f"lora/{name.replace('.default.weight', '.weight')}" if "lora" in name else f"head/{name}"
-
-
-def first_rows(task: Task) -> list[tuple[str, ...]]:
-    """Texts of the rows that a pool has: without repeats."""
-    form = FORMS[task.form]
-    return [form.texts(row)[0] for row in {form.key(row): row for row in reversed(task.pools["train"])}.values()][::-1]
-
-
-def depth_of(model: str) -> int:
-    from metanlp.backbone.encoder import outline
-
-    return int(outline(model).config.num_hidden_layers)  # pyright: ignore
-
-
-def enough(names: str) -> list[Task]:
-    """Tasks whose episodes have three classes."""
-    root = os.environ.get("METANLP_DATA")
-    tasks = [task for task in read(names, data_root=Path(root) if root else None) if task.form == "classify"]
-    able = [t for t in tasks if sum(n > SHOTS for n in map(len, rows_by_class(t))) >= WAYS]
-    if not able:
-        raise InputError(f"--data {names}: no task has {WAYS} classes with more than {SHOTS} rows")
-    return able
-
-
-def rows_by_class(task: Task) -> list[list[int]]:
-    found: list[list[int]] = [[] for _ in task.labels]
-    for number, row in enumerate(task.pools["train"]):
-        found[row["label"]].append(number)
-    return found
-
-
 # The loops.
 
 
@@ -211,8 +82,8 @@ def loops(figures: Figures) -> None:
     for key, layers in (("plain_all", "all"), ("plain_top_half", "top half")):
         if not figures.wanted(key, *(("padded128", "of_gemm_limit") if layers == "all" else ())):
             continue
-        bench = Bench.of(asked, layers)
-        plain = bench.plain(asked)
+        bench = Bench.of(asked.model, asked.data, layers)
+        plain = bench.plain(asked.model)
         longest, padded = plain.episodes(), plain.episodes(pad_to=128)
         bench.step()
         for _ in range(asked.repeats if figures.wanted(key, "of_gemm_limit") else 0):
@@ -226,35 +97,15 @@ def loops(figures: Figures) -> None:
 
 
 def gradients(figures: Figures) -> None:
-    exact = Bench.of(figures.asked, precision="fp32")
-    plain = exact.plain(figures.asked)
+    exact = Bench.of(figures.asked.model, figures.asked.data, precision="fp32")
+    plain = exact.plain(figures.asked.model)
     expected = weights.flatten(plain.step(plain.episodes())).double()
     for precision in ("fp32", "bf16"):
-        found = weights.flatten(replace(Bench.of(figures.asked, precision=precision), theta=exact.theta).step())
+        found = weights.flatten(
+            replace(Bench.of(figures.asked.model, figures.asked.data, precision=precision), theta=exact.theta).step()
+        )
         cosine = torch.nn.functional.cosine_similarity(found.double(), expected, dim=0)
         figures.add(**{f"cosine_{precision}": float(cosine)})
-
-
-def useful_work(bench: Bench) -> float:
-    """Operations that the linear layers need for a meta-batch, without padding: forward, and back to activations."""
-    layer = bench.net.layer_sizes()
-    sides = [(e.support.count_tokens, e.query.count_tokens) for e in map(bench.episodes.__getitem__, range(BATCH))]
-    tokens = sum(bench.algorithm.inner.steps * support + query for support, query in sides)
-    return 4.0 * tokens * bench.net.depth * sum(a * b for a, b in layer)
-
-
-def gemm_rate(net: Backbone) -> float:
-    """The best rate of a matrix product at the precision in use, operations a second."""
-    dtype = torch.bfloat16 if net.options.precision == "bf16" else torch.float32
-    best = 0.0
-    for rows, inner, outer in SHAPES:
-        x, w = (
-            torch.randn(rows, inner * net.width, dtype=dtype),
-            torch.randn(outer * net.width, inner * net.width, dtype=dtype),
-        )
-        calls = [seconds(lambda x=x, w=w: torch.nn.functional.linear(x, w)) for _ in range(12)]
-        best = max(best, 2 * x.numel() * w.shape[0] / median(calls))
-    return best
 
 
 # Memory and processes, in fresh processes.
@@ -285,7 +136,10 @@ def fresh(figures: Figures) -> None:
 def probe(asked: Options) -> None:
     """Print the largest resident size after a meta-gradient of one episode, or seconds an episode."""
     what, *number = asked.probe.split()
-    bench, threads = Bench.of(asked, "top half" if what == "episodes" else "all"), int(os.environ["OMP_NUM_THREADS"])
+    bench, threads = (
+        Bench.of(asked.model, asked.data, "top half" if what == "episodes" else "all"),
+        int(os.environ["OMP_NUM_THREADS"]),
+    )
     if what == "episodes":
         ranks, plan = Ranks.start(cpu=True, threads=threads), Plan(steps=1, meta_batch=BATCH)
         times = [
@@ -301,7 +155,7 @@ def probe(asked: Options) -> None:
     if what == "engine":
         bench.step(1)
     else:
-        plain = bench.plain(asked)
+        plain = bench.plain(asked.model)
         plain.step(plain.episodes()[:1])
     print(peak())
 
@@ -341,7 +195,7 @@ def adapting(figures: Figures) -> None:
 
 def predicting(figures: Figures) -> None:
     """Texts of one to four rows in a row, so that lengths are mixed; one view, so that both run the model once."""
-    bench, maml, folder = Bench.of(figures.asked), Maml(), folder_of(figures.asked.model)
+    bench, maml, folder = Bench.of(figures.asked.model, figures.asked.data), Maml(), folder_of(figures.asked.model)
     task = bench.episodes.tasks[0]
     rows = [row for row in task.pools["train"] if "text" in row]
     lengths = torch.randint(1, 5, (400,), generator=torch.Generator().manual_seed(0)).tolist()
@@ -363,7 +217,7 @@ def predicting(figures: Figures) -> None:
 
 def scaling(figures: Figures) -> None:
     """Seconds an episode of one inner step, by meta-batch."""
-    bench = Bench.of(figures.asked, "top half")
+    bench = Bench.of(figures.asked.model, figures.asked.data, "top half")
     bench = replace(bench, algorithm=replace(bench.algorithm, inner=replace(bench.algorithm.inner, steps=1)))
 
     def per_episode(batch: int) -> float:
@@ -382,7 +236,7 @@ def scaling(figures: Figures) -> None:
 
 
 def building(figures: Figures) -> None:
-    episodes = Bench.of(figures.asked, "top half").episodes
+    episodes = Bench.of(figures.asked.model, figures.asked.data, "top half").episodes
     for _ in range(figures.asked.repeats + 1):
         figures.add(episodes_per_s=2000 / seconds(lambda: [build() for build in episodes.passes(0, 2000, 1)]))
     del figures.found["episodes_per_s"][0]  # tokenised
@@ -401,7 +255,8 @@ ROWS: list[tuple[Callable[[Figures], None], tuple[str, ...]]] = [
 
 def run(asked: Options) -> None:
     if asked.probe:
-        return probe(asked)
+        probe(asked)
+        return
     figures = Figures(asked)
     for measure, keys in ROWS:
         if figures.wanted(*keys):

@@ -1,4 +1,4 @@
-"""What `bench_engine.py` compares with: code as a careful user of transformers and peft writes it. No metanlp runs here."""
+"""What `bench_engine.py` compares with: what a careful user of transformers and peft writes. No metanlp runs here."""
 
 from __future__ import annotations
 

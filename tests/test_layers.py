@@ -41,8 +41,8 @@ CLOSED = {
 
 # A library, and where it may be named.
 DOORS = {
-    "transformers": ("metanlp.backbone.encoder",),
-    "peft": ("metanlp.backbone.lora",),
+    "transformers": ("metanlp.backbone.encoder", "recipes.plain_loop"),  # the loop that the engine is compared with
+    "peft": ("metanlp.backbone.lora", "recipes.plain_loop"),
     "bitsandbytes": ("metanlp.backbone.bits",),
     "psutil": ("metanlp.backbone.memory",),
     "accelerate": ("metanlp.parallel", "metanlp.log"),
@@ -53,10 +53,10 @@ DOORS = {
     "safetensors": ("metanlp.checkpoint", "metanlp.artefact", "metanlp.backbone.sentence"),
     "tyro": ("metanlp.config", "metanlp.cli", "recipes"),
     "pydantic": ("metanlp.config",),
-    "rich": ("metanlp.report",),
+    "rich": ("metanlp.report", "recipes.bench_engine"),
     "matplotlib": ("metanlp.report",),
     "tqdm": ("metanlp.progress",),
-    "datasets": ("metanlp.tasks.hub_client",),
+    "datasets": ("metanlp.tasks.hub_client", "recipes.plain_loop"),
     "huggingface_hub": ("metanlp.tasks.hub_client",),
     "urllib": ("metanlp.reach",),
     "pyarrow": ("metanlp.tasks",),

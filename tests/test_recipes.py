@@ -423,11 +423,53 @@ def test_all_is_every_method_and_stands_alone() -> None:
         methods(Experiment(baselines=(ALL, "frozen")))
 
 
+# recipes/bench_engine.py
+
+
+def test_the_engine_computes_what_the_plain_loop_does(
+    recipe: Recipe, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a tiny model its speed says nothing; its gradient is that of peft and torch.optim.SGD."""
+    monkeypatch.syspath_prepend(str(RECIPES))
+    keys = ["plain_top_half", "cosine_fp32", "predict_vs_sorted", "episodes_per_s"]
+    asked = ["--model", tiny, "--data", "mini", "--repeats", "1", "--only", *keys, "--out", tmp_path]
+    code, out, said = recipe("bench_engine.py", *asked)
+    assert code == 0, said
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert {*keys, "cosine_bf16", "predict_vs_pipeline"} == set(found)
+    assert found["cosine_fp32"]["median"] > 0.999999
+    assert found["cosine_bf16"]["median"] > 0.99
+    for row in found.values():
+        assert 0 < row["low"] <= row["median"] <= row["high"]
+    assert all(key in out for key in found)
+
+
+def test_memory_is_measured_in_a_fresh_process(tiny: Path) -> None:
+    words = [sys.executable, str(RECIPES / "bench_engine.py"), "--model", str(tiny), "--probe"]
+    for probe in ("engine 1", "plain 1", "episodes"):
+        ran = subprocess.run([*words, probe], env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
+        assert ran.returncode == 0, ran.stderr[-2000:]
+        assert float(ran.stdout.split()[-1]) > 0
+
+
+def test_a_bench_without_tasks_of_three_classes_is_refused(
+    recipe: Recipe, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES))
+    code, out, said = recipe("bench_engine.py", "--model", tiny, "--data", "mini/formality", "--out", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert said.splitlines()[-1].startswith("--data mini/formality: no task has 3 classes with more than 8 rows")
+    assert not (tmp_path / "out").exists()
+
+
 # All of them.
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.py")), ids=lambda path: path.name)
-def test_a_recipe_does_nothing_when_it_is_imported(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_does_nothing_when_it_is_imported(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None

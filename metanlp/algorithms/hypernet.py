@@ -74,8 +74,11 @@ class Hypernet(Algorithm):
         device = next(iter(theta.values())).device
         return theta | {f"hypernet/{key}": value.to(device) for key, value in made.items()}
 
-    def inner_loop(self, net: Net, theta: Weights, support: Batch) -> Iterator[Weights]:
-        with torch.no_grad():
+    def inner_loop(
+        self, net: Net, theta: Weights, support: Batch, *, differentiable: bool = False
+    ) -> Iterator[Weights]:
+        """No step: what the network writes."""
+        with torch.set_grad_enabled(differentiable):
             yield self.emit(theta, net.features(weights.pick(theta, "lora/"), support), support)
 
     def emit(self, theta: Weights, features: Tensor, support: Batch) -> Weights:

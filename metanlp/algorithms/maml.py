@@ -44,8 +44,8 @@ class Maml(Algorithm):
             object.__setattr__(self, "inner", replace(self.inner, lr=0.0))
 
     def meta_grad(self, net: Net, theta: Weights, episodes: Pass) -> MetaGrad:
-        """First order holds the inner gradients fixed: the gradient is that of the query loss at φ, through the adapters
-        and through the prototypes that the support set gives there. Second order is the exact gradient."""
+        """First order holds the inner gradients fixed: the gradient is that of the query loss at φ, through the
+        adapters and through the prototypes that the support set gives there. Second order is the exact gradient."""
         support, query = net.with_trunk(episodes.support), net.with_trunk(episodes.query)
         at_hand = Pass(episodes.episodes, support, query)
         theta = weights.leaves(theta)
