@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -79,6 +80,11 @@ def trajectory(
             moving = moving if differentiable else weights.leaves(moving)
             phi = phi | step(loss(phi | moving), phi, moving, now)
         yield phi
+
+
+def last(path: Iterable[Weights]) -> Weights:
+    """φ after all steps; those before are let go as it is found, so that memory does not grow with steps."""
+    return deque(path, maxlen=1)[0]
 
 
 def twice_differentiable() -> AbstractContextManager[object]:

@@ -19,7 +19,7 @@ from metanlp.backbone.origin import folder_of
 from metanlp.errors import InputError
 from metanlp.forms import FORMS
 from metanlp.heads import linear_scores
-from metanlp.inner import Inner, trajectory
+from metanlp.inner import Inner, last, trajectory
 from metanlp.meta_train import meta_step
 from metanlp.parallel import Ranks
 from metanlp.tasks.taskset import read
@@ -47,7 +47,7 @@ class LinearMaml(Algorithm):
             scores = linear_scores(phi["head/weight"], phi["head/bias"], net.features(phi, batch), batch)
             return self.scores_loss(scores, batch)
 
-        *_, phi = trajectory(lambda w: loss(w, support), weights.expand(theta, support.count_tasks), self.inner)
+        phi = last(trajectory(lambda w: loss(w, support), weights.expand(theta, support.count_tasks), self.inner))
         phi = weights.leaves(phi)
         asked = loss(phi, query)
         grad = {key: value.sum(0) for key, value in weights.gradient(asked.sum(), phi).items()}

@@ -28,6 +28,8 @@ QUICK = {
     "maml_glue.py": "--steps 2 --baselines frozen multitask --shots 4 --episodes 1"
     " --validation-trials 2 --search-trials 1",
     "custom_tasks.py": "--steps 2",
+    "compare_all.py": "--steps 1 --baselines frozen maml --episodes 1 --shots 4"
+    " --validation-trials 1 --search-trials 1",
     "leopard.py": "--shots 4 --episodes 1",
 }
 

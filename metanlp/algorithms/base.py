@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from metanlp import weights
 from metanlp.forms import FORMS
 from metanlp.heads import Heads, linear_scores
-from metanlp.inner import Inner, Rates, Update, trajectory
+from metanlp.inner import Inner, Rates, Update, last, trajectory
 from metanlp.types import Batch, Episode, MetaGrad, Pass, Weights
 
 Sides = Sequence[tuple[Tensor, Batch]]
@@ -77,7 +77,7 @@ class Algorithm(ABC):
         0: (N,); one that is alone in its class does not. The inner loop runs anew, and its steps have seen every
         row: after many of them the scores flatter."""
         support, theta = net.with_trunk(support), weights.detach(theta)
-        *_, moved = self.inner_loop(net, theta, support)
+        moved = last(self.inner_loop(net, theta, support))
         with torch.no_grad():
             features = net.features(weights.pick(moved, "lora/"), support)
             return self.head.left_out(theta, moved, features, support)

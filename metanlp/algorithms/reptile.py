@@ -12,7 +12,7 @@ from metanlp import weights
 from metanlp.algorithms.base import Algorithm, Net
 from metanlp.algorithms.maml import gradient_recipes
 from metanlp.errors import InputError
-from metanlp.inner import trajectory
+from metanlp.inner import last, trajectory
 from metanlp.types import Batch, MetaGrad, Pass, Weights
 
 
@@ -60,8 +60,7 @@ class Reptile(Algorithm):
             return self.support_loss(theta, moved, net.features(moved, side), side)
 
         begin = next(self.inner_loop(net, theta, support))
-        *_, moved = trajectory(loss, begin, self.inner)
-        return moved
+        return last(trajectory(loss, begin, self.inner))
 
     def recipes(self) -> tuple[Algorithm, ...]:
         return gradient_recipes(self)
