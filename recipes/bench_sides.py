@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import torch
 from plain_loop import PlainEpisode, PlainMaml
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from metanlp import Backbone, Episodes, Lora, Plan, Sampling, weights
 from metanlp.algorithms.base import Algorithm, Net
+from metanlp.backbone import bits
 from metanlp.backbone.encoder import outline
 from metanlp.backbone.origin import folder_of
 from metanlp.errors import InputError
@@ -148,12 +149,13 @@ def rows_by_class(task: Task) -> list[list[int]]:
     return found
 
 
-def useful_work(bench: Bench) -> float:
+def useful_work(bench: Bench, model: str) -> float:
     """Operations that the linear layers need for a meta-batch, without padding: forward, and back to activations."""
-    layer = bench.net.layer_sizes()
+    block = cast(Any, outline(model)).get_submodule(bench.net.family.layers)[0]
+    sizes = [bits.sizes(block.get_submodule(path)) for path in bench.net.family.targets("all linear")]
     sides = [(e.support.count_tokens, e.query.count_tokens) for e in map(bench.episodes.__getitem__, range(BATCH))]
     tokens = sum(bench.algorithm.inner.steps * support + query for support, query in sides)
-    return 4.0 * tokens * bench.net.depth * sum(a * b for a, b in layer)
+    return 4.0 * tokens * bench.net.depth * sum(a * b for a, b in sizes)
 
 
 def gemm_rate(net: Backbone) -> float:

@@ -28,7 +28,7 @@ from metanlp.learner import Adapted, Learner
 ROOT = Path(next(iter(metanlp.__path__))).parent
 CSV = "text,label\nwhere is my parcel,delivery\nit never arrived,delivery\nrefund me,payment\nI paid twice,payment\n"
 TEXTS = ["the driver left it in the rain", 'a "quoted", text', "größer 👍"]
-RECIPES = sorted(path.name for path in (ROOT / "recipes").glob("*.py"))
+RECIPES = sorted(path.name for path in (ROOT / "recipes").glob("*.py") if "__main__" in path.read_text("utf-8"))
 
 
 def python(*words: str, stdin: bytes = b"", **options: str) -> subprocess.CompletedProcess[bytes]:

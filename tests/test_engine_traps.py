@@ -114,7 +114,7 @@ def test_grouped_keys_and_values(tiny: Path) -> None:
 def test_no_keys_and_values_are_kept(kind: str, tiny: Path) -> None:
     net = backbone(tiny_model(kind), tiny, views=(*VIEW, f"frozen.{DEPTH}.all"))
     kept: list[object] = []
-    for tree in net._tree():
+    for tree in net._trees.mine():
         tree.register_forward_hook(lambda *call: kept.append(getattr(call[-1], "past_key_values", None)))
     net.features(fresh(net), whole())
     assert kept == [None, None]

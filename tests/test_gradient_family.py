@@ -395,8 +395,9 @@ class Learnt(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Weights]:
         """Features of the views (N, 2, D), and the head with an axis for its one task."""
-        ids = nn.utils.rnn.pad_sequence(batch.ids.split(batch.lengths.tolist()), batch_first=True)
-        kinds = nn.utils.rnn.pad_sequence(batch.types.split(batch.lengths.tolist()), batch_first=True)
+        mine = [batch.example_of == text for text in range(len(batch.lengths))]
+        ids, kinds = (nn.utils.rnn.pad_sequence([flat[text] for text in mine], batch_first=True)
+                      for flat in (batch.ids, batch.types))  # fmt: skip
         mask = torch.arange(ids.shape[1]) < batch.lengths[:, None]
         x = self.peft(input_ids=ids, token_type_ids=kinds, attention_mask=mask.long()).last_hidden_state
         mean = (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)

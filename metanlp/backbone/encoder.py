@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from threading import get_ident
 from typing import Any, cast
 
 import numpy as np
@@ -28,7 +27,7 @@ from metanlp.backbone.origin import folder_of, identity
 from metanlp.backbone.packing import ATTENTION, PART, Packing, pack, packed_attention, parts
 from metanlp.backbone.sentence import Sentence, read_sentence
 from metanlp.backbone.tokens import encode
-from metanlp.backbone.trunk import record_states, skip_layers, twin
+from metanlp.backbone.trunk import Trees, record_states, skip_layers, twin
 from metanlp.backbone.views import View, default_views, pool
 from metanlp.backbone.workers import side_by_side, summed
 from metanlp.errors import InputError
@@ -150,8 +149,7 @@ class Backbone:
     def _adapted_views(self, w: Weights, batch: Batch) -> Tensor:
         """What the views with adapters read: (N, adapted views, D)."""
         if self.options.gradient_checkpoint and torch.is_grad_enabled():
-            # A part holds its whole call of the model. Inside the call, recomputation would come after
-            # `functional_call` has taken its weights back, and the gradients would be wrong.
+            # Within a call, recomputation would come after `functional_call` has taken its weights back.
             read = [checkpoint(self._adapted_part, w, part, use_reentrant=False) for part in parts(batch, PART)]
             return torch.stack(cast(list[Tensor], read)).sum(0)
         pieces = self._parts(batch)
@@ -165,12 +163,11 @@ class Backbone:
 
     def _frozen(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """A batch's trunk: states and frozen views."""
-        states = self._run(self._tree()[0], batch) if self._frozen_layers else {}
+        states = self._run(self._trees.mine()[0], batch) if self._frozen_layers else {}
         frozen = [self._read(states, view, batch) for view in self.views if not view.adapted]
-        units = batch.task_of.shape[0]
         # With adapters in every layer there is no trunk.
-        below = states[self._skipped] if self._skipped else torch.zeros(batch.count_tokens, 0, device=self.device)
-        return below, torch.stack(frozen, 1) if frozen else torch.zeros(units, 0, self.width, device=self.device)
+        below = states[self._skipped] if self._skipped else batch.ids.new_zeros(batch.count_tokens, 0).float()
+        return below, torch.stack(frozen, 1) if frozen else below.new_zeros(len(batch.task_of), 0, self.width)
 
     def _adapted_part(self, w: Weights, batch: Batch) -> Tensor:
         states = self._adapted_states(w, batch)
@@ -184,12 +181,6 @@ class Backbone:
         """What a batch costs: tokens through the whole stack, once frozen and `passes` times (forward or backward)
         through the adapted layers. The unit of equal compute."""
         return round(batch.count_tokens * (self._frozen_layers + passes * (self.depth - self._skipped)) / self.depth)
-
-    def layer_sizes(self) -> list[tuple[int, int]]:
-        """Inputs and outputs of every linear layer of a block."""
-        last = cast(nn.ModuleList, self._adapted.get_submodule(self.family.layers))[-1]
-        layers = [last.get_submodule(path) for path in self.family.targets("all linear")]
-        return [bits.sizes(cast(nn.Module, getattr(layer, "base_layer", layer))) for layer in layers]
 
     @property
     def view_names(self) -> tuple[str, ...]:
@@ -209,8 +200,7 @@ class Backbone:
         return nn.functional.pad(x, (0, self.width - x.shape[1]))
 
     def _build(self, model: nn.Module) -> None:
-        """Two trees over one set of tensors: the plain model cut above its highest frozen view, and the adapted one
-        whose lower layers give back the trunk."""
+        """The plain model cut above its highest frozen view, and the adapted one whose lower layers give the trunk."""
         adapted = twin(model)
         frozen = [view.layer for view in self.views if not view.adapted]
         self._frozen_layers = max([self._skipped, *frozen])
@@ -220,18 +210,10 @@ class Backbone:
             skip_layers(adapted, self.family.layers, self._skipped)
         if self.family.packed and not self.family.shared:
             del cast(nn.ModuleList, model.get_submodule(self.family.layers))[self._frozen_layers :]
-        plain = model
         self._dense = (self.sentence.dense or nn.Identity()).to(self.device)
         self._adapted = lora.add_adapters(adapted, self._peft_config())
         self._task_layers = lora.task_layers(self._adapted)
-        self._plain, self._trees = plain, dict[int, tuple[nn.Module, nn.Module]]()
-
-    def _tree(self) -> tuple[nn.Module, nn.Module]:
-        """The plain tree and the adapted one of this thread. A call swaps weights into the modules that it goes
-        through, so that threads which shared them would compute with each other's."""
-        if get_ident() not in self._trees:
-            self._trees[get_ident()] = twin(self._plain), twin(self._adapted)
-        return self._trees[get_ident()]
+        self._plain, self._trees = model, Trees(model, self._adapted)
 
     def _peft_config(self) -> Any:
         return lora.peft_config(self.options.adapt, self.family, self.depth, self.name)
@@ -239,7 +221,7 @@ class Backbone:
     def _adapted_states(self, w: Weights, batch: Batch) -> dict[int, Tensor]:
         recall = cast(Trunk, batch.trunk).states if self._skipped else None
         ends = batch.ends if self.family.packed else Packing(batch).padded_ends
-        return self._run(self._tree()[1], batch, lora.arguments(w, self._task_layers, ends), recall)
+        return self._run(self._trees.mine()[1], batch, lora.arguments(w, self._task_layers, ends), recall)
 
     def _run(
         self, tree: nn.Module, batch: Batch, w: Mapping[str, Tensor] | None = None, recall: Tensor | None = None
@@ -293,7 +275,7 @@ class Backbone:
         tokens = Tokens(ids, np.zeros(5, np.int64), np.ones(5, np.int64), np.array([0, 2, 5]))
         theta = self.init(torch.Generator().manual_seed(0))
         one, two = (pack(tokens, rows, rows, 2) for rows in ([1], [0, 1]))
-        with lora.only_texts(self._adapted, one.count_tokens, self.name):
+        with lora.only_texts(self._trees.mine()[1], one.count_tokens, self.name):
             alone = self.features(theta, one)
         together = self.features(theta, two)
         if not torch.allclose(alone[0], together[1], atol=0.05 * float(alone.abs().max())):

@@ -6,6 +6,7 @@ All but `twin` change the module tree they are given, which the backbone made fo
 from __future__ import annotations
 
 import copy
+from threading import get_ident
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -17,6 +18,23 @@ from metanlp.backbone.packing import Packing
 def twin(model: nn.Module) -> nn.Module:
     """A second module tree, with its own configuration, over the same tensors."""
     return copy.deepcopy(model, memo=bits.shared(model))
+
+
+class Trees:
+    """Module trees over the same tensors, of each a twin for every thread. A call swaps weights into the modules that
+    it goes through, so that threads which shared them would compute with each other's."""
+
+    def __init__(self, *trees: nn.Module) -> None:
+        self._trees, self._of_thread = trees, dict[int, tuple[nn.Module, ...]]()
+
+    def mine(self) -> tuple[nn.Module, ...]:
+        """Those of this thread."""
+        if get_ident() not in self._of_thread:
+            self._of_thread[get_ident()] = tuple(map(twin, self._trees))
+        return self._of_thread[get_ident()]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_trees": self._trees, "_of_thread": {}}
 
 
 class Skipped(nn.Module):
