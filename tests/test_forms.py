@@ -293,7 +293,16 @@ def test_tasks_in_one_pass_adapt_as_alone(net: Backbone, form: str, name: str) -
         torch.testing.assert_close(together, alone, atol=2e-3, rtol=2e-3)
 
 
-@pytest.mark.parametrize(("form", "name"), [pair for pair in LEARNED if pair[1] not in BASELINES])
+# The relatives of these learn every form in the slow tests, and one here.
+USUAL = ("multitask", "protonet", "maml")
+TRAINED = [
+    pytest.param(form, name, marks=[] if name in USUAL or form == "regress" else pytest.mark.slow)
+    for form, name in LEARNED
+    if name not in BASELINES
+]
+
+
+@pytest.mark.parametrize(("form", "name"), TRAINED)
 def test_training_lowers_the_loss(net: Backbone, form: str, name: str) -> None:
     """Random weights hardly tell one word from another, so prototypes of words are learned with real ones."""
     steps, lr = 60, 5e-3
