@@ -26,10 +26,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 # What makes a command of minutes or hours one of seconds. `--max-minutes` is replaced, the rest is added.
 QUICK = {
     "maml_glue.py": "--steps 2 --baselines frozen multitask --shots 4 --episodes 1"
-    " --validation-trials 2 --search-trials 1",
+    " --validation-trials 2 --search-trials 1 --test-rows 8",
     "custom_tasks.py": "--steps 2",
     "compare_all.py": "--steps 1 --baselines frozen maml --episodes 1 --shots 4"
-    " --validation-trials 1 --search-trials 1",
+    " --validation-trials 1 --search-trials 1 --test-rows 8",
     "leopard.py": "--shots 4 --episodes 1",
 }
 
