@@ -10,7 +10,6 @@ from torch import Tensor
 
 from metanlp import weights
 from metanlp.algorithms.attention import HEADS, moments, standard
-from metanlp.algorithms.base import Net
 from metanlp.algorithms.direct import Direct
 from metanlp.algorithms.readers import READERS
 from metanlp.errors import InputError
@@ -36,11 +35,9 @@ class Mapping(Direct):
         if self.width < 1 or self.width % HEADS:
             raise InputError(f"width {self.width} is not a positive multiple of {HEADS}; take 32, 64 or 128")
 
-    def init(self, net: Net, generator: torch.Generator) -> Weights:
-        theta = super().init(net, generator)
-        made = READERS[self.kind].init(len(net.view_names) * net.width, self.width, generator)
-        device = next(iter(theta.values())).device
-        return theta | {f"mapping/{key}": value.to(device) for key, value in made.items()}
+    def network(self, width: int, generator: torch.Generator) -> Weights:
+        made = READERS[self.kind].init(width, self.width, generator)
+        return {f"mapping/{key}": value for key, value in made.items()}
 
     def condition(self, theta: Weights, features: Tensor, support: Batch) -> Weights:
         w = weights.pick_inside(theta, "mapping/")

@@ -34,7 +34,8 @@ def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
         with torch.set_grad_enabled(grads):
             return call()
 
-    return list(_threads(len(calls)).map(as_here, calls))
+    # As many threads for few calls as for many: a pool of another size would be started anew each time.
+    return list(_threads(max(len(calls), torch.get_num_threads())).map(as_here, calls))
 
 
 def summed(read: Read, w: Weights, parts: Sequence[Batch]) -> Tensor:
