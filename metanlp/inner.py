@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock, get_ident
 from typing import Any, Literal
 
 import torch
@@ -87,9 +88,23 @@ def last(path: Iterable[Weights]) -> Weights:
     return deque(path, maxlen=1)[0]
 
 
-def twice_differentiable() -> AbstractContextManager[object]:
+@contextmanager
+def twice_differentiable() -> Generator[None]:
     """Within it, attention has second derivatives; the fused kernels have none. Also for the outer gradient."""
-    return sdpa_kernel(SDPBackend.MATH)
+    with _lock:  # torch has one choice of kernels for all threads: the first to come makes it, the last takes it back
+        if not _within:
+            _chosen.enter_context(sdpa_kernel(SDPBackend.MATH))
+        _within.append(get_ident())
+    try:
+        yield
+    finally:
+        with _lock:
+            _within.remove(get_ident())
+            if not _within:
+                _chosen.close()
+
+
+_lock, _within, _chosen = Lock(), list[int](), ExitStack()
 
 
 def _sgd(loss: Tensor, phi: Weights, moving: Weights, rates: Rates, clip: float, differentiable: bool) -> Weights:

@@ -46,10 +46,11 @@ class Maml(Algorithm):
     def meta_grad(self, net: Net, theta: Weights, episodes: Pass) -> MetaGrad:
         """First order holds the inner gradients fixed: the gradient is that of the query loss at φ, through the
         adapters and through the prototypes that the support set gives there. Second order is the exact gradient."""
-        support, query = net.with_trunk(episodes.support), net.with_trunk(episodes.query)
-        at_hand = Pass(episodes.episodes, support, query)
         theta = weights.leaves(theta)
+        # Around all of it: beside passes that need it, a call outside would get the one or the other kernel by chance.
         with twice_differentiable() if self.second_order and self.inner.steps else nullcontext():
+            support, query = net.with_trunk(episodes.support), net.with_trunk(episodes.query)
+            at_hand = Pass(episodes.episodes, support, query)
             path = self.inner_loop(net, theta, support, differentiable=self.second_order)
             losses = [
                 (share, *self._losses(net, theta, moved, at_hand))
