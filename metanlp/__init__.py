@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 NAMES = {
     "algorithms": (
-        "Anil", "Finetune", "Frozen", "Hypernet", "LearnedOptimizer", "Maml", "Mapping", "Matching", "Memory", "MetaSgd",
-        "Multitask", "ProtoNet", "Reptile", "Siamese",
+        "Anil", "Finetune", "Frozen", "Hypernet", "LearnedOptimizer", "Maml", "Mapping", "Matching", "Memory",
+        "MetaSgd", "Multitask", "ProtoNet", "Reptile", "Siamese",
     ),
     "backbone": ("Backbone", "Lora"),
     "classifier": ("FewShotClassifier",),

@@ -19,12 +19,8 @@ from metanlp.episodes import Episodes, Sampling
 from metanlp.types import Batch, Pass, Task, Weights
 
 META = torch.device("meta")
-TASKS = tuple(
-    Task(
-        f"given/{ways}", {"train": [{"text": "x", "label": n % ways} for n in range(60)]}, tuple("abc"[:ways]), "given"
-    )
-    for ways in (2, 3)
-)
+ROWS = {ways: [{"text": f"{n}", "label": n % ways} for n in range(60)] for ways in (2, 3)}
+TASKS = tuple(Task(f"given/{ways}", {"train": rows}, ("a", "b", "c")[:ways], "given") for ways, rows in ROWS.items())
 
 
 class Plain:
@@ -58,7 +54,7 @@ class Plain:
 
 def given() -> Pass:
     """Four episodes of two and of three classes, with other numbers of rows."""
-    episodes = Episodes(TASKS, lambda texts, **_: one_token_each(texts), Sampling(shots=(2, 4), queries=3), seed=0)
+    episodes = Episodes(TASKS, lambda texts, *_: one_token_each(texts), Sampling(shots=(2, 4), queries=3), seed=0)
     (build,) = episodes.passes(0, 4, 4)
     return build()
 

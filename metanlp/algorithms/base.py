@@ -90,6 +90,11 @@ class Algorithm(ABC):
     def meta_grad(self, net: Net, theta: Weights, episodes: Pass) -> MetaGrad:
         """The gradient of θ that a pass of episodes asks for."""
 
+    def kept(self, support: int, query: int) -> int:
+        """How many rows a meta-gradient keeps graphs of at once, one counted as often as it goes through the model
+        with gradients: for episodes with so many support and query rows."""
+        return support + query
+
     # what most algorithms share
 
     def inner_loop(

@@ -42,7 +42,6 @@ class LearnedOptimizer(Maml):
         super().__post_init__()
         if max(self.inner.lr, self.inner.head_lr) > 1:
             raise InputError(f"{self.inner}: rates of learned_optimizer are gates, between 0 and 1; give smaller ones")
-
         if self.second_order or self.inner.optimiser != "sgd":
             raise InputError("learned_optimizer is first order and takes the steps itself; leave both as they are")
 
