@@ -118,19 +118,14 @@ def check_memory(roles: Roles, sampling: Sampling, asked: Experiment, options: O
     """Say what the run will need, before the model is loaded. Raises InputError where there is less."""
     adapted_to = (*roles.validation, *roles.test)
     tokens = largest_pass(roles.train, adapted_to, sampling, max(asked.shots), options.max_length)
-    needed = memory.estimate(
-        outline(asked.model), options, ranks.device, max(tokens, kept(roles, sampling, asked, options))
-    )
+    rows = sampling.shots[1], sampling.queries
+    each = largest_pass(roles.train, (), sampling, 0, options.max_length) / sum(rows)
+    kept = [make(name, asked, ()).kept(*rows) for name in methods(asked) if name not in BASELINES]
+    plain, stepped = (round(each * max(count)) for count in zip(*kept, strict=True))
+    needed = memory.estimate(outline(asked.model), options, ranks.device, max(tokens, plain), stepped)
     if ranks.main:
         report.say({"memory": f"{needed} of {tokens:,} tokens"})
     memory.require(needed, ranks.device)
-
-
-def kept(roles: Roles, sampling: Sampling, asked: Experiment, options: Options) -> int:
-    """Tokens whose graphs a training episode keeps at once, with the method that keeps most."""
-    rows = sampling.shots[1], sampling.queries
-    most = max(make(name, asked, ()).kept(*rows) for name in methods(asked) if name not in BASELINES)
-    return round(largest_pass(roles.train, (), sampling, 0, options.max_length) * most / sum(rows))
 
 
 def start_facts(shared: Run) -> dict[str, str]:

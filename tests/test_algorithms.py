@@ -231,7 +231,8 @@ STEPS = {"memory, recurrent": 70}  # the reader learns only once the features te
 
 @pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] if k in SLOW else []) for k in LEARN])
 def test_thirty_steps_on_separable_tasks_teach_new_ones(tmp_path: Path, kind: str) -> None:
-    """New tasks of the family: from below 70 % of the query rows to above 90 % (95 to 100 % over many seeds)."""
+    """New tasks of the family: from below 70 % of the query rows to above 90 % (95 to 100 % over many seeds). The loss
+    falls on the way."""
     write_tiny(tmp_path, WORDS)
     net = Backbone.load(str(tmp_path), Lora(rank=4, alpha=8, layers="all"), views=["adapted.4.all"], precision="fp32")
     tasks, fresh = (tuple(map(planted, numbers)) for numbers in (range(6), range(100, 106)))
@@ -242,8 +243,12 @@ def test_thirty_steps_on_separable_tasks_teach_new_ones(tmp_path: Path, kind: st
     algorithm = replace(algorithm, inner=replace(algorithm.inner, steps=min(1, algorithm.inner.steps)))
     outer = Outer(algorithm.init(net, torch.Generator().manual_seed(0)), weight_decay=0.0)
     before = judged(algorithm, net, outer.theta, held)
+    losses: list[float] = []
     for step in range(STEPS.get(kind, 30)):
         (build,) = episodes.passes(4 * step, 4, 4)
-        outer.step(weights.scale(algorithm.meta_grad(net, outer.theta, build()).grad, 1 / 4), rate=0.005, clip=1.0)
+        found = algorithm.meta_grad(net, outer.theta, build())
+        losses.append(float(found.loss.mean()))
+        outer.step(weights.scale(found.grad, 1 / 4), rate=0.005, clip=1.0)
     assert before < 0.7
     assert judged(algorithm, net, outer.theta, held) > 0.9
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])

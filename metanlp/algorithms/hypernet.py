@@ -106,9 +106,9 @@ class Hypernet(Algorithm):
         seeds = w["seeds"].expand(len(tasks), -1, -1)
         return block(weights.pick_inside(w, "pool/"), seeds, x.expand(len(tasks), -1, -1), mine)
 
-    def kept(self, support: int, query: int) -> int:
-        """The support set as the network reads it, and as the written adapters do."""
-        return 2 * support + query
+    def kept(self, support: int, query: int) -> tuple[int, int]:
+        """The support set goes through the model at θ and with the adapters written for it."""
+        return 2 * support + query, 0
 
     def meta_grad(self, net: Net, theta: Weights, episodes: Pass) -> MetaGrad:
         """Exact: through the adapters that are written, and through the features that they are written from."""

@@ -14,8 +14,6 @@ from metanlp.errors import InputError
 from metanlp.inner import twice_differentiable
 from metanlp.types import Batch, MetaGrad, Pass, Weights
 
-BACKWARD = 1  # what a backward pass that can be differentiated keeps, by what its forward pass keeps
-
 
 @dataclass(frozen=True)
 class Maml(Algorithm):
@@ -90,12 +88,13 @@ class Maml(Algorithm):
     def _steps_of_adapters(self) -> int:
         return self.inner.steps if self.inner.lr else 0
 
-    def kept(self, support: int, query: int) -> int:
-        """All φ that are asked stay side by side; second order keeps the pass for the evidence about views, and the
-        steps of adapters with their backward passes."""
-        looks, steps = sum(map(bool, self.shares())), self._steps_of_adapters()
-        inside = min(1, self.inner.steps) + (1 + BACKWARD) * steps if self.second_order else 0
-        return looks * (support + query) + inside * support
+    def kept(self, support: int, query: int) -> tuple[int, int]:
+        """All φ that are asked stay side by side; second order keeps the pass for the evidence about views, and every
+        step of adapters."""
+        asked = sum(map(bool, self.shares())) * (support + query)
+        if not self.second_order:
+            return asked, 0
+        return asked + min(1, self.inner.steps) * support, self._steps_of_adapters() * support
 
     def recipes(self) -> tuple[Algorithm, ...]:
         return gradient_recipes(self)
