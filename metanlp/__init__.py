@@ -11,7 +11,22 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metanlp.algorithms import Finetune, Frozen, Maml, Multitask, ProtoNet
+    from metanlp.algorithms import (
+        Anil,
+        Finetune,
+        Frozen,
+        Hypernet,
+        LearnedOptimizer,
+        Maml,
+        Mapping,
+        Matching,
+        Memory,
+        MetaSgd,
+        Multitask,
+        ProtoNet,
+        Reptile,
+        Siamese,
+    )
     from metanlp.backbone import Backbone, Lora
     from metanlp.classifier import FewShotClassifier
     from metanlp.episodes import Episodes, Sampling
@@ -27,7 +42,10 @@ if TYPE_CHECKING:
     from metanlp.types import Roles, Task
 
 NAMES = {
-    "algorithms": ("Finetune", "Frozen", "Maml", "Multitask", "ProtoNet"),
+    "algorithms": (
+        "Anil", "Finetune", "Frozen", "Hypernet", "LearnedOptimizer", "Maml", "Mapping", "Matching", "Memory",
+        "MetaSgd", "Multitask", "ProtoNet", "Reptile", "Siamese",
+    ),
     "backbone": ("Backbone", "Lora"),
     "classifier": ("FewShotClassifier",),
     "episodes": ("Episodes", "Sampling"),
@@ -41,13 +59,14 @@ NAMES = {
     "tasks.mini": ("read_mini",),
     "tasks.taskset": ("TaskSet",),
     "types": ("Roles", "Task"),
-}
+}  # fmt: skip
 HOME = {name: module for module, names in NAMES.items() for name in names}
 
 __all__ = [
-    "Adapted", "Backbone", "DamagedError", "DivergedError", "Episodes", "Experiment", "FewShotClassifier", "Finetune",
-    "Frozen", "Inner", "InputError", "Learner", "Lora", "Maml", "Multitask", "Plan", "ProtoNet", "Protocol", "Report",
-    "Roles", "Sampling", "StorageError", "Task", "TaskSet", "meta_test", "meta_train", "read_mini",
+    "Adapted", "Anil", "Backbone", "DamagedError", "DivergedError", "Episodes", "Experiment", "FewShotClassifier",
+    "Finetune", "Frozen", "Hypernet", "Inner", "InputError", "LearnedOptimizer", "Learner", "Lora", "Maml", "Mapping",
+    "Matching", "Memory", "MetaSgd", "Multitask", "Plan", "ProtoNet", "Protocol", "Report", "Reptile", "Roles",
+    "Sampling", "Siamese", "StorageError", "Task", "TaskSet", "meta_test", "meta_train", "read_mini",
 ]  # fmt: skip
 
 

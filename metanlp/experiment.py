@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,20 +16,19 @@ from typing import Any
 import torch
 
 from metanlp import checkpoint, report
-from metanlp.algorithms import ALGORITHMS, BASELINES, Algorithm, Maml
+from metanlp.algorithms import BASELINES, Algorithm
 from metanlp.artefact import CONFIG
 from metanlp.config import to_json
 from metanlp.exams import Protocol
-from metanlp.forms import FORMS
 from metanlp.learner import Learner
 from metanlp.meta_test import Report, count_trials, meta_test
 from metanlp.meta_train import Plan, meta_train
 from metanlp.options import Experiment
 from metanlp.parallel import Ranks
-from metanlp.preparation import Run, methods, prepare, roles_of, spread
+from metanlp.preparation import Run, make, methods, prepare, roles_of, spread
 from metanlp.progress import Progress
 from metanlp.recipe import choose
-from metanlp.types import Roles, Task, Weights
+from metanlp.types import Roles, Weights
 
 
 def run(asked: Experiment, roles: Roles | None = None) -> Report | None:
@@ -108,18 +107,6 @@ def trained(shared: Run, name: str, plan: Plan) -> Learner:
         name=name,
         trackers=asked.log_with,
     )
-
-
-def make(name: str, asked: Experiment, train: Sequence[Task]) -> Algorithm:
-    """A method with the settings of the experiment."""
-    algorithm = ALGORITHMS[name]()
-    inner = replace(algorithm.inner, lr=asked.inner_lr, head_lr=asked.head_lr)
-    algorithm = replace(algorithm, inner=replace(inner, steps=asked.inner_steps) if inner.steps else inner)
-    if name in BASELINES:
-        return algorithm
-    if isinstance(algorithm, Maml) and name == asked.method:
-        algorithm = replace(algorithm, second_order=asked.second_order)
-    return replace(algorithm, classes=tuple((task.name, FORMS[task.form].outputs(task)) for task in train))
 
 
 def validator(algorithm: Algorithm, shared: Run) -> Callable[[Weights], list[float]] | None:

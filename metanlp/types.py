@@ -95,6 +95,7 @@ class Batch:
     max_ways: int  # K: the most classes of any task
     form: str = "classify"  # a name in `metanlp.forms.FORMS`
     unit_of: Tensor | None = None  # (P,) the word that a token begins in, N for none; None where units are texts
+    max_units: int | None = None  # no task has more units; None where only the device knows how many each has
     trunk: Trunk | None = None
 
     @property

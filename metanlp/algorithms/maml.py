@@ -82,9 +82,20 @@ class Maml(Algorithm):
         """Forward and backward: two passes over both sides for each φ that is asked, two over the support set for each
         step of adapters, and one for the evidence about views. What runs before φ runs back again in second order, the
         backward passes too."""
-        looks, inner = sum(map(bool, self.shares())), self.inner
-        inside = min(1, inner.steps) + (2 * inner.steps if inner.lr else 0)
+        looks, steps = sum(map(bool, self.shares())), self._steps_of_adapters()
+        inside = min(1, self.inner.steps) + 2 * steps
         return net.work(support, 2 * looks + inside * (1 + self.second_order)) + net.work(query, 2 * looks)
+
+    def _steps_of_adapters(self) -> int:
+        return self.inner.steps if self.inner.lr else 0
+
+    def kept(self, support: int, query: int) -> tuple[int, int]:
+        """All φ that are asked stay side by side; second order keeps the pass for the evidence about views, and every
+        step of adapters."""
+        asked = sum(map(bool, self.shares())) * (support + query)
+        if not self.second_order:
+            return asked, 0
+        return asked + min(1, self.inner.steps) * support, self._steps_of_adapters() * support
 
     def recipes(self) -> tuple[Algorithm, ...]:
         return gradient_recipes(self)
