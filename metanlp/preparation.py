@@ -17,6 +17,7 @@ from metanlp.backbone import Backbone, Lora, memory
 from metanlp.backbone.bits import require_library
 from metanlp.backbone.encoder import outline
 from metanlp.backbone.options import Options
+from metanlp.backbone.workers import at_a_time
 from metanlp.episodes import Episodes, Sampling, largest_pass
 from metanlp.errors import InputError
 from metanlp.exams import Exam, Protocol, Support, check_shots
@@ -123,6 +124,7 @@ def check_memory(roles: Roles, sampling: Sampling, asked: Experiment, options: O
     kept = [make(name, asked, ()).kept(*rows) for name in methods(asked) if name not in BASELINES]
     plain, stepped = (round(each * max(count)) for count in zip(*kept, strict=True))
     needed = memory.estimate(outline(asked.model), options, ranks.device, max(tokens, plain), stepped)
+    needed = replace(needed, passes=at_a_time(ranks.device, asked.meta_batch))
     if ranks.main:
         report.say({"memory": f"{needed} of {tokens:,} tokens"})
     memory.require(needed, ranks.device)

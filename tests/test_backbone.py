@@ -27,7 +27,7 @@ from metanlp.artefact import write_artefact
 from metanlp.backbone import Backbone, Lora, View
 from metanlp.backbone.encoder import Options
 from metanlp.backbone.packing import Packing, join, pack, packed_attention, parts
-from metanlp.backbone.workers import side_by_side, whole_passes
+from metanlp.backbone.workers import at_a_time, side_by_side, whole_passes
 from metanlp.errors import InputError
 from metanlp.types import Batch, Pass, Weights
 
@@ -263,6 +263,7 @@ def test_whole_passes_have_the_same_bits_however_they_are_dealt(
 
     together, alone = whole_passes([read] * 4, cpu, max(4, cores)), whole_passes([read], cpu, max(4, cores))
     assert [threads for threads, _ in together + alone] == [1] * 5
+    assert (at_a_time(cpu, cores), at_a_time(cpu, cores - 1), at_a_time(torch.device("meta"), 64)) == (2, 1, 1)
     assert all(torch.equal(x, together[0][1]) for _, x in together + alone)
     assert [threads for threads, _ in whole_passes([read] * 4, cpu, cores - 1)] == [2] * 4
     assert [threads for threads, _ in whole_passes([read] * 4, torch.device("meta"), max(4, cores))] == [2] * 4

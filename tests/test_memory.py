@@ -172,6 +172,9 @@ def test_rows_are_not_longer_than_the_estimate(name: str, net: Backbone) -> None
 def test_the_line_says_what_is_what() -> None:
     said = str(Memory(weights=91_000_000, learned=12_000_000, activations=300_000_000))
     assert said == "about 0.4 GB: 0.09 weights, 0.01 adapters and optimizer, 0.3 a pass"
+    assert str(Memory(90_000_000, 10_000_000, 300_000_000, passes=2)) == (
+        "about 0.7 GB: 0.09 weights, 0.01 adapters and optimizer, 2 × 0.3 a pass"
+    )
 
 
 def test_too_little_is_refused_in_one_line() -> None:

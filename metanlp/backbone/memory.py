@@ -51,16 +51,17 @@ class Memory:
     weights: int  # frozen
     learned: int  # adapters, gradients, optimizer
     activations: int  # of the largest pass with gradients, inner steps and all: an upper estimate
+    passes: int = 1  # at a time
 
     @property
     def total(self) -> int:
-        return self.weights + self.learned + self.activations
+        return self.weights + self.learned + self.passes * self.activations
 
     def __str__(self) -> str:
-        parts = (
-            f"{_gb(self.weights)} weights, {_gb(self.learned)} adapters and optimizer, {_gb(self.activations)} a pass"
-        )
-        return f"about {_gb(self.total)} GB: {parts}"
+        times = f"{self.passes} × " if self.passes > 1 else ""
+        parts = (f"{_gb(self.weights)} weights", f"{_gb(self.learned)} adapters and optimizer",
+                 f"{times}{_gb(self.activations)} a pass")  # fmt: skip
+        return f"about {_gb(self.total)} GB: {', '.join(parts)}"
 
 
 def estimate(model: nn.Module, options: Options, device: torch.device, tokens: int, stepped: int = 0) -> Memory:

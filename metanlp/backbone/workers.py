@@ -25,11 +25,15 @@ Read = Callable[[Weights, Batch], Tensor]
 
 
 def whole_passes(calls: Sequence[Callable[[], T]], device: torch.device, total: int) -> list[T]:
-    """What calls give that each run a model. If the `total` that all processes make would keep all cores of a CPU busy,
-    every call has one thread for itself; else, and on other devices, they follow each other. Either way has its own
-    roundings, so how many of the calls are this process's own plays no part."""
-    alone = device.type == "cpu" and total >= (os.cpu_count() or 1) and torch.get_num_threads() > 1
-    return _spread(calls) if alone else [call() for call in calls]
+    """What calls give that each run a model, out of `total` that all processes make."""
+    return _spread(calls) if at_a_time(device, total) > 1 else [call() for call in calls]
+
+
+def at_a_time(device: torch.device, total: int) -> int:
+    """How many of `total` passes a process runs at once. Where they would keep all cores of a CPU busy, every pass has
+    one thread for itself; else, and on other devices, they follow each other. Either way has its own roundings, so how
+    many of the passes are this process's own plays no part."""
+    return torch.get_num_threads() if device.type == "cpu" and total >= (os.cpu_count() or 1) else 1
 
 
 def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
