@@ -10,7 +10,6 @@ import torch
 
 from metanlp import weights
 from metanlp.algorithms import (
-    ALGORITHMS,
     Algorithm,
     Anil,
     Finetune,
@@ -32,7 +31,7 @@ from metanlp.inner import Inner
 from metanlp.types import Pass, Task, Tokens, Weights
 
 TWO = Inner(steps=2)
-ADAM = Inner(steps=2, lr=0.005, head_lr=0.005, optimiser="adam")
+ADAM = Inner(steps=2, lr=0.001, head_lr=0.001, optimiser="adam")
 
 KINDS: dict[str, Algorithm] = {
     "frozen": Frozen(),
@@ -60,8 +59,8 @@ KINDS: dict[str, Algorithm] = {
     "hypernet": Hypernet(),
 }
 BASELINES = ("frozen", "frozen, logistic", "finetune")
+ADAPT = tuple(kind for kind in KINDS if "second order" not in kind)  # which is of the outer loop alone
 LEARN = tuple(kind for kind in KINDS if kind not in BASELINES)
-PLAIN = tuple(kind for kind in KINDS if kind in ALGORITHMS)  # each method once, as it is by default
 
 
 def classes_of(tasks: tuple[Task, ...]) -> tuple[tuple[str, int], ...]:
@@ -69,7 +68,8 @@ def classes_of(tasks: tuple[Task, ...]) -> tuple[tuple[str, int], ...]:
 
 
 def made(kind: str, tasks: tuple[Task, ...]) -> Algorithm:
-    algorithm = KINDS[kind]
+    """With heads for these tasks, and with three inner steps at the most: more would show no more, later."""
+    algorithm = replace(KINDS[kind], inner=replace(KINDS[kind].inner, steps=min(3, KINDS[kind].inner.steps)))
     return replace(algorithm, classes=classes_of(tasks)) if kind in LEARN else algorithm
 
 

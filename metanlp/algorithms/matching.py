@@ -31,9 +31,9 @@ class Matching(Direct):
     support rows scores as with one row opposite to the query row.
 
     With `full_context` rows are embedded in the light of the support set: g by a bidirectional LSTM over it (A.2), f by
-    an LSTM that attends to it `reads` times (A.1, started at h = f′). Unlike there, features are first brought
-    to `hidden` numbers by a learned matrix, and products are divided by √`hidden`. `Sets` says in which order support
-    rows are read.
+    an LSTM that attends to it `reads` times (A.1, started at h = f′). Unlike there, features are first brought to
+    `hidden` numbers by a learned matrix, and products are divided by √`hidden`. `Sets` says in which order support rows
+    are read.
     """
 
     full_context: bool = False  # embed rows in the light of the whole support set
