@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # What makes a command of minutes or hours one of seconds. `--max-minutes` is replaced, the rest is added.
 QUICK = {
-    "maml_glue.py": "--steps 1 --baselines frozen multitask --shots 4 --episodes 1"
+    "maml_glue.py": "--steps 1 --baselines frozen --shots 4 --episodes 1"
     " --validation-trials 1 --search-trials 1 --test-rows 4 --threads 1",
     "custom_tasks.py": "--steps 1",
     "compare_all.py": "--steps 1 --baselines frozen maml --episodes 1 --shots 4"
