@@ -22,8 +22,8 @@ demo: env  ## meta-train, compare with the baselines, adapt to a task from a CSV
 	$(BIN)/metanlp adapt --from out/demo --examples recipes/tickets.csv --out out/demo/tickets
 	$(BIN)/metanlp predict --from out/demo/tickets recipes/tickets.txt
 
-test: env  ## two tests at a time, one thread each
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+test: env  ## two files at a time, one thread each; what a file prepares is made once
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: env  ## lint, types, layers
 	$(BIN)/ruff check .

@@ -31,7 +31,7 @@ class Options:
     model: str = "minilm"  # minilm, a folder, or an id on the Hub; the plain loop needs BERT's names of layers
     data: str = "mini"  # tasks with at least three classes, from which episodes are drawn
     eight: str = "mini/intents_banking"  # the task with eight classes that is adapted to
-    repeats: int = 5  # of each comparison; slow ones take 3
+    repeats: int = 5  # of each comparison; slow ones take 3, prediction 3 at the most
     only: tuple[str, ...] = ()  # keys to measure; all where none is named
     out: Path = Path("out/bench")  # folder for bench.json
     probe: str = ""  # measure this one thing in this process and print it: what the rows of memory and processes start

@@ -181,7 +181,7 @@ def predicting(figures: Figures) -> None:
     ours = Learner(maml, bench.net, maml.init(bench.net, torch.Generator())).adapt(examples)
     plain, pipe = PlainClassifier(folder, len(task.labels)), pipeline_of(folder, len(task.labels))
     ours.predict(texts)
-    for _ in range(3):
+    for _ in range(min(3, figures.asked.repeats)):
         mine = seconds(lambda: ours.predict(texts))
         loops = [seconds(lambda size=size: plain.predict(texts, size)) for size in (16, 32, 64)]
         pipes = [

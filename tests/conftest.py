@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import runpy
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from metanlp.backbone import Backbone, Lora
+from metanlp.cli import main
 from metanlp.episodes import Episodes, Sampling, group
 from metanlp.forms import FORMS
 from metanlp.pool import Encode, Pool
@@ -20,6 +23,8 @@ from metanlp.tasks.mini import read_mini
 from metanlp.types import Batch, Pass, Row, Task
 
 TOYS = ("mini/emotions", "mini/answer_match", "mini/commit_types", "mini/intents_home", "mini/formality")
+
+Here = Callable[..., tuple[int, str, str]]
 
 torch.set_num_threads(1)
 
@@ -97,3 +102,27 @@ def toy_pass(net: Backbone, toy_tasks: tuple[Task, ...]) -> Pass:
     """One episode of every toy task in one pass: 6, 2, 5, 6 and 2 ways, pairs beside single texts."""
     sampling = Sampling(shots=(2, 4), queries=3)
     return group([Episodes([task], net.encode, sampling, seed=5)[0] for task in toy_tasks])
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """Runs `metanlp …` or `python recipe.py …` in this process, which has its libraries loaded: exit code, standard
+    output, standard error. That they start in processes of their own is tested in test_cli.py."""
+    monkeypatch.delenv("METANLP_DATA", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def run(start: str, *command: object) -> tuple[int, str, str]:
+        words = [*map(str, command)]
+        monkeypatch.setattr("sys.argv", words if start == "python" else [start, *words])
+        code: Any = 0
+        try:
+            if start == "python":
+                runpy.run_path(words[0], run_name="__main__")
+            else:
+                main()
+        except SystemExit as ended:
+            code = ended.code
+        out, said = capsys.readouterr()
+        return code, out, said
+
+    return run

@@ -42,14 +42,6 @@ def metanlp_command(*words: object, stdin: bytes = b"") -> subprocess.CompletedP
     return python("-c", "from metanlp.cli import main; main()", *map(str, words), stdin=stdin)
 
 
-def refused(code: int, *words: object, stdin: bytes = b"") -> str:
-    """The one line that a refused command says."""
-    ended = metanlp_command(*words, stdin=stdin)
-    assert ended.returncode == code, ended.stderr.decode()
-    assert ended.stdout == b""
-    return one_line(ended.stderr.decode())
-
-
 def one_line(said: str) -> str:
     assert said.count("\n") == 1, said
     assert said.endswith("\n")
@@ -215,7 +207,9 @@ def test_input_errors_are_one_line_and_code_2(command: Command, work: Path, tiny
 
 
 def test_a_base_that_is_not_here_names_the_option(work: Path) -> None:
-    assert "--base" in refused(2, "predict", "--from", work / "adapted", work / "texts.txt")
+    ended = metanlp_command("predict", "--from", work / "adapted", work / "texts.txt")
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert "--base" in one_line(ended.stderr.decode())
 
 
 def test_a_damaged_artefact_is_one_line_and_code_3(command: Command, work: Path, tiny: Path, tmp_path: Path) -> None:
@@ -223,13 +217,11 @@ def test_a_damaged_artefact_is_one_line_and_code_3(command: Command, work: Path,
         (tmp_path / name).write_bytes((work / "adapted" / name).read_bytes())
     data = bytearray((tmp_path / META).read_bytes())
     data[-1] ^= 1
-    (tmp_path / META).write_bytes(data)
-    words = ["predict", "--from", tmp_path, work / "texts.txt", "--base", tiny]
-    assert META in refused(3, *words)
-    (tmp_path / CONFIG).write_text("{")
-    code, out, said = command(*words)
-    assert (code, out) == (3, "")
-    assert CONFIG in one_line(said)
+    for name, damage in ((META, bytes(data)), (CONFIG, b"{")):
+        (tmp_path / name).write_bytes(damage)
+        code, out, said = command("predict", "--from", tmp_path, work / "texts.txt", "--base", tiny)
+        assert (code, out) == (3, "")
+        assert name in one_line(said)
 
 
 def test_what_cannot_be_written_is_one_line_and_code_4(

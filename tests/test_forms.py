@@ -305,9 +305,9 @@ TRAINED = [
 @pytest.mark.parametrize(("form", "name"), TRAINED)
 def test_training_lowers_the_loss(net: Backbone, form: str, name: str) -> None:
     """Random weights hardly tell one word from another, so prototypes of words are learned with real ones."""
-    steps, lr = 60, 5e-3
+    steps = 24 if form in ("regress", "choose") else 60
     if form == "tag" and name != "multitask":
-        net, steps, lr = Backbone.load("minilm", Lora(rank=4), precision="fp32"), 6, 5e-3
+        net, steps = Backbone.load("minilm", Lora(rank=4), precision="fp32"), 6
     tasks = [task_of(form, seed=n) for n in range(2)]
     classes = tuple((task.name, FORMS[form].outputs(task)) for task in tasks)
     algorithm = replace(ALGORITHMS[name](), classes=classes)
@@ -315,7 +315,7 @@ def test_training_lowers_the_loss(net: Backbone, form: str, name: str) -> None:
     losses: list[float] = []
     theta = algorithm.init(net, torch.Generator().manual_seed(0))
     asked = [episodes[n] for n in range(100, 106)]
-    learner = meta_train(algorithm, net, episodes, Plan(steps=steps, meta_batch=2, lr=lr))
+    learner = meta_train(algorithm, net, episodes, Plan(steps=steps, meta_batch=2, lr=5e-3))
     for w in (theta, learner.theta):
         losses.append(sum(float(algorithm.meta_grad(net, w, group([e])).loss) for e in asked))
     assert losses[1] < 0.95 * losses[0]

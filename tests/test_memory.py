@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import mini_tasks
+from conftest import Here, mini_tasks
 from test_architectures import TINY, stirred, tiny_model, whole
 from test_quantized import distinct, frozen_tensors
 from torch import Tensor
@@ -185,17 +182,16 @@ def test_too_little_is_refused_in_one_line() -> None:
                                "--gradient-checkpoint or a smaller --model")  # fmt: skip
 
 
-def test_a_model_that_can_not_fit_is_refused_before_it_is_loaded(tiny: Path, tmp_path: Path) -> None:
+def test_a_model_that_can_not_fit_is_refused_before_it_is_loaded(here: Here, tiny: Path, tmp_path: Path) -> None:
     """A folder that holds no weights: loading them would be refused in other words."""
     config = json.loads((tiny / "config.json").read_text())
     huge = config | {"hidden_size": 65_536, "intermediate_size": 262_144, "num_hidden_layers": 400}
     (tmp_path / "huge").mkdir()
     (tmp_path / "huge" / "config.json").write_text(json.dumps(huge))
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    words = ["recipes/demo.py", "--model", str(tmp_path / "huge"), "--out", str(tmp_path / "out")]
-    ended = subprocess.run([sys.executable, *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 2
-    assert ended.stdout.startswith("memory: about ")
-    assert ended.stderr.count("\n") == 1
-    assert "GB are free; take --quantize 4bit, --gradient-checkpoint or a smaller --model" in ended.stderr
+    words = ["--model", tmp_path / "huge", "--threads", "1", "--out", tmp_path / "out"]
+    code, out, said = here("python", ROOT / "recipes" / "demo.py", *words)
+    assert code == 2
+    assert out.startswith("memory: about ")
+    assert said.count("\n") == 1
+    assert "GB are free; take --quantize 4bit, --gradient-checkpoint or a smaller --model" in said
     assert not (tmp_path / "out").exists()
