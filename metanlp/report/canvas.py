@@ -19,14 +19,14 @@ import numpy as np
 from metanlp.report.findings import Sides
 
 NO_PLOT = "none are drawn, as matplotlib is not installed: pip install 'metanlp[report]'"
-WIDTH, LETTER = 4.0, 0.077  # inches; a letter's width at 9 points in matplotlib's own font, which is a wide one
+WIDTH, LETTER = 4.0, 0.08  # inches; a letter's width at 9 points in matplotlib's own font, which is a wide one
 LONGEST = 20  # letters of a label
 
 # Light colours; the page's style sheet holds the dark ones under the same names. Told apart by colour-blind people
 # (after Okabe & Ito 2008), and by their markers.
 COLOURS = {
     "paper": "#fefefe", "ink": "#1c2126", "muted": "#5a636e", "grid": "#dfe3e8", "ours": "#0072b2", "plain": "#3f4852",
-    "tuned": "#b97a00", "joint": "#d04f00", "first": "#00875f", "second": "#a8488f", "other": "#98a1ac",
+    "tuned": "#936000", "joint": "#c04800", "first": "#007f59", "second": "#a8488f", "other": "#98a1ac",
 }  # fmt: skip
 FIXED = {"frozen": "plain", "finetune": "tuned", "multitask": "joint"}
 MARKERS = {"ours": "o", "plain": "^", "tuned": "s", "joint": "D", "first": "v", "second": "P", "other": "o"}
@@ -109,7 +109,7 @@ def styled() -> Any:
 
 def saved(figure: Any, kind: Literal["png", "svg"]) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format=kind, dpi=180, metadata={"Date": None} if kind == "svg" else {})
+    figure.savefig(file, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else {})
     return file.getvalue()
 
 
@@ -161,12 +161,13 @@ def name_at_margin(axes: Any, ends: Sequence[tuple[str, float, float]], look: Lo
     to_axes = axes.transData + axes.transAxes.inverted()
     points = [to_axes.transform((x, y)) for _, x, y in ends]
     levels = apart([float(y) for _, y in points], 0.145 / inches)
+    levels -= max(0.0, levels.max(initial=0.0) - 1) + min(0.0, levels.min(initial=0.0))
     for (name, x, y), level in zip(ends, levels, strict=True):
         axes.annotate(
             shortened(name), (x, y), (1.05, level), textcoords="axes fraction", va="center", color=look.ink(name),
             fontweight="bold" if name == look.sides.ours else "normal", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": look.colour(name), "lw": 0.6, "alpha": 0.55, "shrinkA": 1,
-                        "shrinkB": 2},
+            arrowprops={"arrowstyle": "-", "color": look.colour(name), "lw": 0.6, "alpha": 0.55, "relpos": (0, 0.5),
+                        "shrinkA": 1, "shrinkB": 2},
         )  # fmt: skip
 
 

@@ -53,6 +53,7 @@ def by_shots(rows: Rows, look: Look) -> Any:
     axes.set_xticks(shots, list(map(str, shots)))
     axes.minorticks_off()
     axes.set_xlabel("shots")
+    axes.set_ylim(*possible(axes.get_ylim(), rows))
     over(axes, f"{look.score}, %")
     name_at_margin(axes, [(r["method"], r["shots"], r["percent"]) for r in rows if r["shots"] == shots[-1]], look)
     return figure
@@ -69,6 +70,7 @@ def by_shots_in_rows(rows: Rows, look: Look, names: Sequence[str], shots: Sequen
         place = names.index(row["method"]) + (turn - (len(shots) - 1) / 2) * 0.11 / height
         whisker(axes, place, *bars(row, "percent"), look, row["method"], strength=strength(turn, len(shots)))
     axes.set_xlabel(f"{look.score}, %")
+    axes.set_xlim(*possible(axes.get_xlim(), rows))
     if len(shots) > 1:
         for turn, k in enumerate(shots):
             look_of = {"marker": "o", "linestyle": "-", "color": COLOURS["ink"], "alpha": strength(turn, len(shots))}
@@ -106,7 +108,7 @@ def by_task(rows: Rows, look: Look) -> Any:
 
 def by_step(rows: Rows, look: Look) -> Any:
     names = unique(rows, "method")
-    figure, (axes,) = canvas(2.3, right=room(names) + 0.25)
+    figure, (axes,) = canvas(max(2.3, 0.16 * len(names)), right=room(names) + 0.25)
     for name in names:
         mine = [row for row in rows if row["method"] == name]
         middle, low, high = np.array([bars(row, "percent") for row in mine]).T
@@ -115,7 +117,8 @@ def by_step(rows: Rows, look: Look) -> Any:
             axes.fill_between(x, low, high, color=look.colour(name), alpha=0.13, linewidth=0)
         axes.plot(x, middle, **look.line(name))
     axes.set_xticks(unique(rows, "steps"))
-    axes.set_xlabel("gradient steps on the support set")
+    axes.set_xlabel("gradient steps")
+    axes.set_ylim(*possible(axes.get_ylim(), rows))
     over(axes, "score on validation tasks, %")
     ends = [[row for row in rows if row["method"] == name][-1] for name in names]
     name_at_margin(axes, [(row["method"], row["steps"], row["percent"]) for row in ends], look)
@@ -133,7 +136,8 @@ def by_seconds(rows: Rows, look: Look) -> Any:
         axes.plot(row["adapt_s"], middle, **look.line(name) | {"markersize": 7})
     axes.set_xscale("log")
     decimal_log(axes, [row["adapt_s"] for row in rows])
-    axes.set_xlabel("seconds to adapt to a task, median")
+    axes.set_xlabel("seconds to adapt, median")
+    axes.set_ylim(*possible(axes.get_ylim(), rows))
     over(axes, f"{look.score}, %")
     name_at_margin(axes, [(row["method"], row["adapt_s"], row["percent"]) for row in rows], look)
     return figure
@@ -156,6 +160,7 @@ def training(rows: Rows, look: Look) -> Any:
                 axes.plot(x, y, **look.line(name) | ({"marker": ""} if key == "loss" else {}))
                 ends.append((name, x[-1], y[-1]))
         over(axes, label)
+        axes.locator_params(axis="x", nbins=4)
         crowded = axes is not panels[-1] and len(names) > FEW
         name_at_margin(axes, [end for end in ends if look.strong(end[0]) or not crowded], look)
     panels[-1].set_xlabel("million tokens computed")
@@ -229,6 +234,12 @@ def unique(rows: Rows, key: str) -> list[Any]:
     return list(dict.fromkeys(row[key] for row in rows))
 
 
+def possible(limits: tuple[float, float], rows: Rows) -> tuple[float, float]:
+    """Few support sets have intervals that go beyond what a score can be."""
+    least = 0.0 if min(row["percent"] for row in rows) >= 0 else -100.0
+    return max(limits[0], least - 2), min(limits[1], 102.0)
+
+
 def over(axes: Any, text: str) -> None:
     """What goes up, written where it takes no width."""
     axes.set_title(text, loc="left", x=-0.05, fontsize=9)
@@ -266,9 +277,10 @@ def beside_of(axes: Any) -> Any:
 
 
 def decimal_log(axes: Any, values: Sequence[float]) -> None:
-    """Ticks of a logarithmic axis as plain numbers: 1, 2 and 5 of each decade within the values."""
+    """Ticks of a logarithmic axis as plain numbers: up to three of each decade within the values."""
     low, high = 0.7 * min(values), 1.4 * max(values)
-    every = [base * 10.0**power for power in range(-6, 7) for base in (1, 2, 5)]
+    bases = (1, 2, 5) if high < 30 * low else (1,) if high > 1000 * low else (1, 3)
+    every = [base * 10.0**power for power in range(-6, 7) for base in bases]
     ticks = [tick for tick in every if low <= tick <= high]
     axes.set_xlim(low, high)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -281,7 +293,8 @@ def cells(rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence
     names = [shortened(name, 16) for name in columns]
     turn = 40 if len(columns) <= 8 else 90
     head = 0.1 + (0.7 if turn == 40 else 1) * room(names, small)
-    figure, (axes,) = canvas(0.22 * len(rows), left=room(rows, 8) + 0.2, head=head, foot=0.1, right=0.45)
+    right = 0.1 + (0.75 * room(names[-1:], small) if turn == 40 else 0)
+    figure, (axes,) = canvas(0.22 * len(rows), left=room(rows, 8) + 0.2, head=head, foot=0.1, right=right)
     top = max(max(row) for row in values) or 1.0
     for y, row in enumerate(values):
         for x, value in enumerate(row):
