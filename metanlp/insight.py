@@ -32,7 +32,7 @@ WORST = 12  # mistakes that are kept
 LONGEST = 400  # characters of a text among them
 MOST = 16  # classes in a table of confusions; the others are added up
 BINS = ("answers", "sure", "right")  # in each bin: how many, the sum of their probabilities, right ones
-NEAREST, ROWS = 5, 16  # training tasks named for a test task; rows that a task is known by
+NEAREST, ROWS = 5, 8  # training tasks named for a test task; rows that a task is known by
 
 
 class Insight:
