@@ -85,6 +85,18 @@ class Predict:
 
 
 @dataclass(frozen=True)
+class Page:
+    """Make report.html and plots/ anew from what a run left in its folder."""
+
+    folder: Annotated[Path, tyro.conf.Positional]  # with results.json, and metrics.jsonl where it trained
+
+    def run(self) -> None:
+        from metanlp.report.page import write_page
+
+        print(write_page(self.folder))
+
+
+@dataclass(frozen=True)
 class Tasks:
     """Validate a file or a folder of tasks, or a data set of the Hub, and describe them. An index that `tasks build`
     made is used, and its files held against it."""
@@ -123,6 +135,7 @@ class BuildTasks:
 Command = (
     Annotated[Adapt, tyro.conf.subcommand("adapt")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
+    | Annotated[Page, tyro.conf.subcommand("report")]
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
     | Annotated[BuildTasks, tyro.conf.subcommand("tasks build")]
 )
@@ -130,7 +143,7 @@ Command = (
 
 def main() -> None:
     """The console script."""
-    asked, words = cast("type[Adapt | Predict | Tasks | BuildTasks]", Command), sys.argv[1:]
+    asked, words = cast("type[Adapt | Predict | Page | Tasks | BuildTasks]", Command), sys.argv[1:]
     if words[:2] == ["tasks", "build"]:  # one command; a folder of that name is ./build
         words = ["tasks build", *words[2:]]
     command = parse(asked, words, prog="metanlp", description="Few-shot learners from many tasks.")

@@ -148,7 +148,7 @@ def start_facts(shared: Run) -> dict[str, str]:
         + (f"; every text after {prompt!r}" if (prompt := net.options.prompt) else ""),
         "meta-training": f"{length} for {asked.method}"
         + "".join(f", then as many tokens for {name}" for name in others),
-    } | ({"plots": report.NO_PLOT} if asked.overview and not report.can_plot() else {})
+    }
 
 
 def held(options: Options) -> str:
