@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from metanlp.meta_test import Report, meta_test
     from metanlp.meta_train import Plan, meta_train
     from metanlp.options import Experiment
+    from metanlp.publish import publish
     from metanlp.tasks.mini import read_mini
     from metanlp.tasks.taskset import TaskSet
     from metanlp.types import Roles, Task
@@ -38,6 +39,7 @@ NAMES = {
     "meta_test": ("Report", "meta_test"),
     "meta_train": ("Plan", "meta_train"),
     "options": ("Experiment",),
+    "publish": ("publish",),
     "tasks.mini": ("read_mini",),
     "tasks.taskset": ("TaskSet",),
     "types": ("Roles", "Task"),
@@ -47,7 +49,7 @@ HOME = {name: module for module, names in NAMES.items() for name in names}
 __all__ = [
     "Adapted", "Backbone", "DamagedError", "DivergedError", "Episodes", "Experiment", "FewShotClassifier", "Finetune",
     "Frozen", "Inner", "InputError", "Learner", "Lora", "Maml", "Multitask", "Plan", "ProtoNet", "Protocol", "Report",
-    "Roles", "Sampling", "StorageError", "Task", "TaskSet", "meta_test", "meta_train", "read_mini",
+    "Roles", "Sampling", "StorageError", "Task", "TaskSet", "meta_test", "meta_train", "publish", "read_mini",
 ]  # fmt: skip
 
 

@@ -210,7 +210,7 @@ def origin(shared: Run) -> dict[str, Any]:
 def shown(asked: Experiment) -> dict[str, Any]:
     """The options, without paths of this machine and without what decides no result."""
     options = to_json(asked)
-    return {key: value for key, value in options.items() if key not in ("out", "resume", "overview")} | {
+    return {key: value for key, value in options.items() if key not in ("out", "resume", "overview", "publish")} | {
         role: ",".join(Path(name).name if os.sep in name else name for name in options[role].split(","))
         for role in ("model", "data", "validation", "test")
     }
