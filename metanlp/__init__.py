@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from metanlp.episodes import Episodes, Sampling
     from metanlp.errors import DamagedError, DivergedError, InputError, StorageError
     from metanlp.exams import Protocol
+    from metanlp.export import export
     from metanlp.inner import Inner
     from metanlp.learner import Adapted, Learner
     from metanlp.meta_test import Report, meta_test
@@ -34,6 +35,7 @@ NAMES = {
     "episodes": ("Episodes", "Sampling"),
     "errors": ("DamagedError", "DivergedError", "InputError", "StorageError"),
     "exams": ("Protocol",),
+    "export": ("export",),
     "inner": ("Inner",),
     "learner": ("Adapted", "Learner"),
     "meta_test": ("Report", "meta_test"),
@@ -47,9 +49,35 @@ NAMES = {
 HOME = {name: module for module, names in NAMES.items() for name in names}
 
 __all__ = [
-    "Adapted", "Backbone", "DamagedError", "DivergedError", "Episodes", "Experiment", "FewShotClassifier", "Finetune",
-    "Frozen", "Inner", "InputError", "Learner", "Lora", "Maml", "Multitask", "Plan", "ProtoNet", "Protocol", "Report",
-    "Roles", "Sampling", "StorageError", "Task", "TaskSet", "meta_test", "meta_train", "publish", "read_mini",
+    "Adapted",
+    "Backbone",
+    "DamagedError",
+    "DivergedError",
+    "Episodes",
+    "Experiment",
+    "FewShotClassifier",
+    "Finetune",
+    "Frozen",
+    "Inner",
+    "InputError",
+    "Learner",
+    "Lora",
+    "Maml",
+    "Multitask",
+    "Plan",
+    "ProtoNet",
+    "Protocol",
+    "Report",
+    "Roles",
+    "Sampling",
+    "StorageError",
+    "Task",
+    "TaskSet",
+    "export",
+    "meta_test",
+    "meta_train",
+    "publish",
+    "read_mini",
 ]  # fmt: skip
 
 

@@ -108,6 +108,24 @@ class Publish:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write an adapted model for other people's programs."""
+
+    source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of an adapted model, or owner/name on the Hub
+    # One ONNX file; a plain peft adapter with its head; a folder for transformers' pipeline.
+    to: Literal["onnx", "lora", "pipeline"]
+    out: Path  # folder for it
+    base: str | None = None  # where the pretrained model is, if not at its public id
+
+    def run(self) -> None:
+        from metanlp.export import export
+        from metanlp.learner import Adapted
+
+        said = export(Adapted.load(self.source, base=self.base), self.to, self.out, base=self.base)
+        print(f"{self.out}: exported to {self.to}{f'; {said}' if said else ''}")
+
+
+@dataclass(frozen=True)
 class Tasks:
     """Validate a file or a folder of tasks, or a data set of the Hub, and describe them. An index that `tasks build`
     made is used, and its files held against it."""
@@ -147,6 +165,7 @@ Command = (
     Annotated[Adapt, tyro.conf.subcommand("adapt")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[Publish, tyro.conf.subcommand("publish")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
     | Annotated[BuildTasks, tyro.conf.subcommand("tasks build")]
 )
@@ -154,7 +173,7 @@ Command = (
 
 def main() -> None:
     """The console script."""
-    asked, words = cast("type[Adapt | Predict | Publish | Tasks | BuildTasks]", Command), sys.argv[1:]
+    asked, words = cast("type[Adapt | Predict | Publish | Export | Tasks | BuildTasks]", Command), sys.argv[1:]
     if words[:2] == ["tasks", "build"]:  # one command; a folder of that name is ./build
         words = ["tasks build", *words[2:]]
     command = parse(asked, words, prog="metanlp", description="Few-shot learners from many tasks.")

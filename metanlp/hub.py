@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from functools import cache, partial
+from logging import CRITICAL
 from pathlib import Path
 from textwrap import shorten
 from time import monotonic
@@ -208,7 +209,7 @@ def settle() -> None:
     from huggingface_hub import get_session, set_client_factory
     from huggingface_hub.utils import disable_progress_bars, httpx, logging
 
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(CRITICAL)
     disable_progress_bars()
     failing_since: list[float] = []
 
@@ -225,7 +226,8 @@ def settle() -> None:
             try:
                 answer = super().send(request, **options)
             except httpx.TransportError as error:
-                if monotonic() - failing_since[0] > PATIENCE_SECONDS:
+                first = failing_since[:1]  # in one piece: another thread may have had its answer
+                if first and monotonic() - first[0] > PATIENCE_SECONDS:
                     failing_since.clear()
                     raise SilentError(request.url.path, brief(error)) from error
                 raise

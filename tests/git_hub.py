@@ -96,7 +96,13 @@ class GitHub(HubServer):
     def files(self, name: str, revision: str = "main") -> dict[str, bytes]:
         """As git holds them: of large ones the pointers."""
         paths = self.git(name, "ls-tree", "-r", "-z", "--name-only", revision).decode().split("\0")[:-1]
-        return {path: self.git(name, "show", f"{revision}:{path}") for path in paths}
+        asked, found = "".join(f"{revision}:{path}\n" for path in paths).encode(), dict[str, bytes]()
+        said = self.git(name, "cat-file", "--batch", stdin=asked)
+        for path in paths:
+            head, _, said = said.partition(b"\n")
+            size = int(head.split()[2])
+            found[path], said = said[:size], said[size + 1 :]
+        return found
 
     def whole(self, name: str, revision: str = "main") -> dict[str, bytes]:
         """The same with what the pointers point to."""

@@ -18,8 +18,8 @@ STOREYS = (
     ("inner", "algorithms"),
     ("exams", "recipe", "parallel", "outer", "progress", "signals", "log", "checkpoint", "artefact", "learner",
      "meta_train", "meta_test"),
-    ("report", "preparation", "experiment", "leave_one_out", "classifier", "card", "card_data", "publish", "cli",
-     "__init__"),
+    ("report", "preparation", "experiment", "leave_one_out", "classifier", "card", "card_data", "publish", "export",
+     "cli", "__init__"),
     ("recipes",),
 )  # fmt: skip
 STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms}
@@ -42,8 +42,12 @@ CLOSED = {
 
 # A library, and where it may be named.
 DOORS = {
-    "transformers": ("metanlp.backbone.encoder", "recipes.plain_loop"),  # the loop that the engine is compared with
-    "peft": ("metanlp.backbone.lora", "recipes.plain_loop"),
+    "transformers": (
+        "metanlp.backbone.encoder",
+        "metanlp.export",
+        "recipes.plain_loop",
+    ),  # the loop that the engine is compared with
+    "peft": ("metanlp.backbone.lora", "metanlp.export.plain", "recipes.plain_loop"),
     "bitsandbytes": ("metanlp.backbone.bits",),
     "psutil": ("metanlp.backbone.memory",),
     "accelerate": ("metanlp.parallel", "metanlp.log"),
@@ -51,7 +55,8 @@ DOORS = {
     "scipy": ("metanlp.metrics",),
     "sklearn": ("metanlp.algorithms.frozen", "metanlp.classifier"),
     "higher": ("metanlp.inner",),
-    "safetensors": ("metanlp.checkpoint", "metanlp.artefact", "metanlp.backbone.sentence"),
+    "safetensors": ("metanlp.checkpoint", "metanlp.artefact", "metanlp.backbone.sentence", "metanlp.export.multi_lora"),
+    "onnxruntime": ("metanlp.export.onnx",),
     "tyro": ("metanlp.config", "metanlp.cli", "recipes"),
     "pydantic": ("metanlp.config",),
     "rich": ("metanlp.report", "recipes.bench_engine"),
