@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from metanlp.episodes import Episodes, Sampling
     from metanlp.errors import DamagedError, DivergedError, InputError, StorageError
     from metanlp.exams import Protocol
+    from metanlp.export import export
     from metanlp.inner import Inner
     from metanlp.learner import Adapted, Learner
     from metanlp.meta_test import Report, meta_test
     from metanlp.meta_train import Plan, meta_train
     from metanlp.options import Experiment
+    from metanlp.publish import publish
     from metanlp.tasks.mini import read_mini
     from metanlp.tasks.taskset import TaskSet
     from metanlp.types import Roles, Task
@@ -51,11 +53,13 @@ NAMES = {
     "episodes": ("Episodes", "Sampling"),
     "errors": ("DamagedError", "DivergedError", "InputError", "StorageError"),
     "exams": ("Protocol",),
+    "export": ("export",),
     "inner": ("Inner",),
     "learner": ("Adapted", "Learner"),
     "meta_test": ("Report", "meta_test"),
     "meta_train": ("Plan", "meta_train"),
     "options": ("Experiment",),
+    "publish": ("publish",),
     "tasks.mini": ("read_mini",),
     "tasks.taskset": ("TaskSet",),
     "types": ("Roles", "Task"),
@@ -66,7 +70,8 @@ __all__ = [
     "Adapted", "Anil", "Backbone", "DamagedError", "DivergedError", "Episodes", "Experiment", "FewShotClassifier",
     "Finetune", "Frozen", "Hypernet", "Inner", "InputError", "LearnedOptimizer", "Learner", "Lora", "Maml", "Mapping",
     "Matching", "Memory", "MetaSgd", "Multitask", "Plan", "ProtoNet", "Protocol", "Report", "Reptile", "Roles",
-    "Sampling", "Siamese", "StorageError", "Task", "TaskSet", "meta_test", "meta_train", "read_mini",
+    "Sampling", "Siamese", "StorageError", "Task", "TaskSet", "export", "meta_test", "meta_train", "publish",
+    "read_mini",
 ]  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from metanlp.config import to_json
 from metanlp.exams import Protocol
 from metanlp.insight import Insight, nearest
 from metanlp.learner import Learner
-from metanlp.meta_test import Report, count_trials, meta_test
+from metanlp.meta_test import RESULTS, Report, count_trials, meta_test
 from metanlp.meta_train import Plan, meta_train
 from metanlp.metrics import interval
 from metanlp.options import Experiment
@@ -35,7 +35,7 @@ from metanlp.parallel import Ranks
 from metanlp.preparation import Run, make, methods, prepare, roles_of, spread
 from metanlp.progress import Progress
 from metanlp.recipe import choose
-from metanlp.report.page import LOCAL, PAGE, PLOTS, RESULTS, write_page
+from metanlp.report.page import LOCAL, PAGE, PLOTS, write_page
 from metanlp.types import Roles, Weights
 
 COMPARED = 100  # training tasks, at the most, that a test task's nearest are looked for among
@@ -219,7 +219,7 @@ def origin(shared: Run) -> dict[str, Any]:
 def shown(asked: Experiment) -> dict[str, Any]:
     """The options, without paths of this machine and without what decides no result."""
     options = to_json(asked)
-    return {key: value for key, value in options.items() if key not in ("out", "resume", "overview")} | {
+    return {key: value for key, value in options.items() if key not in ("out", "resume", "overview", "publish")} | {
         role: ",".join(Path(name).name if os.sep in name else name for name in options[role].split(","))
         for role in ("model", "data", "validation", "test")
     }

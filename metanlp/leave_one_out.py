@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from metanlp import checkpoint, experiment, report
-from metanlp.errors import DamagedError, InputError
+from metanlp.errors import InputError
 from metanlp.exams import check_shots
-from metanlp.meta_test import Report, Scores, summed_up
+from metanlp.meta_test import RESULTS, Report, Scores, read_report, summed_up
 from metanlp.options import Experiment
 from metanlp.parallel import Ranks
 from metanlp.preparation import roles_of
-from metanlp.report.page import LOCAL, RESULTS
+from metanlp.report.page import LOCAL
 from metanlp.types import Roles
 
 
@@ -68,11 +68,8 @@ def done(fold: Experiment) -> Report | None:
     path = fold.out / RESULTS
     if not (fold.resume and path.is_file()):
         return None
-    try:
-        found = Report(**json.loads(path.read_text(encoding="utf-8")))
-        before = found.protocol["asked"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamagedError(f"{path} is damaged: {type(error).__name__} {error}; remove it") from error
+    found = read_report(path)
+    before = found.protocol.get("asked", {})
     now = json.loads(json.dumps(experiment.shown(fold)))
     changed = [key for key in now if before.get(key) != now[key]]
     if changed:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ import torch
 
 from metanlp.artefact import versions
 from metanlp.config import to_json
-from metanlp.errors import InputError
+from metanlp.errors import DamagedError, InputError
 from metanlp.exams import Exam, Protocol, Support, check_shots, count_repeats
 from metanlp.forms import FORMS, Scored
 from metanlp.insight import Insight
@@ -24,6 +26,8 @@ from metanlp.metrics import Interval, interval, paired
 from metanlp.recipe import describe
 from metanlp.types import Task
 from metanlp.weights import drop
+
+RESULTS = "results.json"
 
 # method -> task -> shots -> one entry an episode
 Scores = dict[str, dict[str, dict[int, list[dict[str, float]]]]]
@@ -49,6 +53,16 @@ class Report:
     hardest: dict[str, Any] = field(default_factory=dict)  # the task it scored lowest on, and its confusions
     nearest: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # test task -> training tasks, cosines
     schema: int = 1
+
+
+def read_report(path: Path) -> Report:
+    """`results.json`. Raises DamagedError where the file is no report."""
+    try:
+        found = Report(**json.loads(path.read_text(encoding="utf-8")))
+        _ = [found.protocol[key] for key in ("episodes_sha256", "metrics", "left_out")]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DamagedError(f"{path} is damaged: {type(error).__name__} {error}; remove it") from error
+    return found
 
 
 def meta_test(

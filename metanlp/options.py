@@ -49,4 +49,5 @@ class Experiment:
     overview: bool = False  # one table with a method a row, for many methods
     log_with: tuple[str, ...] = ()  # trackers beside metrics.jsonl: tensorboard, wandb, … whatever accelerate knows
     out: Path = Path("out/run")  # folder for everything that the run leaves
+    publish: str | None = None  # owner/name on the Hub for what the run leaves, for its owner alone
     resume: bool = False  # go on from the newest checkpoint in --out

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import json, os, sys, time
 from dataclasses import asdict
-from metanlp.tasks import hub_client
+from metanlp import hub
 from metanlp.tasks.hub import read_hub
 from metanlp.tasks.roles import read_roles
 from metanlp.tasks.taskset import read
@@ -44,7 +44,7 @@ for call in json.load(sys.stdin):
     begun = time.monotonic()
     os.environ.update(call.get("env", {}))
     for name, seconds in call.get("limits", {}).items():
-        setattr(hub_client, name, seconds)
+        setattr(hub, name, seconds)
     try:
         said = {"tasks": [asdict(task) for task in made(call)]}
     except Exception as error:

@@ -17,13 +17,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from metanlp.checkpoint import atomic_write
 from metanlp.errors import DamagedError, InputError
-from metanlp.meta_test import Report
+from metanlp.meta_test import RESULTS, Report, read_report
 from metanlp.report import canvas, findings
 from metanlp.report.canvas import Look
 from metanlp.report.findings import Logs, Rows, Sides
 from metanlp.report.sections import Section, sections
 
-PAGE, RESULTS, LOCAL, PLOTS = "report.html", "results.json", "local.json", "plots"
+PAGE, LOCAL, PLOTS = "report.html", "local.json", "plots"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def write_page(folder: Path) -> Path:
     if not (folder / RESULTS).is_file():
         raise InputError(f"{folder} holds no {RESULTS}; give the folder that a run left")
     try:
-        found, local = Report(**read_json(folder / RESULTS)), read_json(folder / LOCAL)
+        found, local = read_report(folder / RESULTS), read_json(folder / LOCAL)
         sides, logs = findings.sides_of(found), logs_of(folder, found)
         drawn = [
             drawing(each, Look(tuple(found.methods), sides, findings.score_of(found)))
