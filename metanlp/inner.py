@@ -138,7 +138,7 @@ def _adam(rates: Mapping[str, float], clip: float, differentiable: bool) -> Step
     groups = [{"params": [place], "lr": rate} for place, rate in zip(places, rates.values(), strict=True)]
     adam = get_diff_optim(torch.optim.Adam(groups, eps=ADAM_EPSILON), places, track_higher_grads=differentiable)
 
-    def step(loss: Tensor, _: Weights, moving: Weights, __: Rates) -> Weights:
+    def step(loss: Tensor, phi: Weights, moving: Weights, _: Rates) -> Weights:
         def shortened(found: Sequence[Tensor | None]) -> list[Tensor]:
             pairs = zip(moving.items(), found, strict=True)
             grad = {key: torch.zeros_like(value) if g is None else g for (key, value), g in pairs}
@@ -146,7 +146,10 @@ def _adam(rates: Mapping[str, float], clip: float, differentiable: bool) -> Step
             return [_beside(short, g) * g for g in grad.values()]
 
         stepped = dict(zip(moving, adam.step(loss.sum(), moving.values(), grad_callback=shortened), strict=True))
-        return stepped if differentiable else weights.detach(stepped)
+        if differentiable:
+            return stepped
+        # `moving` are leaves; φ still knows where it started.
+        return {key: phi[key] + (value - moving[key]).detach() for key, value in stepped.items()}
 
     return step
 
