@@ -111,7 +111,7 @@ def _commit(api: Any, folder: Path, repo_id: str, ours: Sequence[str], parent: s
     where somebody else came between, `parent` is stale and the Hub refuses."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    paths = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     there = [file.rfilename for file in api.model_info(repo_id).siblings or []]
     gone = [name for name in there if name not in paths and any(fnmatch(name, pattern) for pattern in ours)]
     operations = [

@@ -192,17 +192,8 @@ def test_the_command(
     adapted: Adapted, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     adapted.save(tmp_path / "model")
-    words = [
-        "--from",
-        str(tmp_path / "model"),
-        "--to",
-        "lora",
-        "--out",
-        str(tmp_path / "out"),
-        "--base",
-        str(tiny),
-    ]
-    monkeypatch.setattr(sys, "argv", ["metanlp", "export", *words])
+    words = ["--from", tmp_path / "model", "--to", "lora", "--out", tmp_path / "out", "--base", tiny]
+    monkeypatch.setattr(sys, "argv", ["metanlp", "export", *map(str, words)])
     main()
     assert capsys.readouterr().out == f"{tmp_path / 'out'}: exported to lora\n"
     expected = {"adapter_config.json", "adapter_model.safetensors", "head.json", "head.safetensors", "README.md"}
