@@ -178,7 +178,10 @@ def _results(subject: Subject) -> str:
 def _curves(subject: Subject, found: Report) -> list[str]:
     """Score by inner step, and pictures."""
     steps = list(dict.fromkeys(step for curve in found.curves.values() for step in curve))
-    rows = [(name, *(_percent(curve.get(step)) for step in steps)) for name, curve in found.curves.items()]
+    rows = [
+        (name, *(percent(curve[step]) if step in curve else "" for step in steps))
+        for name, curve in found.curves.items()
+    ]
     table = _table(("method", *(f"{step} steps" for step in steps)), rows)
     curve = [f"Mean score on the validation tasks by steps of adaptation, in %:\n\n{table}"] if rows else []
     return curve + [f"![{path}]({path})" for path in subject.plots]
@@ -238,10 +241,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return ", ".join(names[:MOST_NAMES]) + more
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
 
 
 def _number(value: float | None) -> str:

@@ -82,10 +82,17 @@ def learner(net: Backbone) -> Learner:
     algorithm, generator = Maml(inner=Inner(steps=1, lr=0.1, head_lr=0.1)), torch.Generator().manual_seed(5)
     theta = {key: value + 0.1 * torch.randn(value.shape, generator=generator)
              for key, value in algorithm.init(net, generator).items()}  # fmt: skip
-    record = {"tasks": {"train": ["mini/intents_home", "own/bank"], "validation": ["glue/rte"]}, "seed": 5,
-              "sources": {"mini/intents_home": "mini", "own/bank": "lab/intents@" + "1" * 40, "glue/rte": "glue"},
-              "tokens": 1000, "steps": 3, "train_s": 1.25, "skipped": 0, "recipe_s": 0.5,
-              "curve": {"0": 0.5, "1": 0.75}}  # fmt: skip
+    record = {
+        "tasks": {"train": ["mini/intents_home", "own/bank"], "validation": ["glue/rte"]},
+        "seed": 5,
+        "sources": {"mini/intents_home": "mini", "own/bank": "lab/intents@" + "1" * 40, "glue/rte": "glue"},
+        "tokens": 1000,
+        "steps": 3,
+        "train_s": 1.25,
+        "skipped": 0,
+        "recipe_s": 0.5,
+        "curve": {"0": {"mean": 0.5, "low": 0.4, "high": 0.6}, "1": {"mean": 0.75, "low": 0.7, "high": 0.8}},
+    }
     return Learner(algorithm, net, theta, record)
 
 
@@ -189,9 +196,12 @@ def test_what_is_published_and_nothing_else(hub: GitHub, lab: dict[str, Any], ho
     for name in (ADAPTER, META, RESULTS, picture):
         assert files[name] == (home / "run" / name).read_bytes()
     assert set(hub.published("lab/adapted")) == {*FILES, "README.md"}
+    assert lab["run"].get("kind") is None, lab["run"]
     run = hub.published("lab/run")
     assert lab["run"].get("kind") is None, lab["run"]
-    assert set(run) == {*FILES, "README.md", RESULTS, EVAL_RESULTS}
+    pictures = {path for path in run if path.startswith("plots/")}
+    assert all(path.endswith(".png") for path in pictures)  # numbers are in results.json, texts are in neither
+    assert set(run) == {*FILES, "README.md", RESULTS, EVAL_RESULTS} | pictures
     assert run[RESULTS] == (home / "new" / RESULTS).read_bytes()
     assert "publish" not in json.loads(run[RESULTS])["protocol"]["asked"]
 
@@ -258,7 +268,7 @@ def test_the_card(hub: GitHub, lab: dict[str, Any], report: Report, learner: Lea
     assert {"metanlp", "few-shot", "maml"} <= set(data["tags"])
     assert data["datasets"] == ["lab/intents"]
     for said in ("arXiv 1703.03400", report.protocol["episodes_sha256"], "Apache-2.0", "as its page on the Hub says",
-                 "research use", "| maml | 50.0 | 75.0 |", "1,000", "plots/score_by_seconds.png",
+                 "research use", "| maml | 50.0 ± 10.0 | 75.0 ± 5.0 |", "1,000", "plots/score_by_seconds.png",
                  "sha256 of `meta_model",
                  "Texts are cut after 128 tokens", "expected calibration error", "| transformers |"):  # fmt: skip
         assert said in page, said
