@@ -11,43 +11,67 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metanlp.algorithms import Finetune, Frozen, Maml, Multitask, ProtoNet
+    from metanlp.algorithms import (
+        Anil,
+        Finetune,
+        Frozen,
+        Hypernet,
+        LearnedOptimizer,
+        Maml,
+        Mapping,
+        Matching,
+        Memory,
+        MetaSgd,
+        Multitask,
+        ProtoNet,
+        Reptile,
+        Siamese,
+    )
     from metanlp.backbone import Backbone, Lora
     from metanlp.classifier import FewShotClassifier
     from metanlp.episodes import Episodes, Sampling
     from metanlp.errors import DamagedError, DivergedError, InputError, StorageError
     from metanlp.exams import Protocol
+    from metanlp.export import export
     from metanlp.inner import Inner
     from metanlp.learner import Adapted, Learner
     from metanlp.meta_test import Report, meta_test
     from metanlp.meta_train import Plan, meta_train
     from metanlp.options import Experiment
+    from metanlp.publish import publish
     from metanlp.tasks.mini import read_mini
     from metanlp.tasks.taskset import TaskSet
     from metanlp.types import Roles, Task
 
 NAMES = {
-    "algorithms": ("Finetune", "Frozen", "Maml", "Multitask", "ProtoNet"),
+    "algorithms": (
+        "Anil", "Finetune", "Frozen", "Hypernet", "LearnedOptimizer", "Maml", "Mapping", "Matching", "Memory",
+        "MetaSgd", "Multitask", "ProtoNet", "Reptile", "Siamese",
+    ),
     "backbone": ("Backbone", "Lora"),
     "classifier": ("FewShotClassifier",),
     "episodes": ("Episodes", "Sampling"),
     "errors": ("DamagedError", "DivergedError", "InputError", "StorageError"),
     "exams": ("Protocol",),
+    "export": ("export",),
     "inner": ("Inner",),
     "learner": ("Adapted", "Learner"),
     "meta_test": ("Report", "meta_test"),
     "meta_train": ("Plan", "meta_train"),
     "options": ("Experiment",),
+    "publish": ("publish",),
     "tasks.mini": ("read_mini",),
     "tasks.taskset": ("TaskSet",),
     "types": ("Roles", "Task"),
-}
+}  # fmt: skip
 HOME = {name: module for module, names in NAMES.items() for name in names}
 
 __all__ = [
-    "Adapted", "Backbone", "DamagedError", "DivergedError", "Episodes", "Experiment", "FewShotClassifier", "Finetune",
-    "Frozen", "Inner", "InputError", "Learner", "Lora", "Maml", "Multitask", "Plan", "ProtoNet", "Protocol", "Report",
-    "Roles", "Sampling", "StorageError", "Task", "TaskSet", "meta_test", "meta_train", "read_mini",
+    "Adapted", "Anil", "Backbone", "DamagedError", "DivergedError", "Episodes", "Experiment", "FewShotClassifier",
+    "Finetune", "Frozen", "Hypernet", "Inner", "InputError", "LearnedOptimizer", "Learner", "Lora", "Maml", "Mapping",
+    "Matching", "Memory", "MetaSgd", "Multitask", "Plan", "ProtoNet", "Protocol", "Report", "Reptile", "Roles",
+    "Sampling", "Siamese", "StorageError", "Task", "TaskSet", "export", "meta_test", "meta_train", "publish",
+    "read_mini",
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -21,10 +22,13 @@ from metanlp.checkpoint import atomic_write
 from metanlp.config import from_json, to_json
 from metanlp.disk import disk
 from metanlp.errors import DamagedError, InputError
+from metanlp.hub import MODEL, fetch_model
 from metanlp.types import Weights
 from metanlp.weights import drop, finite, pick
 
 ADAPTER, META, CONFIG = "adapter_model.safetensors", "meta_model.safetensors", "meta_config.json"
+ADAPTER_CONFIG = "adapter_config.json"
+FILES = (ADAPTER, ADAPTER_CONFIG, META, CONFIG)
 SCHEMA = 1
 
 
@@ -72,21 +76,37 @@ def write_artefact(folder: Path, kind: str, net: Backbone, weights: Weights, set
     atomic_write(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def read_artefact(folder: Path, kind: str, *, base: str | None, device: torch.device | str) -> Artefact:
-    """Verified before it is used. Raises InputError for a folder that is no such thing, DamagedError for one that was
-    cut or altered."""
-    config = read_config(folder, kind)
-    adapters, others = (_tensors(folder / name, config["files"][name]) for name in (ADAPTER, META))
+def read_artefact(name: str | Path, kind: str, *, base: str | None, device: torch.device | str) -> Artefact:
+    """Of a folder, or of `owner/name` on the Hub; verified before it is used. Raises InputError for one that is no such
+    thing, DamagedError for one that was cut or altered."""
+    folder = located(name)
+    config, adapters, others = verified(folder, kind)
     net = _backbone(config, base, device)
     weights = _in_order(folder, net, {f"lora/{key}": value for key, value in adapters.items()}) | others
     return Artefact(net, {key: value.to(device) for key, value in weights.items()}, config)
 
 
-def read_config(folder: Path, kind: str) -> dict[str, Any]:
-    """`meta_config.json`, of the kind asked for."""
+def located(name: str | Path) -> Path:
+    """A folder as it is; `owner/name` or `owner/name@revision`, where there is no such folder, as the folder that the
+    Hub's cache keeps of it. Raises InputError."""
+    text = str(name)
+    return fetch_model(text, FILES) if MODEL.fullmatch(text) and not os.path.lexists(text) else Path(name)
+
+
+def verified(folder: Path, kind: str | None = None) -> tuple[dict[str, Any], Weights, Weights]:
+    """The configuration, the adapters under peft's names, and the rest of the weights, as they were saved: finite, each
+    file of the sha256 that the configuration says. Raises InputError, DamagedError."""
+    config = read_config(folder, kind)
+    adapters, others = (_tensors(folder / name, config["files"][name]) for name in (ADAPTER, META))
+    return config, adapters, others
+
+
+def read_config(folder: Path, kind: str | None) -> dict[str, Any]:
+    """`meta_config.json`, of the kind asked for; None takes either."""
     path = folder / CONFIG
     if not path.is_file():
-        raise InputError(f"{folder} holds no {CONFIG}; give a folder with a model of kind {kind!r}")
+        wanted = f"a model of kind {kind!r}" if kind else "a learner or an adapted model"
+        raise InputError(f"{folder} holds no {CONFIG}; give a folder with {wanted}")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         found, schema = config["kind"], config["schema"]
@@ -97,7 +117,7 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
         raise DamagedError(f"{path} is damaged: {type(error).__name__} {error}") from error
     if schema != SCHEMA:
         raise DamagedError(f"{path} has format {schema}, this version of metanlp reads format {SCHEMA}")
-    if found != kind:
+    if kind and found != kind:
         raise InputError(f"{folder} holds a model of kind {found!r}, but one of kind {kind!r} is needed here")
     return config
 

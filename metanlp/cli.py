@@ -20,6 +20,7 @@ from metanlp.options import LEAVE_ONE_OUT, Experiment
 from metanlp.signals import raise_when_terminated
 
 if TYPE_CHECKING:
+    from metanlp.publish import Publication
     from metanlp.types import Row
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ T = TypeVar("T")
 class Adapt:
     """Adapt a saved learner to a new task from a handful of labelled examples."""
 
-    source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of a learner
+    source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of a learner, or owner/name on the Hub
     examples: Path  # JSONL, CSV or Parquet with text and label, or the columns of another form
     out: Path  # folder for the adapted model
     effort: Literal["fast", "recipe"] = "recipe"  # fast takes no gradient step
@@ -55,7 +56,7 @@ class Adapt:
 class Predict:
     """Answer for new rows with an adapted model. One line a row on standard output, or a file with --out."""
 
-    source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of an adapted model
+    source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of an adapted model, or owner/name on the Hub
     texts: Annotated[Path | None, tyro.conf.Positional] = None  # lines of text, CSV or JSONL; else standard input
     out: Path | None = None  # .csv or .jsonl
     format: Literal["csv", "jsonl"] = "jsonl"  # of standard output
@@ -63,7 +64,7 @@ class Predict:
     columns: str = ""  # the file's names for our columns: text=body; lines of text have none
 
     def run(self) -> None:
-        from metanlp.artefact import read_config
+        from metanlp.artefact import located, read_config
         from metanlp.checkpoint import atomic_write
         from metanlp.learner import Adapted
         from metanlp.tasks.columns import parse_columns
@@ -72,16 +73,68 @@ class Predict:
         kind = self.out.suffix.lstrip(".") if self.out else self.format
         if kind not in ("csv", "jsonl"):
             raise InputError(f"--out {self.out}: predictions are written as .csv or .jsonl; give one of these endings")
-        columns, said = parse_columns(self.columns), read_config(self.source, "adapted")
+        columns, folder = parse_columns(self.columns), located(self.source)
+        said = read_config(folder, "adapted")
         if not self.texts and not sys.stdin:  # None where the shell closed it
             raise InputError("standard input is closed; name a file with the texts")
         rows = read_texts(self.texts or sys.stdin.buffer, columns=columns, labels=said["labels"], form=said["form"])
-        adapted = Adapted.load(self.source, base=self.base)
+        adapted = Adapted.load(folder, base=self.base)
         text = as_table(rows, adapted.answers(rows), kind)
         if self.out:
             atomic_write(self.out, text.encode())
         else:
             print(text, end="")
+
+
+@dataclass(frozen=True)
+class Page:
+    """Make report.html and plots/ anew from what a run left in its folder."""
+
+    folder: Annotated[Path, tyro.conf.Positional]  # with results.json, and metrics.jsonl where it trained
+
+    def run(self) -> None:
+        from metanlp.report.page import write_page
+
+        print(write_page(self.folder))
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Publish a learner or an adapted model on the Hub, with a card: one commit, private unless told
+    otherwise. The token is HF_TOKEN."""
+
+    source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of a run, a learner or an adapted model
+    repo_id: Annotated[str, tyro.conf.Positional]  # owner/name
+    public: bool = False  # for everybody
+    results: Path | None = None  # results.json of the learner, if it is not in the folder
+    method: str | None = None  # the learner's name in it, if that is not its algorithm's
+    licence: str | None = None  # of the weights, in the Hub's words: apache-2.0
+    base_model: str | None = None  # public name of a pretrained model that came from a folder
+    with_examples: Path | None = None  # a file with rows to publish; without, no row of any data set is
+
+    def run(self) -> None:
+        from metanlp.publish import Publication
+
+        how = Publication(not self.public, self.results, self.method, self.licence, self.base_model, self.with_examples)
+        publish(self.source, self.repo_id, how)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write an adapted model for other people's programs."""
+
+    source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of an adapted model, or owner/name on the Hub
+    # One ONNX file; a plain peft adapter with its head; a folder for transformers' pipeline.
+    to: Literal["onnx", "lora", "pipeline"]
+    out: Path  # folder for it
+    base: str | None = None  # where the pretrained model is, if not at its public id
+
+    def run(self) -> None:
+        from metanlp.export import export
+        from metanlp.learner import Adapted
+
+        said = export(Adapted.load(self.source, base=self.base), self.to, self.out, base=self.base)
+        print(f"{self.out}: exported to {self.to}{f'; {said}' if said else ''}")
 
 
 @dataclass(frozen=True)
@@ -123,6 +176,9 @@ class BuildTasks:
 Command = (
     Annotated[Adapt, tyro.conf.subcommand("adapt")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
+    | Annotated[Page, tyro.conf.subcommand("report")]
+    | Annotated[Publish, tyro.conf.subcommand("publish")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
     | Annotated[BuildTasks, tyro.conf.subcommand("tasks build")]
 )
@@ -130,7 +186,8 @@ Command = (
 
 def main() -> None:
     """The console script."""
-    asked, words = cast("type[Adapt | Predict | Tasks | BuildTasks]", Command), sys.argv[1:]
+    asked = cast("type[Adapt | Predict | Page | Publish | Export | Tasks | BuildTasks]", Command)
+    words = sys.argv[1:]
     if words[:2] == ["tasks", "build"]:  # one command; a folder of that name is ./build
         words = ["tasks build", *words[2:]]
     command = parse(asked, words, prog="metanlp", description="Few-shot learners from many tasks.")
@@ -142,16 +199,33 @@ def launch(defaults: Experiment) -> None:
     asked = parse(Experiment, sys.argv[1:], default=defaults)
 
     def run() -> None:
+        if asked.publish:
+            from metanlp.hub import check_publishable
+
+            check_publishable(asked.publish)  # before the hours, not after them
         if asked.test == LEAVE_ONE_OUT:
             from metanlp.leave_one_out import run as run_each
 
+            if asked.publish:
+                raise InputError(f"--test {LEAVE_ONE_OUT} leaves many learners; publish one by `metanlp publish`")
             run_each(asked)
         else:
             from metanlp.experiment import run as run_once
 
-            run_once(asked)
+            if run_once(asked) and asked.publish:
+                publish(asked.out, asked.publish)
 
     guarded(run)
+
+
+def publish(folder: Path, repo_id: str, how: Publication | None = None) -> None:
+    """Publish a folder, and say where it is."""
+    from metanlp.publish import Publication, publish_folder
+
+    chosen = how or Publication()
+    url, new = publish_folder(folder, repo_id, chosen)
+    seen = "private" if chosen.private else "public"
+    print(f"{url}: {f'published, {seen}' if new else f'is there already, {seen}'}")
 
 
 def guarded(run: Callable[[], object]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from reprlib import repr as brief
 from typing import TypeVar
@@ -127,7 +127,11 @@ class Episodes:
 
 def group(episodes: Sequence[Episode]) -> Pass:
     """Episodes of one form as one pass through the model."""
-    return Pass(tuple(episodes), join([e.support for e in episodes]), join([e.query for e in episodes]))
+    sides = [e.support for e in episodes], [e.query for e in episodes]
+    # Said here, where each task is still on its own: later only the device could tell.
+    most = [max(len(batch.targets) for batch in side) for side in sides]
+    support, query = (replace(join(side), max_units=units) for side, units in zip(sides, most, strict=True))
+    return Pass(tuple(episodes), support, query)
 
 
 def largest_pass(train: Sequence[Task], test: Sequence[Task], sampling: Sampling, shots: int, most: int) -> int:

@@ -77,15 +77,18 @@ class Exam:
                 found.append(algorithm.scores(net, phi, chunk.batch))
         return scored(self.chunks, found)
 
-    def judge(self, algorithm: Algorithm, phi: Weights, support: Support) -> dict[str, float]:
-        """All metrics of the form, over the query rows that count with this support set."""
+    def counting(self, found: Scored, support: Support) -> tuple[Scored, list[Row]]:
+        """The query rows that count with this support set, with what was said of them."""
         counted = np.flatnonzero(~support.excluded)
-        found = self.scores(algorithm, phi).of(counted)
-        return self.form.metrics(found, [self.rows[n] for n in counted], self.task)
+        return found.of(counted), [self.rows[n] for n in counted]
+
+    def judge(self, found: Scored, support: Support) -> dict[str, float]:
+        """All metrics of the form, from the scores of every query row."""
+        return self.form.metrics(*self.counting(found, support), self.task)
 
     def score(self, algorithm: Algorithm, phi: Weights, support: Support) -> float:
         """The metric by which the form is judged: accuracy, where there are classes."""
-        return self.judge(algorithm, phi, support)[self.form.metric]
+        return self.judge(self.scores(algorithm, phi), support)[self.form.metric]
 
     def _known(self, phi: Weights) -> dict[int, Tensor]:
         """Features of the query rows through these adapters, by pass, as far as they are known; of the adapters seen

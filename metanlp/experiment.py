@@ -7,29 +7,38 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from metanlp import checkpoint, report
-from metanlp.algorithms import ALGORITHMS, BASELINES, Algorithm, Maml
+from metanlp.algorithms import BASELINES, Algorithm
 from metanlp.artefact import CONFIG
 from metanlp.config import to_json
 from metanlp.exams import Protocol
-from metanlp.forms import FORMS
+from metanlp.insight import Insight, nearest
 from metanlp.learner import Learner
-from metanlp.meta_test import Report, count_trials, meta_test
+from metanlp.meta_test import RESULTS, Report, count_trials, meta_test
 from metanlp.meta_train import Plan, meta_train
+from metanlp.metrics import interval
 from metanlp.options import Experiment
 from metanlp.parallel import Ranks
-from metanlp.preparation import Run, methods, prepare, roles_of, spread
+from metanlp.preparation import Run, make, methods, prepare, roles_of, spread
 from metanlp.progress import Progress
 from metanlp.recipe import choose
-from metanlp.types import Roles, Task, Weights
+from metanlp.report.page import LOCAL, PAGE, PLOTS, write_page
+from metanlp.types import Roles, Weights
+
+COMPARED = 100  # training tasks, at the most, that a test task's nearest are looked for among
 
 
 def run(asked: Experiment, roles: Roles | None = None) -> Report | None:
@@ -60,14 +69,14 @@ def run(asked: Experiment, roles: Roles | None = None) -> Report | None:
         if not ranks.main:
             return None
         learners = {name: with_recipe(shared, name, learners.get(name)) for name in names}
-        found = test(shared, learners)
-        save(shared, learners[asked.method], found)
+        found, mistakes = test(shared, learners)
+        save(shared, learners[asked.method], found, mistakes)
         return found
 
 
 def forget(out: Path) -> None:
-    """Learners and plots that an earlier run left in the folder are not this run's."""
-    for made in (out / CONFIG, *out.glob(f"baselines/*/{CONFIG}"), *out.glob("plots/*.*")):
+    """Learners and a report that an earlier run left in the folder are not this run's."""
+    for made in (out / CONFIG, *out.glob(f"baselines/*/{CONFIG}"), out / PAGE, out / LOCAL, *out.glob(f"{PLOTS}/*.*")):
         made.unlink(missing_ok=True)
 
 
@@ -110,18 +119,6 @@ def trained(shared: Run, name: str, plan: Plan) -> Learner:
     )
 
 
-def make(name: str, asked: Experiment, train: Sequence[Task]) -> Algorithm:
-    """A method with the settings of the experiment."""
-    algorithm = ALGORITHMS[name]()
-    inner = replace(algorithm.inner, lr=asked.inner_lr, head_lr=asked.head_lr)
-    algorithm = replace(algorithm, inner=replace(inner, steps=asked.inner_steps) if inner.steps else inner)
-    if name in BASELINES:
-        return algorithm
-    if isinstance(algorithm, Maml) and name == asked.method:
-        algorithm = replace(algorithm, second_order=asked.second_order)
-    return replace(algorithm, classes=tuple((task.name, FORMS[task.form].outputs(task)) for task in train))
-
-
 def validator(algorithm: Algorithm, shared: Run) -> Callable[[Weights], list[float]] | None:
     """The score of each of the validation trials, dealt over the ranks; None where there are no validation tasks."""
     if not shared.trials:
@@ -153,7 +150,7 @@ def with_recipe(shared: Run, name: str, made: Learner | None) -> Learner:
         with Progress(f"{name}: recipe") as progress:
             tick = progress.ticks(len(made.algorithm.recipes()) * len(trials))
             search = choose(made.algorithm, made.net, made.theta, trials, tick)
-        curve = {str(step): value for step, value in search.curve.items()}
+        curve = {str(step): asdict(interval(np.array(each))) for step, each in search.by_step.items()}
         record |= {"recipe_s": search.seconds, "recipe_score": search.score, "curve": curve}
         made = replace(made, algorithm=search.algorithm)
     made = replace(made, record=record)
@@ -161,12 +158,13 @@ def with_recipe(shared: Run, name: str, made: Learner | None) -> Learner:
     return made
 
 
-def test(shared: Run, learners: Mapping[str, Learner]) -> Report:
-    """Held-out tasks, every method on the same episodes."""
+def test(shared: Run, learners: Mapping[str, Learner]) -> tuple[Report, Mapping[str, Any]]:
+    """Held-out tasks, every method on the same episodes; and the worst mistakes, which hold texts."""
     asked, tasks = shared.asked, shared.roles.test
+    insight = Insight(asked.method)
     with Progress("test") as progress:
         tick = progress.ticks(count_trials(tasks, protocol_of(asked)) * len(learners))
-        found = meta_test(learners, tasks, protocol_of(asked), main=asked.method, tick=tick)
+        found = meta_test(learners, tasks, protocol_of(asked), main=asked.method, tick=tick, insight=insight)
     sources = {task.name: task.source for task in tasks}
     extra = {
         "world_size": shared.ranks.size,
@@ -174,24 +172,35 @@ def test(shared: Run, learners: Mapping[str, Learner]) -> Report:
         "training_rows_left_out": dict(shared.leaks),
         "asked": shown(asked),
     }
-    return replace(found, protocol=found.protocol | extra)
+    near = nearest(shared.net, spread(shared.roles.train, COMPARED), spread(tasks, COMPARED))
+    return replace(found, protocol=found.protocol | extra, nearest=near), insight.mistakes
 
 
-def save(shared: Run, main: Learner, found: Report) -> None:
-    """`results.json`, and the tables on standard output."""
-    write_json(shared.asked.out / "results.json", asdict(found))
-    if shared.asked.overview:
-        overview(shared.asked, found)
+def save(shared: Run, main: Learner, found: Report, mistakes: Mapping[str, Any]) -> None:
+    """`results.json`, `local.json`, the tables on standard output, and the page."""
+    asked = shared.asked
+    write_json(asked.out / RESULTS, asdict(found))
+    write_json(asked.out / LOCAL, {"schema": 1, **here(), "mistakes": mistakes})
+    if asked.overview:
+        report.show_overview(found, asked.method)
     else:
         report.show(found, main.record)
+    show_page(asked.out)
 
 
-def overview(asked: Experiment, found: Report) -> None:
-    """One table over all methods on standard output, and `plots/` where there is what draws them."""
-    report.show_overview(found, asked.method)
-    if report.can_plot():
-        for kind in ("png", "svg"):
-            checkpoint.atomic_write(asked.out / "plots" / f"score_by_seconds.{kind}", report.plot(found, kind))
+def show_page(out: Path) -> None:
+    """The page of a folder, and where it is."""
+    report.say({"report": str(write_page(out))} | ({} if report.can_plot() else {"plots": report.NO_PLOT}))
+
+
+def here() -> dict[str, str]:
+    """What is said on this machine alone: the command, which may name folders, and the machine."""
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "ended": time.strftime("%Y-%m-%d %H:%M"),
+    }
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -210,7 +219,7 @@ def origin(shared: Run) -> dict[str, Any]:
 def shown(asked: Experiment) -> dict[str, Any]:
     """The options, without paths of this machine and without what decides no result."""
     options = to_json(asked)
-    return {key: value for key, value in options.items() if key not in ("out", "resume", "overview")} | {
+    return {key: value for key, value in options.items() if key not in ("out", "resume", "overview", "publish")} | {
         role: ",".join(Path(name).name if os.sep in name else name for name in options[role].split(","))
         for role in ("model", "data", "validation", "test")
     }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock, get_ident
 from typing import Any, Literal
 
 import torch
@@ -87,9 +88,23 @@ def last(path: Iterable[Weights]) -> Weights:
     return deque(path, maxlen=1)[0]
 
 
-def twice_differentiable() -> AbstractContextManager[object]:
+@contextmanager
+def twice_differentiable() -> Generator[None]:
     """Within it, attention has second derivatives; the fused kernels have none. Also for the outer gradient."""
-    return sdpa_kernel(SDPBackend.MATH)
+    with _lock:  # torch has one choice of kernels for all threads: the first to come makes it, the last takes it back
+        if not _within:
+            _chosen.enter_context(sdpa_kernel(SDPBackend.MATH))
+        _within.append(get_ident())
+    try:
+        yield
+    finally:
+        with _lock:
+            _within.remove(get_ident())
+            if not _within:
+                _chosen.close()
+
+
+_lock, _within, _chosen = Lock(), list[int](), ExitStack()
 
 
 def _sgd(loss: Tensor, phi: Weights, moving: Weights, rates: Rates, clip: float, differentiable: bool) -> Weights:
@@ -123,7 +138,7 @@ def _adam(rates: Mapping[str, float], clip: float, differentiable: bool) -> Step
     groups = [{"params": [place], "lr": rate} for place, rate in zip(places, rates.values(), strict=True)]
     adam = get_diff_optim(torch.optim.Adam(groups, eps=ADAM_EPSILON), places, track_higher_grads=differentiable)
 
-    def step(loss: Tensor, _: Weights, moving: Weights, __: Rates) -> Weights:
+    def step(loss: Tensor, phi: Weights, moving: Weights, _: Rates) -> Weights:
         def shortened(found: Sequence[Tensor | None]) -> list[Tensor]:
             pairs = zip(moving.items(), found, strict=True)
             grad = {key: torch.zeros_like(value) if g is None else g for (key, value), g in pairs}
@@ -131,7 +146,10 @@ def _adam(rates: Mapping[str, float], clip: float, differentiable: bool) -> Step
             return [_beside(short, g) * g for g in grad.values()]
 
         stepped = dict(zip(moving, adam.step(loss.sum(), moving.values(), grad_callback=shortened), strict=True))
-        return stepped if differentiable else weights.detach(stepped)
+        if differentiable:
+            return stepped
+        # `moving` are leaves; φ still knows where it started.
+        return {key: phi[key] + (value - moving[key]).detach() for key, value in stepped.items()}
 
     return step
 

@@ -77,8 +77,9 @@ class Learner:
 
     @staticmethod
     def load(folder: str | Path, *, base: str | None = None, device: torch.device | str = "cpu") -> Learner:
-        """The learner of a folder; `base` names another place for the pretrained model, by default its public id."""
-        artefact = read_artefact(Path(folder), "learner", base=base, device=device)
+        """The learner of a folder, or of `owner/name` or `owner/name@revision` on the Hub; `base` names another place
+        for the pretrained model, by default its public id. Raises InputError, DamagedError."""
+        artefact = read_artefact(folder, "learner", base=base, device=device)
         algorithm = algorithm_from_json(artefact.settings["algorithm"])
         return Learner(algorithm, artefact.net, artefact.weights, artefact.settings["record"])
 
@@ -163,7 +164,8 @@ class Adapted:
 
     @staticmethod
     def load(folder: str | Path, *, base: str | None = None, device: torch.device | str = "cpu") -> Adapted:
-        artefact = read_artefact(Path(folder), "adapted", base=base, device=device)
+        """The model of a folder or of the Hub, as with a learner."""
+        artefact = read_artefact(folder, "adapted", base=base, device=device)
         phi = {key: value[None] for key, value in artefact.weights.items()}
         algorithm = algorithm_from_json(artefact.settings["algorithm"])
         said, low_high = artefact.settings, artefact.settings["scale"]

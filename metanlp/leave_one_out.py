@@ -12,16 +12,17 @@ from dataclasses import asdict, replace
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from metanlp import checkpoint, experiment, report
-from metanlp.errors import DamagedError, InputError
+from metanlp.errors import InputError
 from metanlp.exams import check_shots
-from metanlp.meta_test import Report, Scores, summed_up
+from metanlp.meta_test import RESULTS, Report, Scores, read_report, summed_up
 from metanlp.options import Experiment
 from metanlp.parallel import Ranks
 from metanlp.preparation import roles_of
+from metanlp.report.page import LOCAL
 from metanlp.types import Roles
-
-RESULTS = "results.json"
 
 
 def run(asked: Experiment) -> Report:
@@ -42,10 +43,12 @@ def run(asked: Experiment) -> Report:
             reports[name] = done(fold) or never_none(experiment.run(fold, roles))
         found = combined(reports, asked.method)
         experiment.write_json(asked.out / RESULTS, asdict(found))
-    if asked.overview:
-        experiment.overview(asked, found)
-    else:
-        report.show_scores(found)
+        experiment.write_json(asked.out / LOCAL, {"schema": 1, **experiment.here()})
+        if asked.overview:
+            report.show_overview(found, asked.method)
+        else:
+            report.show_scores(found)
+        experiment.show_page(asked.out)
     return found
 
 
@@ -65,11 +68,8 @@ def done(fold: Experiment) -> Report | None:
     path = fold.out / RESULTS
     if not (fold.resume and path.is_file()):
         return None
-    try:
-        found = Report(**json.loads(path.read_text(encoding="utf-8")))
-        before = found.protocol["asked"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamagedError(f"{path} is damaged: {type(error).__name__} {error}; remove it") from error
+    found = read_report(path)
+    before = found.protocol.get("asked", {})
     now = json.loads(json.dumps(experiment.shown(fold)))
     changed = [key for key in now if before.get(key) != now[key]]
     if changed:
@@ -97,7 +97,29 @@ def combined(reports: Mapping[str, Report], main: str) -> Report:
     rows_left_out = {task: each.protocol["training_rows_left_out"] for task, each in reports.items()}
     methods = {name: cost({task: each.methods[name] for task, each in reports.items()}) for name in first.methods}
     asked = first.protocol | merged | {"training_rows_left_out": rows_left_out}
-    return summed_up(asked, methods, found, main, {})
+    return replace(summed_up(asked, methods, found, main, {}), **looked_at(list(reports.values())))
+
+
+def looked_at(reports: Sequence[Report]) -> dict[str, Any]:
+    """What tests show beside their scores, of all: sums, the mean prior of the views, the hardest of the tasks."""
+    bins: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, k, sums in (
+        (n, k, s) for each in reports for n, by_k in each.reliability.items() for k, s in by_k.items()
+    ):
+        known = bins.setdefault(name, {}).get(k)
+        bins[name][k] = {key: np.add(known[key], values).tolist() for key, values in sums.items()} if known else sums
+    views = [each.views for each in reports if each.views]
+    prior = (
+        {"names": views[0]["names"], "prior": np.mean([v["prior"] for v in views], axis=0).tolist()} if views else {}
+    )
+    return {
+        "reliability": bins,
+        "views": prior | {"tasks": {task: share for v in views for task, share in v["tasks"].items()}} if views else {},
+        "hardest": min(
+            (each.hardest for each in reports if each.hardest), key=lambda found: found["score"], default={}
+        ),
+        "nearest": {task: near for each in reports for task, near in each.nearest.items()},
+    }
 
 
 def entries(by_shots: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> dict[int, list[dict[str, float]]]:

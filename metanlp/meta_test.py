@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +17,17 @@ import torch
 
 from metanlp.artefact import versions
 from metanlp.config import to_json
-from metanlp.errors import InputError
+from metanlp.errors import DamagedError, InputError
 from metanlp.exams import Exam, Protocol, Support, check_shots, count_repeats
-from metanlp.forms import FORMS
+from metanlp.forms import FORMS, Scored
+from metanlp.insight import Insight
 from metanlp.learner import Learner
 from metanlp.metrics import Interval, interval, paired
 from metanlp.recipe import describe
 from metanlp.types import Task
 from metanlp.weights import drop
+
+RESULTS = "results.json"
 
 # method -> task -> shots -> one entry an episode
 Scores = dict[str, dict[str, dict[int, list[dict[str, float]]]]]
@@ -39,9 +44,25 @@ class Report:
     # method -> shots -> metric, over tasks: that of `protocol["metrics"]`, or `score` where tasks are judged by several
     means: dict[str, dict[str, dict[str, Any]]]
     paired: list[dict[str, Any]]  # differences on the same episodes; task None is the mean over tasks
-    curves: dict[str, Any] = field(default_factory=dict)  # method -> score on validation tasks by inner step
+    # method -> inner steps -> score on validation tasks: mean, low, high
+    curves: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, dict[str, float]] = field(default_factory=dict)  # method -> shots -> expected error
+    # method -> shots -> `answers`, the sum of their probabilities (`sure`), `right` ones: in each of 10 bins
+    reliability: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
+    views: dict[str, Any] = field(default_factory=dict)  # of the main method: names, prior, tasks: their shares
+    hardest: dict[str, Any] = field(default_factory=dict)  # the task it scored lowest on, and its confusions
+    nearest: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # test task -> training tasks, cosines
     schema: int = 1
+
+
+def read_report(path: Path) -> Report:
+    """`results.json`. Raises DamagedError where the file is no report."""
+    try:
+        found = Report(**json.loads(path.read_text(encoding="utf-8")))
+        _ = [found.protocol[key] for key in ("episodes_sha256", "metrics", "left_out")]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DamagedError(f"{path} is damaged: {type(error).__name__} {error}; remove it") from error
+    return found
 
 
 def meta_test(
@@ -51,10 +72,12 @@ def meta_test(
     *,
     main: str | None = None,
     tick: Callable[[], object] = lambda: None,
+    insight: Insight | None = None,
 ) -> Report:
     """Test several learners that share one backbone. `main` is compared with each of the others; by default the last.
 
-    `tick` is called after every (task, support set, method). Raises InputError where no task can give the shots asked.
+    An `insight` that is handed in keeps the worst mistakes, which a Report has not. `tick` is called after every (task,
+    support set, method). Raises InputError where no task can give the shots asked.
     """
     if (main or not learners) and main not in learners:
         raise InputError(f"main is {main!r}, the learners are {list(learners) or 'none'}; name one of them, or nothing")
@@ -65,6 +88,8 @@ def meta_test(
     found: Scores = {name: {} for name in learners}
     seconds: dict[str, list[float]] = {name: [] for name in learners}
     left_out: dict[str, Any] = {}
+    main = main or list(learners)[-1]
+    insight = insight or Insight(main)
     digest = hashlib.sha256()
     for task in tasks:
         exam = Exam(task, net, protocol)
@@ -73,10 +98,12 @@ def meta_test(
         left_out[task.name] = {"shots": reasons, "query_rows_in_support": count_repeats(exam)}
         for support in exam.supports:
             for name, learner in learners.items():
-                entry, adapt_s = examine(learner, exam, support)
+                entry, adapt_s, scored = examine(learner, exam, support)
                 found[name].setdefault(task.name, {}).setdefault(support.shots, []).append(entry)
                 seconds[name].append(adapt_s)
+                insight.see(name, learner, exam, support, scored)
                 tick()
+        insight.done()
     if not any(found.values()):
         raise InputError(f"no test task can give any of {list(protocol.shots)} shots: {left_out}")
     asked = to_json(protocol) | {
@@ -86,7 +113,7 @@ def meta_test(
     }
     methods = {name: _cost(learner, seconds[name]) for name, learner in learners.items()}
     curves = {name: learner.record["curve"] for name, learner in learners.items() if learner.record.get("curve")}
-    return summed_up(asked, methods, found, main or list(learners)[-1], curves)
+    return replace(summed_up(asked, methods, found, main, curves), **insight.record())
 
 
 def judged_by(tasks: Sequence[Task]) -> dict[str, str]:
@@ -94,14 +121,15 @@ def judged_by(tasks: Sequence[Task]) -> dict[str, str]:
     return {task.name: FORMS[task.form].metric for task in tasks}
 
 
-def examine(learner: Learner, exam: Exam, support: Support) -> tuple[dict[str, float], float]:
-    """Metrics of one learner on one support set, and the seconds it took to adapt."""
+def examine(learner: Learner, exam: Exam, support: Support) -> tuple[dict[str, float], float, Scored]:
+    """Metrics of one learner on one support set, the seconds it took to adapt, what it said of every query row."""
     begun = time.perf_counter()
     phi = learner.algorithm.adapt(learner.net, learner.theta, support.batch)
     if learner.net.device.type == "cuda":
         torch.cuda.synchronize()
     adapt_s = time.perf_counter() - begun
-    return exam.judge(learner.algorithm, phi, support), adapt_s
+    scored = exam.scores(learner.algorithm, phi)
+    return exam.judge(scored, support), adapt_s, scored
 
 
 def count_trials(tasks: Sequence[Task], protocol: Protocol) -> int:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from metanlp import checkpoint, signals, weights
 from metanlp.algorithms import Algorithm
 from metanlp.backbone import Backbone
+from metanlp.backbone.workers import whole_passes
 from metanlp.config import to_json
 from metanlp.episodes import Episodes
 from metanlp.errors import DivergedError, InputError, StoppedError
@@ -166,10 +168,10 @@ def meta_step(
 ) -> tuple[Weights, float, int]:
     """Mean gradient and loss of one meta-batch, and the tokens it took. Passes are dealt over the ranks."""
     passes = episodes.passes(step * plan.meta_batch, plan.meta_batch, plan.tasks_per_pass)
-    parts = []
-    for number in ranks.mine(len(passes)):
-        given = algorithm.meta_grad(net, theta, passes[number]())
-        parts.append((number, given.grad, given.loss.sum(), given.tokens))
+    mine = ranks.mine(len(passes))
+    calls = [partial(algorithm.meta_grad, net, theta, passes[number]()) for number in mine]
+    given = whole_passes(calls, net.device, len(passes))
+    parts = [(number, each.grad, each.loss.sum(), each.tokens) for number, each in zip(mine, given, strict=True)]
     grad, loss, tokens = ranks.total(parts, theta, len(passes), exact=plan.exact)
     return weights.scale(grad, 1 / plan.meta_batch), loss / plan.meta_batch, tokens
 

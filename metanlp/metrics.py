@@ -52,8 +52,14 @@ def calibration(probabilities: np.ndarray, targets: np.ndarray) -> float:
 
 def confidence_error(confidence: np.ndarray, right: np.ndarray) -> float:
     """The same from the probability of each answer and whether it was right: (N,), (N,) bool -> 0 … 1."""
+    _, sure, hits = reliability(confidence, right)
+    return float(np.abs(hits - sure).sum() / len(right))
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Answers, the sum of their probabilities and the right ones among them in 10 bins of equal width: (3, 10)."""
     bins = np.clip(np.ceil(confidence * 10) - 1, 0, 9).astype(np.int64)
-    return float(np.abs(np.bincount(bins, right - confidence, minlength=10)).sum() / len(right))
+    return np.stack([np.bincount(bins, each, minlength=10) for each in (np.ones(len(right)), confidence, right)])
 
 
 def correlation(predictions: np.ndarray, targets: np.ndarray) -> Scores:
@@ -103,8 +109,9 @@ def _micro(hits: int, told: int, true: int) -> Scores:
     return {name: float(above / max(below, 1)) for name, (above, below) in ratios.items()}
 
 
-def interval(values: np.ndarray) -> Interval:
-    """Mean over episodes with its 95 % interval: (E,). Student's t below 30 values, else a percentile bootstrap.
+def interval(values: np.ndarray, level: float = 0.95) -> Interval:
+    """Mean over episodes with its interval, of 95 % or another level: (E,). Student's t below 30 values, else a
+    percentile bootstrap.
 
     Raises InputError for no value and for one that is not finite.
     """
@@ -117,21 +124,27 @@ def interval(values: np.ndarray) -> Interval:
     if len(values) == 1:
         return Interval(mean, None, None)
     if len(values) < 30:
-        half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+        half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values))
         return Interval(mean, mean - half, mean + half)
     # Its own fixed stream: the same values have the same interval, whoever asks.
     found: Any = stats.bootstrap(
-        (values,), np.mean, n_resamples=10_000, batch=1000, method="percentile", rng=np.random.default_rng(0)
+        (values,),
+        np.mean,
+        n_resamples=10_000,
+        batch=1000,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(0),
     )
     low, high = found.confidence_interval
     return Interval(mean, float(low), float(high))
 
 
-def paired(a: np.ndarray, b: np.ndarray) -> Interval:
+def paired(a: np.ndarray, b: np.ndarray, *, level: float = 0.95) -> Interval:
     """The interval of a − b, episode by episode: (E,), (E,)."""
     if np.shape(a) != np.shape(b):
         raise InputError(f"{np.shape(a)} values cannot be paired with {np.shape(b)}; score both on the same episodes")
-    return interval(np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64))
+    return interval(np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64), level)
 
 
 def as_good(each: np.ndarray, best: np.ndarray) -> bool:
@@ -178,8 +191,8 @@ def classification() -> Any:
 
 
 def _scores(predictions: np.ndarray, targets: np.ndarray, ways: int) -> Scores:
-    confusion = np.bincount(targets * ways + predictions, minlength=ways * ways).reshape(ways, ways).astype(np.float64)
-    hits, true, told, rows = confusion.diagonal(), confusion.sum(1), confusion.sum(0), len(targets)
+    counts = confusion(predictions, targets, ways).astype(np.float64)
+    hits, true, told, rows = counts.diagonal(), counts.sum(1), counts.sum(0), len(targets)
     seen = true + told > 0
     recall, precision, f1 = hits / true.clip(1), hits / told.clip(1), 2 * hits / (true + told).clip(1)
     # Gorodkin 2004: the correlation of the two class indicators.
@@ -191,6 +204,11 @@ def _scores(predictions: np.ndarray, targets: np.ndarray, ways: int) -> Scores:
         | {"matthews": float((hits.sum() * rows - true @ told) / spread) if spread else 0.0}
         | ({"f1": float(f1[1])} if ways == 2 else {})
     )
+
+
+def confusion(predictions: np.ndarray, targets: np.ndarray, ways: int) -> np.ndarray:
+    """How often class i was called j: (N,), (N,) class indices -> (K, K)."""
+    return np.bincount(targets * ways + predictions, minlength=ways * ways).reshape(ways, ways)
 
 
 def _classes(name: str, values: np.ndarray, ways: int) -> np.ndarray:

@@ -46,7 +46,8 @@ class Experiment:
     prompt: str | None = None  # in front of every text; by default what the model's folder says
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the frozen weights
     quantize: Literal["none", "4bit", "8bit"] = "none"  # of the frozen weights, by bitsandbytes
-    overview: bool = False  # one table with a method a row, and plots/ of score against seconds, for many methods
+    overview: bool = False  # one table with a method a row, for many methods
     log_with: tuple[str, ...] = ()  # trackers beside metrics.jsonl: tensorboard, wandb, … whatever accelerate knows
     out: Path = Path("out/run")  # folder for everything that the run leaves
+    publish: str | None = None  # owner/name on the Hub for what the run leaves, for its owner alone
     resume: bool = False  # go on from the newest checkpoint in --out

@@ -21,7 +21,7 @@ from metanlp.errors import EXIT_CODES, InputError
 from metanlp.types import Weights
 
 T = TypeVar("T")
-Part = tuple[int, Weights, float, int]
+Part = tuple[int, Weights, float | Tensor, int]
 """What one pass brings: its number, its gradient, its summed loss, its tokens."""
 
 # Tokens travel in two float32 numbers, high · BASE + low. Both stay whole (below 2²⁴) for up to 4,096 processes and
@@ -195,9 +195,10 @@ def _vector(grad: Weights, like: Weights) -> Tensor:
     return weights.flatten({key: grad.get(key, torch.zeros_like(like[key])).detach().float() for key in like})
 
 
-def _join(vector: Tensor, loss: float, tokens: int) -> Tensor:
-    """(D,) -> (D + 3,)"""
-    return torch.cat([vector, vector.new_tensor([loss, *divmod(tokens, BASE)])])
+def _join(vector: Tensor, loss: float | Tensor, tokens: int) -> Tensor:
+    """(D,) -> (D + 3,). Nothing is asked of the device."""
+    own = torch.as_tensor(loss, dtype=vector.dtype, device=vector.device).detach().reshape(1)
+    return torch.cat([vector, own, vector.new_tensor(divmod(tokens, BASE))])
 
 
 def _split(row: Tensor) -> tuple[Tensor, float, int]:

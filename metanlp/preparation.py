@@ -12,14 +12,16 @@ import numpy as np
 import torch
 
 from metanlp import report
-from metanlp.algorithms import ALGORITHMS, BASELINES, LearnedOptimizer, Maml
+from metanlp.algorithms import ALGORITHMS, BASELINES, Algorithm, LearnedOptimizer, Maml
 from metanlp.backbone import Backbone, Lora, memory
 from metanlp.backbone.bits import require_library
 from metanlp.backbone.encoder import outline
 from metanlp.backbone.options import Options
+from metanlp.backbone.workers import at_a_time
 from metanlp.episodes import Episodes, Sampling, largest_pass
 from metanlp.errors import InputError
 from metanlp.exams import Exam, Protocol, Support, check_shots
+from metanlp.forms import FORMS
 from metanlp.options import ALL, Experiment
 from metanlp.parallel import Ranks
 from metanlp.tasks.columns import parse_columns
@@ -57,6 +59,18 @@ def methods(asked: Experiment) -> tuple[str, ...]:
     if asked.second_order and asked.method not in able:
         raise InputError(f"--second-order is not for {asked.method}; it is for {', '.join(able)}")
     return names
+
+
+def make(name: str, asked: Experiment, train: Sequence[Task]) -> Algorithm:
+    """A method with the settings of the experiment."""
+    algorithm = ALGORITHMS[name]()
+    inner = replace(algorithm.inner, lr=asked.inner_lr, head_lr=asked.head_lr)
+    algorithm = replace(algorithm, inner=replace(inner, steps=asked.inner_steps) if inner.steps else inner)
+    if name in BASELINES:
+        return algorithm
+    if isinstance(algorithm, Maml) and name == asked.method:
+        algorithm = replace(algorithm, second_order=asked.second_order)
+    return replace(algorithm, classes=tuple((task.name, FORMS[task.form].outputs(task)) for task in train))
 
 
 def roles_of(asked: Experiment, test: str | None) -> Roles:
@@ -105,7 +119,12 @@ def check_memory(roles: Roles, sampling: Sampling, asked: Experiment, options: O
     """Say what the run will need, before the model is loaded. Raises InputError where there is less."""
     adapted_to = (*roles.validation, *roles.test)
     tokens = largest_pass(roles.train, adapted_to, sampling, max(asked.shots), options.max_length)
-    needed = memory.estimate(outline(asked.model), options, ranks.device, tokens)
+    rows = sampling.shots[1], sampling.queries
+    each = largest_pass(roles.train, (), sampling, 0, options.max_length) / sum(rows)
+    kept = [make(name, asked, ()).kept(*rows) for name in methods(asked) if name not in BASELINES]
+    plain, stepped = (round(each * max(count)) for count in zip(*kept, strict=True))
+    needed = memory.estimate(outline(asked.model), options, ranks.device, max(tokens, plain), stepped)
+    needed = replace(needed, passes=at_a_time(ranks.device, asked.meta_batch))
     if ranks.main:
         report.say({"memory": f"{needed} of {tokens:,} tokens"})
     memory.require(needed, ranks.device)
@@ -129,7 +148,7 @@ def start_facts(shared: Run) -> dict[str, str]:
         + (f"; every text after {prompt!r}" if (prompt := net.options.prompt) else ""),
         "meta-training": f"{length} for {asked.method}"
         + "".join(f", then as many tokens for {name}" for name in others),
-    } | ({"plots": report.NO_PLOT} if asked.overview and not report.can_plot() else {})
+    }
 
 
 def held(options: Options) -> str:

@@ -24,22 +24,21 @@ def endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
 
 
-def require_hub(wanted: str, instead: str, seconds: float | None = None) -> None:
+def require_hub(wanted: str, instead: str, seconds: float | None = None, *, cached: bool = True) -> None:
     """Returns where the Hub answers, or is not to be asked (`offline`); else raises InputError within `seconds`.
 
-    `wanted` is what it was to give, `instead` what to do without a network; both become part of the one line."""
+    `wanted` is what it was to give, `instead` what to do without a network; both become part of the one line. Where it
+    may be `cached`, that is another way on."""
     if offline():
         return
     if why := silence(seconds or PROBE_SECONDS):
-        raise unreachable(wanted, why, instead)
+        raise unreachable(wanted, why, instead, cached=cached)
 
 
-def unreachable(wanted: str, why: str, instead: str) -> InputError:
+def unreachable(wanted: str, why: str, instead: str, *, cached: bool = True) -> InputError:
     """The one line."""
-    return InputError(
-        f"{wanted}: the Hub at {endpoint()} cannot be reached ({why}); {instead}, "
-        "or set HF_HUB_OFFLINE=1 to use what is in the cache"
-    )
+    cache = ", or set HF_HUB_OFFLINE=1 to use what is in the cache" if cached else ""
+    return InputError(f"{wanted}: the Hub at {endpoint()} cannot be reached ({why}); {instead}{cache}")
 
 
 def silence(seconds: float) -> str | None:

@@ -17,13 +17,19 @@ from metanlp.types import Weights
 
 @dataclass(frozen=True)
 class Search:
-    """What the search saw. `curve` holds the mean score on validation tasks by inner step, at the chosen rates."""
+    """What the search saw."""
 
     algorithm: Algorithm  # with the chosen settings
     score: float  # mean over the validation trials at these settings: accuracy, or what a form is judged by
     tried: int  # settings compared
     seconds: float
-    curve: dict[int, float] = field(default_factory=dict)  # steps -> score
+    # Inner steps -> the score of each validation trial after them, at the chosen rates.
+    by_step: dict[int, list[float]] = field(default_factory=dict)
+
+    @property
+    def curve(self) -> dict[int, float]:
+        """Inner steps -> mean score."""
+        return {step: float(np.mean(each)) for step, each in self.by_step.items()}
 
 
 def choose(
@@ -36,18 +42,17 @@ def choose(
     """Of at most 12 settings the method's own, as it was trained, unless it is worse than the best; else the one with
     fewest steps and smallest rates that is not: moving far is a risk."""
     begun = time.perf_counter()
-    found: list[tuple[Algorithm, np.ndarray, dict[int, float]]] = []
+    found: list[tuple[Algorithm, np.ndarray, dict[int, list[float]]]] = []
     for setting in algorithm.recipes():
         by_step = score_by_step(setting, net, theta, trials, steps_to_try(algorithm), tick)
-        curve = {step: float(np.mean(each)) for step, each in by_step.items()}
         found += [
-            (replace(setting, inner=replace(setting.inner, steps=step)), np.array(each), curve)
+            (replace(setting, inner=replace(setting.inner, steps=step)), np.array(each), by_step)
             for step, each in by_step.items()
         ]
     found.sort(key=lambda item: (item[0] != algorithm, item[0].inner.steps, item[0].inner.lr))
     best = max((each for _, each, _ in found), key=lambda each: float(each.mean()))
-    chosen, each, curve = next(item for item in found if as_good(item[1], best))
-    return Search(chosen, float(each.mean()), len(found), time.perf_counter() - begun, curve)
+    chosen, each, by_step = next(item for item in found if as_good(item[1], best))
+    return Search(chosen, float(each.mean()), len(found), time.perf_counter() - begun, by_step)
 
 
 def steps_to_try(algorithm: Algorithm) -> set[int]:

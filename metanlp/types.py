@@ -95,6 +95,7 @@ class Batch:
     max_ways: int  # K: the most classes of any task
     form: str = "classify"  # a name in `metanlp.forms.FORMS`
     unit_of: Tensor | None = None  # (P,) the word that a token begins in, N for none; None where units are texts
+    max_units: int | None = None  # no task has more units; None where only the device knows how many each has
     trunk: Trunk | None = None
 
     @property
@@ -112,9 +113,10 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`, copied asynchronously where the device allows it."""
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)
-                 if isinstance(getattr(self, f.name), Tensor)}  # fmt: skip
-        return replace(self, **moved)
+        tensors = {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        if device.type == "cuda":  # only from pinned memory does a copy run beside the computation
+            tensors = {name: value if value.is_cuda else value.pin_memory() for name, value in tensors.items()}
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
 
 
 @dataclass(frozen=True)

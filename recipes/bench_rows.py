@@ -109,7 +109,7 @@ def fresh(figures: Figures) -> None:
 
 
 def probe(asked: "Options") -> None:
-    """Print the largest resident size after a meta-gradient of one episode, or seconds an episode."""
+    """Print the largest resident size after a meta-gradient, or seconds an episode."""
     what, *number = asked.probe.split()
     bench, threads = (
         Bench.of(asked.model, asked.data, "top half" if what == "episodes" else "all"),
@@ -128,10 +128,10 @@ def probe(asked: "Options") -> None:
     inner = replace(bench.algorithm.inner, steps=int(number[0]))
     bench = replace(bench, algorithm=replace(bench.algorithm, inner=inner))
     if what == "engine":
-        bench.step(1)
+        bench.step()
     else:
         plain = bench.plain(asked.model)
-        plain.step(plain.episodes()[:1])
+        plain.step(plain.episodes())
     print(peak())
 
 
@@ -191,12 +191,12 @@ def predicting(figures: Figures) -> None:
 
 
 def scaling(figures: Figures) -> None:
-    """Seconds an episode of one inner step, by meta-batch."""
+    """Seconds an episode, by meta-batch: the same episodes of one inner step each."""
     bench = Bench.of(figures.asked.model, figures.asked.data, "top half")
     bench = replace(bench, algorithm=replace(bench.algorithm, inner=replace(bench.algorithm.inner, steps=1)))
 
     def per_episode(batch: int) -> float:
-        plan, ranks, steps = Plan(steps=1, meta_batch=batch), Ranks.alone(), max(1, 16 // batch)
+        plan, ranks, steps = Plan(steps=1, meta_batch=batch), Ranks.alone(), 64 // batch
 
         def run() -> None:
             for step in range(steps):

@@ -1,10 +1,10 @@
-"""Every method, trained on the same tasks at equal compute, adapting to the same frozen episodes: one table, one plot.
+"""Every method, trained on the same tasks at equal compute, adapting to the same frozen episodes: one table, one page.
 
     python recipes/compare_all.py
     python recipes/compare_all.py --data DATA/glue --test DATA/leopard --test-rows 500 --shots 4 8 16 --steps 800
 
 `--method` names the one that the others are compared with: it is trained for `--steps`, the others for as many tokens.
-The plot needs matplotlib: pip install 'metanlp[report]'. A run that was stopped goes on with `--resume`.
+The page's plots need matplotlib: pip install 'metanlp[report]'. A run that was stopped goes on with `--resume`.
 """
 
 from pathlib import Path

@@ -28,7 +28,7 @@ class Options:
     test_rows: int | None = None  # query rows a task at the most; all where it is not given
     drop_repeats: bool = False  # leave out query rows that stand in the support set too
     base: str | None = None  # where the pretrained model is, if not at its public id
-    out: Path = Path("out/leopard")  # folder for results.json
+    out: Path = Path("out/leopard")  # folder for results.json and report.html
 
 
 def run(asked: Options) -> None:
@@ -36,6 +36,7 @@ def run(asked: Options) -> None:
     from metanlp.checkpoint import atomic_write
     from metanlp.meta_test import count_trials
     from metanlp.progress import Progress
+    from metanlp.report.page import write_page
     from metanlp.tasks.columns import parse_columns
     from metanlp.tasks.taskset import read
 
@@ -49,6 +50,7 @@ def run(asked: Options) -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     atomic_write(asked.out / "results.json", json.dumps(asdict(found), indent=1).encode())
     report.show(found, learner.record)
+    report.say({"report": str(write_page(asked.out))})
 
 
 if __name__ == "__main__":

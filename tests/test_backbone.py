@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +27,7 @@ from metanlp.artefact import write_artefact
 from metanlp.backbone import Backbone, Lora, View
 from metanlp.backbone.encoder import Options
 from metanlp.backbone.packing import Packing, join, pack, packed_attention, parts
-from metanlp.backbone.workers import side_by_side
+from metanlp.backbone.workers import at_a_time, side_by_side, whole_passes
 from metanlp.errors import InputError
 from metanlp.types import Batch, Pass, Weights
 
@@ -232,6 +232,41 @@ def test_parts_side_by_side_give_what_one_thread_gives(net: Backbone, toy_pass: 
         torch.set_num_threads(1)
     torch.testing.assert_close(side, features, atol=2e-6, rtol=1e-6)
     assert weights.norm(weights.add(by, gradient, -1.0)) < 5e-6 * weights.norm(gradient)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+def test_side_by_side_a_call_has_one_core(two_threads: None) -> None:
+    """torch gives a thread that computes for the first time the number of threads that was set last."""
+
+    def cores() -> int:
+        torch.ones(300, 300).matmul(torch.ones(300, 300)).exp().sum()
+        return torch.get_num_threads()
+
+    assert side_by_side([cores] * 4) == [1] * 4
+    assert side_by_side([cores]) == [2]
+    assert torch.get_num_threads() == 2
+
+
+def test_whole_passes_have_the_same_bits_however_they_are_dealt(
+    net: Backbone, toy_pass: Pass, two_threads: None
+) -> None:
+    theta, cores, cpu = stirred(fresh(net), 1), os.cpu_count() or 1, torch.device("cpu")
+
+    def read() -> tuple[int, Tensor]:
+        return torch.get_num_threads(), net.features(theta, toy_pass.support)
+
+    together, alone = whole_passes([read] * 4, cpu, max(4, cores)), whole_passes([read], cpu, max(4, cores))
+    assert [threads for threads, _ in together + alone] == [1] * 5
+    assert (at_a_time(cpu, cores), at_a_time(cpu, cores - 1), at_a_time(torch.device("meta"), 64)) == (2, 1, 1)
+    assert all(torch.equal(x, together[0][1]) for _, x in together + alone)
+    assert [threads for threads, _ in whole_passes([read] * 4, cpu, cores - 1)] == [2] * 4
+    assert [threads for threads, _ in whole_passes([read] * 4, torch.device("meta"), max(4, cores))] == [2] * 4
 
 
 def test_threads_that_call_at_once_do_not_meet(net: Backbone, toy_pass: Pass) -> None:

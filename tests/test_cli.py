@@ -16,6 +16,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from runs import scored, written
 
 import metanlp
 from metanlp.algorithms import Maml
@@ -129,6 +130,15 @@ def test_predict_into_files(
     assert [json.loads(line) for line in (tmp_path / "new" / "said.jsonl").read_text().splitlines()] == expected
     with (tmp_path / "said.csv").open(newline="") as file:
         assert [row["label"] for row in csv.DictReader(file)] == [row["label"] for row in expected]
+
+
+def test_report_makes_the_page_anew(command: Command, tmp_path: Path) -> None:
+    found = scored({"frozen": 0.5, "maml": 0.6}, ["a"], (4,))
+    assert command("report", written(tmp_path / "run", found)) == (0, f"{tmp_path / 'run' / 'report.html'}\n", "")
+    assert "Does meta-learning help" in (tmp_path / "run" / "report.html").read_text()
+    code, out, said = command("report", tmp_path)
+    assert (code, out) == (2, "")
+    assert "holds no results.json" in one_line(said)
 
 
 def test_tasks_describes_a_folder(command: Command, tmp_path: Path) -> None:

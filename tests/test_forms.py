@@ -262,6 +262,11 @@ def test_right_answers_are_judged_right_and_told_as_given(net: Backbone, form: s
     assert kind.metrics(scored, rows, task)[kind.metric] == pytest.approx(1.0)
     worse = replace(scored, values=-scored.values)
     assert kind.metrics(worse, rows, task)[kind.metric] < 0.6
+    assert kind.wrong_by(scored, rows, task) == pytest.approx(np.zeros(9), abs=1e-5)
+    assert kind.wrong_by(worse, rows, task).max() > 0.3
+    shown = [answer[kind.shown or kind.answer] for answer in kind.answers(scored, rows, task.labels, task.scale)]
+    truth = [kind.truth(row, task.labels) for row in rows]
+    assert shown == (pytest.approx(truth, abs=1e-5) if form == "regress" else truth)
     answers = [answer[kind.answer] for answer in kind.answers(scored, rows, task.labels, task.scale)]
     written = rows_of(form, 9, 0)
     if form in ("classify", "choose", "multilabel"):

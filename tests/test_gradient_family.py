@@ -33,7 +33,7 @@ from metanlp.errors import InputError
 from metanlp.experiment import make
 from metanlp.forms import FORMS
 from metanlp.heads import linear_scores
-from metanlp.inner import ADAM_EPSILON, Inner, twice_differentiable
+from metanlp.inner import ADAM_EPSILON, Inner, last, twice_differentiable
 from metanlp.learner import Learner, algorithm_from_json, algorithm_to_json
 from metanlp.options import Experiment
 from metanlp.preparation import methods
@@ -185,6 +185,20 @@ def test_first_order_is_something_else(toy: Toy, episodes: Pass, inner: Inner) -
     one, two = (algorithm.meta_grad(toy, theta, episodes) for algorithm in (first, second))
     torch.testing.assert_close(one.loss, two.loss)
     assert far(one.grad, two.grad) > 0.05
+
+
+@pytest.mark.parametrize("inner", [CLIPPED, ADAM], ids=["sgd", "adam"])
+def test_first_order_is_the_gradient_where_the_steps_lead(toy: Toy, episodes: Pass, inner: Inner) -> None:
+    """Finn et al. 2017, §5.2: that of the query loss at φ, whatever took the steps."""
+    algorithm = Maml(inner)
+    theta = stirred(algorithm, toy)
+    moved = weights.leaves(last(algorithm.inner_loop(toy, theta, episodes.support)))
+    phi = algorithm.finish(toy, theta, moved, episodes.support)
+    loss = algorithm.scores_loss(algorithm.scores(toy, phi, episodes.query), episodes.query).sum()
+    found = algorithm.meta_grad(toy, theta, episodes).grad
+    for key, there in weights.gradient(loss, weights.pick(moved, "lora/")).items():
+        assert there.any()
+        torch.testing.assert_close(found[key], there.sum(0), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("second_order", [False, True])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import write_tiny
-from test_algorithms import WORDS, far, judged, planted, start
+from kinds import WORDS, far, judged, planted, start
 
 from metanlp import weights
 from metanlp.algorithms import Hypernet

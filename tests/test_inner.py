@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Barrier, Event
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from metanlp.backbone import Backbone
 from metanlp.backbone.packing import join, pack
 from metanlp.episodes import Episodes, Sampling
 from metanlp.errors import InputError
-from metanlp.inner import Inner, trajectory
+from metanlp.inner import Inner, trajectory, twice_differentiable
 from metanlp.types import Task, Weights
 
 CURVATURES = torch.tensor([0.5, 2.0], dtype=torch.float64)  # of the two tasks of the bowl
@@ -130,3 +132,22 @@ def test_tasks_of_a_stack_never_mix(net: Backbone, toy_tasks: tuple[Task, ...]) 
         for key, value in weights.take(both, 0).items():
             part = value[:, :2] if key.startswith("head/") else value
             torch.testing.assert_close(part, alone[key], atol=1e-5, rtol=1e-4)
+
+
+def test_attention_is_twice_differentiable_until_the_last_thread_is_done() -> None:
+    """torch has one choice of kernels for all threads; each that puts back what it found would end the others'."""
+    entered, left = Barrier(2), Event()
+
+    def longer() -> tuple[bool, bool]:
+        with twice_differentiable():
+            entered.wait()
+            left.wait()
+            return torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.math_sdp_enabled()
+
+    with ThreadPoolExecutor(1) as pool:
+        with twice_differentiable():
+            found = pool.submit(longer)
+            entered.wait()
+        left.set()
+        assert found.result() == (False, True)
+    assert torch.backends.cuda.flash_sdp_enabled()

@@ -61,6 +61,8 @@ def test_the_means_are_over_the_tasks_left_out(asked: Experiment, found: Report)
     assert mean["difference"] == pytest.approx(sides[0] - sides[1], abs=1e-6)
     assert found.methods["maml"]["tokens"] == sum(fold["methods"]["maml"]["tokens"] for fold in folds)
     assert [*found.methods["maml"]["recipes"]] == TASKS
+    for folder in (asked.out, *(asked.out / task for task in TASKS)):
+        assert "Does meta-learning help" in (folder / "report.html").read_text()
     assert str(asked.out) not in json.dumps(stored(asked.out))
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import pack_rows
-from test_algorithms import far, start
+from kinds import far, start
 from test_heads import labelled
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -19,9 +18,7 @@ from metanlp import weights
 from metanlp.algorithms import Algorithm, Hypernet, Mapping, ProtoNet
 from metanlp.algorithms.attention import alike, rows, rows_weights
 from metanlp.backbone import Backbone
-from metanlp.episodes import group
 from metanlp.errors import InputError
-from metanlp.learner import Adapted, Learner
 from metanlp.outer import Outer
 from metanlp.types import Batch, Pass, Row, Task, Weights
 
@@ -99,25 +96,6 @@ def test_a_query_s_features_reach_its_own_scores_only(algorithm: Mapping) -> Non
     assert reached.flatten(1).any(1).nonzero().flatten().tolist() == [5]
 
 
-@both
-def test_tasks_of_one_pass_do_not_see_each_other(
-    net: Backbone, toy_tasks: tuple[Task, ...], toy_pass: Pass, algorithm: Mapping
-) -> None:
-    """The contract has it for the kind that is the default; here for all, and for the gradient."""
-    algorithm = replace(algorithm, classes=tuple((task.name, len(task.labels)) for task in toy_tasks))
-    theta = start(algorithm, net)
-    before = weights.clone(theta)
-    together = asked(algorithm, net, theta, toy_pass.support, toy_pass.query)
-    for task, episode in enumerate(toy_pass.episodes):
-        alone = asked(algorithm, net, theta, episode.support, episode.query)
-        mine = together[toy_pass.query.task_of == task][:, : len(episode.classes)]
-        torch.testing.assert_close(mine, alone, atol=1e-4, rtol=1e-4)
-    grad = algorithm.meta_grad(net, theta, toy_pass).grad
-    apart = [algorithm.meta_grad(net, theta, group([episode])).grad for episode in toy_pass.episodes]
-    assert far(grad, weights.total(apart)) < 1e-4
-    assert weights.equal(theta, before)
-
-
 @every
 def test_the_gradient_is_that_of_finite_differences(net: Backbone, toy_pass: Pass, algorithm: Algorithm) -> None:
     """Central differences along the gradient itself, in fp32: to 1 % of the slope."""
@@ -147,20 +125,6 @@ def test_the_start_is_a_prototypical_network(net: Backbone, toy_pass: Pass, algo
     assert weights.equal(theta, again)
     one, other = (asked(a, net, theta, toy_pass.support, toy_pass.query) for a in (algorithm, ProtoNet()))
     torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
-
-
-@both
-def test_what_is_saved_answers_alike(
-    net: Backbone, toy_tasks: tuple[Task, ...], tiny: Path, tmp_path: Path, algorithm: Mapping
-) -> None:
-    support = chosen(toy_tasks[0], (4, 4, 4, 4, 4, 4))
-    texts = [row["text"] for row in toy_tasks[0].pools["train"][:20]]
-    labels = [toy_tasks[0].labels[row["label"]] for row in support]
-    adapted = Learner(algorithm, net, start(algorithm, net)).adapt([row["text"] for row in support], labels)
-    adapted.save(tmp_path)
-    loaded = Adapted.load(tmp_path, base=str(tiny))
-    assert weights.equal(loaded.phi, adapted.phi)
-    assert np.array_equal(loaded.logits(texts), adapted.logits(texts))
 
 
 @pytest.mark.parametrize("settings", [{"kind": "oracle"}, {"width": 30}, {"width": 0}])

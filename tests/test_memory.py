@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from transformers import AutoTokenizer
 
 import metanlp
 from metanlp import weights
+from metanlp.algorithms import Algorithm, Anil, Hypernet, Maml, ProtoNet, Reptile
 from metanlp.backbone import Backbone, Lora
 from metanlp.backbone.encoder import outline
 from metanlp.backbone.memory import Memory, estimate, refuse
 from metanlp.backbone.options import Options
 from metanlp.episodes import Sampling, largest_pass
 from metanlp.errors import InputError
-from metanlp.types import Batch, Task
+from metanlp.inner import Inner
+from metanlp.types import Batch, Pass, Task, Weights
 
 ROOT = Path(next(iter(metanlp.__path__))).parent
 CPU = torch.device("cpu")
@@ -68,18 +71,53 @@ def test_minilm_needs_at_most_the_estimate() -> None:
     assert held <= needed.activations <= 2.5 * held
 
 
+@pytest.mark.parametrize("checkpoints", [False, True])
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_the_inner_steps_of_second_order_are_at_most_the_estimate(kind: str, checkpoints: bool, tiny: Path) -> None:
+    """A step within a factor of 3 of what autograd keeps of it, with checkpoints too; first order keeps one pass."""
+    net, _ = opened(kind, precision="fp32", tokenizer=tiny, gradient_checkpoint=checkpoints)
+    side = net.with_trunk(whole())
+    given, tokens, held, needed = Pass((), side, side), side.count_tokens, dict[int, int](), dict[int, int]()
+    for steps in (1, 3):
+        algorithm = Maml(Inner(steps), second_order=True)
+        theta = algorithm.init(net, torch.Generator().manual_seed(0)) | stirred(net)
+        held[steps] = saved(net, theta, lambda a=algorithm, w=theta: a.meta_grad(net, w, given))
+        estimated = estimate(tiny_model(kind).to("meta"), net.options, CPU, *algorithm.kept(tokens, tokens))
+        needed[steps] = estimated.activations
+        assert held[steps] <= needed[steps]
+    assert held[3] - held[1] <= needed[3] - needed[1] <= 3 * (held[3] - held[1])
+    assert Maml(Inner(3)).kept(tokens, tokens) == ProtoNet().kept(tokens, tokens) == (2 * tokens, 0)
+
+
+def test_what_is_kept_at_once_is_counted_by_rows() -> None:
+    """So many times the support set and the query rows."""
+    inner, found = Inner(steps=3), dict[Algorithm, tuple[int, int]]()
+    found[Maml(inner, second_order=True)] = (2 * 100 + 10, 300)  # at θ, at φ, and in each step
+    found[Anil(inner, second_order=True)] = (2 * 100 + 10, 0)  # its steps do not go through the model
+    found[Maml(Inner(0), second_order=True)] = found[Maml(inner)] = found[Reptile(inner)] = (110, 0)
+    found[Maml(inner, multi_step=0.5)] = (330, 0)
+    found[Maml(inner, multi_step=0.5, second_order=True)] = (430, 300)
+    found[Hypernet()] = (210, 0)
+    assert {algorithm: algorithm.kept(100, 10) for algorithm in found} == found
+
+
 def kept(net: Backbone, batch: Batch) -> int:
     """Bytes that autograd keeps of one pass, weights apart."""
+    leaves, batch = weights.leaves(stirred(net)), net.with_trunk(batch)
+    return saved(net, leaves, lambda: net.features(leaves, batch).sum())
+
+
+def saved(net: Backbone, theta: Weights, run: Callable[[], object]) -> int:
+    """Bytes that autograd keeps while this runs, weights apart."""
     found: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         found[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    leaves, batch = weights.leaves(stirred(net)), net.with_trunk(batch)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        net.features(leaves, batch).sum()
-    known = [*leaves.values(), *frozen_tensors(net._plain), *frozen_tensors(net._adapted)]
+        run()
+    known = [*theta.values(), *frozen_tensors(net._plain), *frozen_tensors(net._adapted)]
     ours = {tensor.untyped_storage().data_ptr() for tensor in known}
     return sum(distinct(tensor for place, tensor in found.items() if place not in ours))
 
@@ -131,6 +169,9 @@ def test_rows_are_not_longer_than_the_estimate(name: str, net: Backbone) -> None
 def test_the_line_says_what_is_what() -> None:
     said = str(Memory(weights=91_000_000, learned=12_000_000, activations=300_000_000))
     assert said == "about 0.4 GB: 0.09 weights, 0.01 adapters and optimizer, 0.3 a pass"
+    assert str(Memory(90_000_000, 10_000_000, 300_000_000, passes=2)) == (
+        "about 0.7 GB: 0.09 weights, 0.01 adapters and optimizer, 2 × 0.3 a pass"
+    )
 
 
 def test_too_little_is_refused_in_one_line() -> None:

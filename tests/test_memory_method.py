@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_metric_family import VIEWS, batch_of, features_of, scores_of, theta_of
+from few_rows import VIEWS, batch_of, features_of, scores_of, theta_of
 
 from metanlp.algorithms import Memory
 from metanlp.algorithms.memory import codes

@@ -205,7 +205,7 @@ def test_a_learner_is_examined_as_it_would_be_used(
 ) -> None:
     exam = Exam(tasks[2], net, PROTOCOL)
     support, learner = exam.supports[0], learners["maml"]
-    entry, seconds = examine(learner, exam, support)
+    entry, seconds, _ = examine(learner, exam, support)
     rows = [{**row, "label": tasks[2].labels[row["label"]]} for row in tasks[2].supports[1][0]]
     predicted = learner.adapt(rows).predict(exam.rows)
     right = [word == tasks[2].labels[row["label"]] for word, row in zip(predicted, exam.rows, strict=True)]

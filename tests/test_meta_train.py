@@ -411,6 +411,21 @@ def test_a_meta_step_is_the_mean_over_its_episodes(net: Backbone, episodes: Epis
         torch.testing.assert_close(value, together[key], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("second_order", [False, True])
+def test_two_threads_take_the_meta_step_of_one(net: Backbone, episodes: Episodes, second_order: bool) -> None:
+    method = replace(METHOD, second_order=second_order)
+    theta, plan = method.init(net, torch.Generator().manual_seed(0)), replace(PLAN, meta_batch=4)
+    grad, loss, tokens = meta_step(method, net, theta, episodes, plan, 2, Ranks.alone())
+    torch.set_num_threads(2)
+    try:
+        again, *figures = meta_step(method, net, theta, episodes, plan, 2, Ranks.alone())
+    finally:
+        torch.set_num_threads(1)
+    assert figures == [pytest.approx(loss, rel=1e-5), tokens]
+    for key, value in grad.items():
+        torch.testing.assert_close(value, again[key], rtol=1e-3, atol=1e-6)
+
+
 # Other processes, and processes that die.
 
 SCRIPT = """

@@ -105,6 +105,14 @@ def test_calibration_refuses_what_it_cannot_judge(rows: list[list[float]], targe
         calibration(np.array(rows), np.array(targets))
 
 
+def test_a_surer_interval_is_wider() -> None:
+    few, many = np.array([1.0, 2.0, 4.0]), np.random.default_rng(0).random(40)
+    for values in (few, many):
+        usual, surer = interval(values), interval(values, 0.995)
+        assert usual.mean == surer.mean
+        assert surer.low < usual.low < usual.high < surer.high
+
+
 def test_t_interval_worked_out_by_hand() -> None:
     # t at 0.975 with 2 degrees of freedom is 4.302653; the standard error of 1, 2, 3 is 1/√3.
     found = interval(np.array([1.0, 2.0, 3.0]))

@@ -37,6 +37,7 @@ RECIPES = ROOT / "recipes"
 # Nothing of a network, of data elsewhere, or of GPUs, of which there may be fewer than processes.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "METANLP_DATA"}
 ENVIRONMENT |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+FOUND = {"results.json", "local.json", "report.html", "plots"}
 LEARNER = {ADAPTER, META, CONFIG, "adapter_config.json"}
 TRAINED = LEARNER | {"metrics.jsonl", "checkpoints"}
 QUICK = ["--steps", "4", "--meta-batch", "2", "--inner-steps", "1", "--rank", "4", "--shots", "4", "--episodes", "1",
@@ -75,7 +76,7 @@ def made(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_leaves_what_the_readme_lists(made: Path) -> None:
-    assert names(made / "two") == TRAINED | {"results.json", "leakage.json", "baselines"}
+    assert names(made / "two") == TRAINED | FOUND | {"leakage.json", "baselines"}
     assert names(made / "two" / "baselines") == {"frozen", "finetune", "multitask", "protonet"}
     for name in ("frozen", "finetune"):
         assert names(made / "two" / "baselines" / name) == LEARNER
@@ -229,7 +230,7 @@ def test_the_demo_runs_on_any_model(recipe: Here, tiny: Path, tmp_path: Path) ->
     code, out, said = recipe("demo.py", *words)
     assert (code, said) == (0, "")
     assert "Accuracy on held-out tasks" in out
-    assert names(tmp_path) == TRAINED | {"results.json", "leakage.json", "baselines"}
+    assert names(tmp_path) == TRAINED | FOUND | {"leakage.json", "baselines"}
 
 
 # recipes/custom_tasks.py
@@ -324,7 +325,7 @@ def test_leopard(recipe: Here, net: Backbone, tiny: Path, few_shot: Path, tmp_pa
     code, out, said = recipe("leopard.py", *words)
     assert (code, said) == (0, "")
     assert "novels" in out
-    assert names(tmp_path / "out") == {"results.json"}
+    assert names(tmp_path / "out") == FOUND - {"local.json"}
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {m: {t: list(by_k) for t, by_k in by_task.items()} for m, by_task in found["scores"].items()} == {
         name: {"novels": ["4", "8"]} for name in ("frozen", "learner")
@@ -349,12 +350,14 @@ def test_every_method_in_one_table(recipe: Here, tiny: Path, tmp_path: Path) -> 
     assert all(word in out for word in (*ALGORITHMS, "Mean accuracy over held-out tasks", "shots", "parameters"))
     assert "Cost" not in out
     said_by_table(found)
+    page = (tmp_path / "report.html").read_text()
+    assert all(name in page for name in ALGORITHMS)
     if report.can_plot():
         assert (tmp_path / "plots" / "score_by_seconds.png").read_bytes()[:4] == b"\x89PNG"
         assert "<svg" in (tmp_path / "plots" / "score_by_seconds.svg").read_text()
     else:
         assert report.NO_PLOT in " ".join(out.split())
-        assert not (tmp_path / "plots").exists()
+        assert report.NO_PLOT.split("'")[0] in page
     logs = {path: path.read_bytes() for path in tmp_path.rglob("metrics.jsonl")}
     assert len(logs) == len(ALGORITHMS) - len(BASELINES)
     code, _, said = recipe("compare_all.py", *words, "--resume")

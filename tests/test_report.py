@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from metanlp import report
-from metanlp.errors import InputError
 from metanlp.meta_test import Report, summary
 
 
@@ -49,7 +47,7 @@ def test_what_is_said_stands_as_it_is(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == "views: every text after '[query] :key: '\n"
 
 
-# One table and one plot over all methods.
+# One table over all methods.
 
 
 def compared(**adapt_s: float) -> Report:
@@ -81,25 +79,3 @@ def test_a_row_a_method(capsys: pytest.CaptureFixture[str]) -> None:
     cells = [list(column.cells) for column in table.columns]
     assert [row[1] for row in cells] == ["maml", *["65.0 ± 24.8"] * 2, *["+5.0 [+5.0, +5.0]*"] * 2, "0.500", "1,234"]
     assert [row[0] for row in cells][3:5] == ["-", "-"]
-
-
-@pytest.mark.parametrize(("kind", "begin"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
-def test_a_plot_of_many_methods(kind: Any, begin: bytes) -> None:
-    pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
-    found = compared(**{f"method_{n}": 0.1 * 2**n for n in range(14)})
-    drawn = report.plot(found, kind)
-    assert drawn.startswith(begin)
-    assert drawn != report.plot(compared(**{f"method_{n}": 0.1 * 3**n for n in range(14)}), kind)
-
-
-def test_one_episode_can_be_plotted() -> None:
-    pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
-    found = compared(frozen=0.1)
-    alone = {"frozen": {k: {"accuracy": summary([0.5])} for k in ("4",)}}
-    assert report.plot(replace(found, means=alone), "png").startswith(b"\x89PNG")
-
-
-@pytest.mark.skipif(report.can_plot(), reason="matplotlib is installed")
-def test_without_matplotlib_it_says_what_to_install() -> None:
-    with pytest.raises(InputError, match=r"matplotlib is not installed: pip install 'metanlp\[report\]'"):
-        report.plot(compared(frozen=0.1), "png")

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import json, os, sys, time
 from dataclasses import asdict
-from metanlp.tasks import hub_client
+from metanlp import hub
 from metanlp.tasks.hub import read_hub
 from metanlp.tasks.roles import read_roles
 from metanlp.tasks.taskset import read
@@ -44,7 +44,7 @@ for call in json.load(sys.stdin):
     begun = time.monotonic()
     os.environ.update(call.get("env", {}))
     for name, seconds in call.get("limits", {}).items():
-        setattr(hub_client, name, seconds)
+        setattr(hub, name, seconds)
     try:
         said = {"tasks": [asdict(task) for task in made(call)]}
     except Exception as error:
@@ -396,6 +396,31 @@ def test_a_black_hole_ends_in_one_line(command: Command, black_hole: int, monkey
     monkeypatch.setattr(reach, "PROBE_SECONDS", 0.3)
     seconds, said = command(f"http://127.0.0.1:{black_hole}", "tasks", "owner/none")
     assert "cannot be reached (no answer within 0.3 s)" in said
+    assert seconds < 10
+
+
+NO_NETWORK = {
+    "publish": ("publish", "--from", "nowhere", "lab/mine"),
+    "adapt": ("adapt", "--from", "lab/mine", "--examples", str(ROOT / "recipes/tickets.csv"), "--out", "nowhere"),
+    "predict": ("predict", "--from", "lab/mine", str(ROOT / "recipes/tickets.txt")),
+    "export": ("export", "--from", "lab/mine", "--to", "lora", "--out", "nowhere"),
+}
+
+
+@pytest.mark.parametrize("asked", NO_NETWORK)
+@pytest.mark.parametrize("dead", ["refused", "unknown", "silent"])
+def test_models_of_the_hub_without_a_network_end_in_one_line(
+    asked: str, dead: str, command: Command, refused_port: int, black_hole: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "PROBE_SECONDS", 0.3)
+    monkeypatch.setenv("HF_TOKEN", "hf_token")
+    host = {"refused": f"127.0.0.1:{refused_port}", "unknown": "hub.invalid", "silent": f"127.0.0.1:{black_hole}"}[dead]
+    seconds, said = command(f"http://{host}", *NO_NETWORK[asked])
+    assert said.startswith("lab/mine: the Hub at http://")
+    assert host in said
+    ways = ("publish again when it answers",) if asked == "publish" else ("give a folder", "HF_HUB_OFFLINE=1")
+    assert all(way in said for way in ways)
+    assert ("hf_token" in said, asked == "publish" and "HF_HUB_OFFLINE" in said) == (False, False)
     assert seconds < 10
 
 

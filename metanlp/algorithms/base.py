@@ -90,6 +90,11 @@ class Algorithm(ABC):
     def meta_grad(self, net: Net, theta: Weights, episodes: Pass) -> MetaGrad:
         """The gradient of θ that a pass of episodes asks for."""
 
+    def kept(self, support: int, query: int) -> tuple[int, int]:
+        """What a meta-gradient keeps graphs of at once, for episodes with so many support and query rows: rows that go
+        through the model, one as often as it does, and rows of inner steps that are differentiated themselves."""
+        return support + query, 0
+
     # what most algorithms share
 
     def inner_loop(

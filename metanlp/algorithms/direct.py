@@ -60,16 +60,19 @@ class Direct(Algorithm):
         yield self.inner.steps, weights.detach(phi)
 
     def left_out(self, net: Net, theta: Weights, support: Batch) -> tuple[Tensor, Tensor]:
-        """Every row scored by φ of its task's other rows: N conditionings, one run of the model."""
+        """Every row scored by φ of a support set in which the next row of its class stands in its place: N
+        conditionings, one run of the model. With a row less its class would score lower than the others whatever the
+        rows are, where each row is a vote; so left-out scores are those of a new row where the rows of a class are
+        alike. What is left is that a class has a row less that is different: a maximum over its rows feels that."""
         with torch.no_grad():
             features = net.features(weights.pick(theta, "lora/"), net.with_trunk(support))
-            same = (support.task_of[:, None] == support.task_of) & (support.targets[:, None] == support.targets)
-            usable = same.sum(1) > 1
+            instead = next_of_class(support)
+            usable = instead != torch.arange(len(instead), device=instead.device)
             scores = features.new_zeros(len(features), support.max_ways)
             for row in usable.nonzero().flatten().tolist():
-                others = torch.arange(len(features), device=features.device) != row
-                phi = self.condition(theta, features[others], rows_of(support, others))
-                scores[row] = self.answer(phi, features[~others], rows_of(support, ~others))[0]
+                others = features.index_copy(0, instead.new_tensor([row]), features[instead[row], None])
+                phi = self.condition(theta, others, support)
+                scores[row] = self.answer(phi, features[row, None], one_of(support, row))[0]
         return scores.masked_fill(beyond(support), -math.inf), usable.to(features.dtype)
 
     def scores(self, net: Net, phi: Weights, batch: Batch) -> Tensor:
@@ -86,8 +89,19 @@ class Direct(Algorithm):
         return MetaGrad(grad, loss.detach(), net.work(support, 2) + net.work(query, 2))
 
 
-def rows_of(batch: Batch, chosen: Tensor) -> Batch:
-    """What heads read of a batch, for some of its units: (N,) bool. Its tokens stay as they are."""
+def next_of_class(batch: Batch) -> Tensor:
+    """For each unit the next of the same class and task, for the last of them the first: (N,)."""
+    own = batch.task_of * batch.max_ways + batch.targets
+    order = own.argsort(stable=True)
+    kind = own[order]
+    after = order.roll(-1)
+    first = torch.searchsorted(kind, kind)
+    return torch.empty_like(order).index_copy(0, order, torch.where(kind.roll(-1) == kind, after, order[first]))
+
+
+def one_of(batch: Batch, unit: int) -> Batch:
+    """What heads read of a batch, for one of its units. Its tokens stay as they are."""
+    chosen = slice(unit, unit + 1)
     return replace(
         batch, task_of=batch.task_of[chosen], targets=batch.targets[chosen], group=batch.group[chosen], trunk=None
     )

@@ -62,7 +62,7 @@ class Hypernet(Algorithm):
     def init(self, net: Net, generator: torch.Generator) -> Weights:
         """`hypernet/…`: the network without a task axis, and for each matrix of θ's adapters its basis."""
         theta, views = super().init(net, generator), len(net.view_names)
-        adapters = in_order(theta)
+        adapters = adapters_of(theta)
         made = rows_weights(views * net.width, self.width, generator)
         for name in (*map(str, range(self.layers)), "pool"):
             made |= {f"{name}/{key}": value for key, value in block_weights(self.width, generator).items()}
@@ -87,7 +87,7 @@ class Hypernet(Algorithm):
         found = norm(self._read(w, features, support)) / math.sqrt(self.width)  # (T, seeds, W)
         moves = (found[:, :-1] @ w["move"].T).unflatten(-1, (-1, self.basis))  # (T, matrices, r, basis)
         adapters: Weights = {}
-        for (key, value), move in zip(in_order(theta).items(), moves.unbind(1), strict=True):
+        for (key, value), move in zip(adapters_of(theta).items(), moves.unbind(1), strict=True):
             update = move @ w[f"basis/{key}"]
             adapters[key] = value + (update if DOWN in key else update.mT)
         doubts = found[:, -1] @ w["views"].T
@@ -106,6 +106,10 @@ class Hypernet(Algorithm):
         seeds = w["seeds"].expand(len(tasks), -1, -1)
         return block(weights.pick_inside(w, "pool/"), seeds, x.expand(len(tasks), -1, -1), mine)
 
+    def kept(self, support: int, query: int) -> tuple[int, int]:
+        """The support set goes through the model at θ and with the adapters written for it."""
+        return 2 * support + query, 0
+
     def meta_grad(self, net: Net, theta: Weights, episodes: Pass) -> MetaGrad:
         """Exact: through the adapters that are written, and through the features that they are written from."""
         support, query = net.with_trunk(episodes.support), net.with_trunk(episodes.query)
@@ -120,6 +124,6 @@ class Hypernet(Algorithm):
         return MetaGrad(grad, loss.detach(), net.work(support, 4) + net.work(query, 2))
 
 
-def in_order(theta: Weights) -> Weights:
+def adapters_of(theta: Weights) -> Weights:
     """θ's adapters, in the order of the seeds: that of their names, because files keep no other."""
     return dict(sorted(weights.pick(theta, "lora/").items()))

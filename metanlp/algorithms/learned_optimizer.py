@@ -28,11 +28,11 @@ PART = 2**15  # coordinates whose step is computed in one go: 4 MB an intermedia
 @dataclass(frozen=True)
 class LearnedOptimizer(Maml):
     """Ravi & Larochelle 2017, "Optimization as a model for few-shot learning": what the inner loop moves is the cell
-    state of an LSTM, c ← f ∘ c − i ∘ ∇ (eq. 2-5), and θ its first. A second LSTM below it reads each coordinate's
+    state of an LSTM, c ← f ∘ c − i ∘ ∇ (§3.1), and θ its first. A second LSTM below it reads each coordinate's
     gradient and the loss; both have the same weights for all coordinates, `optimizer/…` in θ.
 
     At the start f is near 1 and i the rate of plain gradient descent. Inner gradients and losses are held fixed in the
-    outer gradient, as in the paper. A gate lies between 0 and 1, and so must rates.
+    outer gradient, as in the paper (§3.3). A gate lies between 0 and 1, and so must rates.
     """
 
     hidden: int = 8  # units of the LSTM that reads gradients; each coordinate has its own
@@ -42,7 +42,6 @@ class LearnedOptimizer(Maml):
         super().__post_init__()
         if max(self.inner.lr, self.inner.head_lr) > 1:
             raise InputError(f"{self.inner}: rates of learned_optimizer are gates, between 0 and 1; give smaller ones")
-
         if self.second_order or self.inner.optimiser != "sgd":
             raise InputError("learned_optimizer is first order and takes the steps itself; leave both as they are")
 

@@ -46,10 +46,11 @@ class Maml(Algorithm):
     def meta_grad(self, net: Net, theta: Weights, episodes: Pass) -> MetaGrad:
         """First order holds the inner gradients fixed: the gradient is that of the query loss at φ, through the
         adapters and through the prototypes that the support set gives there. Second order is the exact gradient."""
-        support, query = net.with_trunk(episodes.support), net.with_trunk(episodes.query)
-        at_hand = Pass(episodes.episodes, support, query)
         theta = weights.leaves(theta)
+        # Around all of it: beside passes that need it, a call outside would get the one or the other kernel by chance.
         with twice_differentiable() if self.second_order and self.inner.steps else nullcontext():
+            support, query = net.with_trunk(episodes.support), net.with_trunk(episodes.query)
+            at_hand = Pass(episodes.episodes, support, query)
             path = self.inner_loop(net, theta, support, differentiable=self.second_order)
             losses = [
                 (share, *self._losses(net, theta, moved, at_hand))
@@ -81,9 +82,20 @@ class Maml(Algorithm):
         """Forward and backward: two passes over both sides for each φ that is asked, two over the support set for each
         step of adapters, and one for the evidence about views. What runs before φ runs back again in second order, the
         backward passes too."""
-        looks, inner = sum(map(bool, self.shares())), self.inner
-        inside = min(1, inner.steps) + (2 * inner.steps if inner.lr else 0)
+        looks, steps = sum(map(bool, self.shares())), self._steps_of_adapters()
+        inside = min(1, self.inner.steps) + 2 * steps
         return net.work(support, 2 * looks + inside * (1 + self.second_order)) + net.work(query, 2 * looks)
+
+    def _steps_of_adapters(self) -> int:
+        return self.inner.steps if self.inner.lr else 0
+
+    def kept(self, support: int, query: int) -> tuple[int, int]:
+        """All φ that are asked stay side by side; second order keeps the pass for the evidence about views, and every
+        step of adapters."""
+        asked = sum(map(bool, self.shares())) * (support + query)
+        if not self.second_order:
+            return asked, 0
+        return asked + min(1, self.inner.steps) * support, self._steps_of_adapters() * support
 
     def recipes(self) -> tuple[Algorithm, ...]:
         return gradient_recipes(self)

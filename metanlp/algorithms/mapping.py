@@ -12,6 +12,7 @@ from metanlp import weights
 from metanlp.algorithms.attention import HEADS, moments, standard
 from metanlp.algorithms.direct import Direct
 from metanlp.algorithms.readers import READERS
+from metanlp.algorithms.sets import shared
 from metanlp.errors import InputError
 from metanlp.types import Batch, Weights
 
@@ -43,8 +44,11 @@ class Mapping(Direct):
         w = weights.pick_inside(theta, "mapping/")
         mean, spread = moments(features, support)
         memory = READERS[self.kind].read(w, standard(features, mean, spread, support), support)
-        shared = {key: value.expand(support.count_tasks, *value.shape) for key, value in w.items()}
-        found = shared | {f"memory/{key}": value for key, value in memory.items()} | {"mean": mean, "spread": spread}
+        found = (
+            shared(w, support.count_tasks)
+            | {f"memory/{key}": value for key, value in memory.items()}
+            | {"mean": mean, "spread": spread}
+        )
         head = self.head.finish(theta, self.head.residual(features[0].numel(), support), features, support)
         return head | {f"mapping/{key}": value for key, value in found.items()}
 

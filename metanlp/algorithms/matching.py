@@ -24,15 +24,16 @@ NONE = torch.finfo(torch.float32).min  # stands for log 0 where −∞ would giv
 class Matching(Direct):
     """Vinyals et al. 2016, arXiv 1606.04080: a query row is of the classes of the support rows that it attends to.
 
-    Attention is the softmax of cosines (eq. 1), here times twice the learned scale of the head; the score of a class is
-    the logarithm of what its rows get, up to a constant of the query row: log Σ exp(2 scale · cosine), so that a row
-    far from all has low scores throughout. Views are weighed as the prototype head weighs them: with one row a class
-    this is a prototypical network. A class without support rows scores as with one row opposite to the query row.
+    Attention is the softmax of cosines (§2.1.1), here times twice the learned scale of the head; the score of a class
+    is the logarithm of what its rows get (eq. 1), up to a constant of the query row: log Σ exp(2 scale · cosine), so
+    that a row far from all has low scores throughout. Rows are votes: a class with more of them is likelier. Views are
+    weighed as the prototype head weighs them: with one row a class this is a prototypical network. A class without
+    support rows scores as with one row opposite to the query row.
 
     With `full_context` rows are embedded in the light of the support set: g by a bidirectional LSTM over it (A.2), f by
-    an LSTM that attends to it `reads` times (A.1, eq. 3-6, started at h = f′). Unlike there, features are first brought
-    to `hidden` numbers by a learned matrix, and products are divided by √`hidden`. `Sets` says in which order support
-    rows are read.
+    an LSTM that attends to it `reads` times (A.1, started at h = f′). Unlike there, features are first brought to
+    `hidden` numbers by a learned matrix, and products are divided by √`hidden`. `Sets` says in which order support rows
+    are read.
     """
 
     full_context: bool = False  # embed rows in the light of the whole support set

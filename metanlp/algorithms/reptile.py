@@ -18,7 +18,7 @@ from metanlp.types import Batch, MetaGrad, Pass, Weights
 
 @dataclass(frozen=True)
 class Reptile(Algorithm):
-    """Nichol, Achiam & Schulman 2018, arXiv 1803.02999: the adapters' gradient is (θ − φ) / `inner.lr` (§2), the sum of
+    """Nichol, Achiam & Schulman 2018, arXiv 1803.02999: the adapters' gradient is (θ − φ) / `inner.lr` (§3), the sum of
     the gradients of all inner steps. With one step it is that of the support loss, plain training on all tasks.
 
     What makes more steps more than that is that they see different rows (§5), so support and query rows take turns,

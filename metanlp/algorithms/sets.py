@@ -1,6 +1,6 @@
 """What methods that look at support rows side by side share.
 
-Letters: N units, T tasks, n the most units of a task, K classes, F numbers.
+Letters: N units, T tasks, n the length of a line, K classes, F numbers.
 """
 
 from __future__ import annotations
@@ -17,21 +17,20 @@ from metanlp.types import Batch, Weights
 
 @dataclass(frozen=True)
 class Sets:
-    """Where units stand once each task has a line of its own: (N, …) -> (T, n, …), n of the largest; shorter lines end
-    in zeros. In a line classes take turns, each spread evenly over it, and the rows of a class keep the order that they
-    have in the batch: a batch is always read in the same order, and no class is long past at the end."""
+    """Where units stand once each task has a line of its own: (N, …) -> (T, n, …); shorter lines end in zeros. In a
+    line classes take turns, each spread evenly over it, and the rows of a class keep the order that they have in the
+    batch: a batch is always read in the same order, and no class is long past at the end."""
 
     place: Tensor  # (N,) task · n + place in its line
     back: Tensor  # (N,) the same with every line read backwards
     ends: Tensor  # (T,) place of the last unit of each task in its line
     tasks: int  # T
-    longest: int  # n
+    longest: int  # n: units of the largest task; N, where the batch does not know how many that has
 
     @staticmethod
     def of(batch: Batch) -> Sets:
         counts = per_task(torch.ones_like(batch.task_of), batch)
-        # A look at the device, but where there is one task: how long the lines are must be known here.
-        longest = len(batch.task_of) if batch.count_tasks == 1 else int(counts.max())
+        longest = batch.max_units or len(batch.task_of)  # `counts` would have to be asked of the device
         spot = places(batch) - (counts.cumsum(0) - counts)[batch.task_of]
         start = batch.task_of * longest
         return Sets(start + spot, start + counts[batch.task_of] - 1 - spot, counts - 1, batch.count_tasks, longest)

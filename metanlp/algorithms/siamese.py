@@ -22,8 +22,8 @@ class Siamese(Direct):
     """Koch, Zemel & Salakhutdinov 2015: are two rows of the same class? Pairs of any class answer alike, so that new
     classes need no training.
 
-    The logarithm of the odds is b − Σ α |x − x′| over the normalised features of all views (§3.2, with α > 0, which
-    makes it a weighted L1 distance). θ lowers the binary cross-entropy over pairs of an episode (§3.3): of each support
+    The logarithm of the odds is b − Σ α |x − x′| over the normalised features of all views (§3.1, with α > 0, which
+    makes it a weighted L1 distance). θ lowers the binary cross-entropy over pairs of an episode (§3.2): of each support
     row with each query row and with each support row after it. Pairs of one class count half in all, pairs of two
     classes, of which there are many more, the other half. The score of a class is the mean of a row's log-odds with
     its support rows, or the best of them (§4.3).

@@ -1,7 +1,7 @@
-"""Parts of a pass side by side on the cores of a CPU, one thread each.
+"""Passes, or parts of one, side by side on the cores of a CPU, one thread each.
 
 The usual way, many cores inside every operation, waits for the slowest core thousands of times a pass and leaves small
-operations to one. Here the cores meet twice a pass.
+operations to one. Here the cores meet twice a pass, or only when all passes are done.
 """
 
 from __future__ import annotations
@@ -24,18 +24,32 @@ Read = Callable[[Weights, Batch], Tensor]
 """What is read off a part of a batch, zeros for what is elsewhere, so that parts add up."""
 
 
+def whole_passes(calls: Sequence[Callable[[], T]], device: torch.device, total: int) -> list[T]:
+    """What calls give that each run a model, out of `total` that all processes make."""
+    return _spread(calls) if at_a_time(device, total) > 1 else [call() for call in calls]
+
+
+def at_a_time(device: torch.device, total: int) -> int:
+    """How many of `total` passes a process runs at once. Where they would keep all cores of a CPU busy, every pass has
+    one thread for itself; else, and on other devices, they follow each other. Either way has its own roundings, so how
+    many of the passes are this process's own plays no part."""
+    return torch.get_num_threads() if device.type == "cpu" and total >= (os.cpu_count() or 1) else 1
+
+
 def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """What the calls give, each made in a thread of its own, with gradients as here. The first error is raised."""
-    if len(calls) == 1:
-        return [calls[0]()]
+    """What the calls give, as many at a time as there are threads; a single one has them all."""
+    return _spread(calls) if calls[1:] and torch.get_num_threads() > 1 else [call() for call in calls]
+
+
+def _spread(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """Each call in a thread, with gradients as here. The first error is raised."""
     grads = torch.is_grad_enabled()
 
     def as_here(call: Callable[[], T]) -> T:
         with torch.set_grad_enabled(grads):
             return call()
 
-    # As many threads for few calls as for many: a pool of another size would be started anew each time.
-    return list(_threads(max(len(calls), torch.get_num_threads())).map(as_here, calls))
+    return list(_threads(torch.get_num_threads()).map(as_here, calls))
 
 
 def summed(read: Read, w: Weights, parts: Sequence[Batch]) -> Tensor:
@@ -80,13 +94,14 @@ def _threads(count: int) -> ThreadPoolExecutor:
 
     def begin() -> None:
         torch.set_num_threads(1)
+        torch.get_num_threads()  # a thread that has not asked takes the number said last, when it first computes
         all_there.wait()
 
     executor = ThreadPoolExecutor(count, "metanlp", begin)
     for _ in range(count):
         executor.submit(int)
     all_there.wait()
-    torch.set_num_threads(cores)  # said again: threads that others start take the number that was set last
+    torch.set_num_threads(cores)  # said again, for threads that others start
     return executor
 
 

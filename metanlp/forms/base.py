@@ -51,6 +51,7 @@ class Form(ABC):
     name: ClassVar[str]
     metric: ClassVar[str]  # by which a task is judged
     answer: ClassVar[str]  # the part of `answers` that says it shortly
+    shown: ClassVar[str] = ""  # the part that people read, where it is another
     asks: ClassVar[str] = "a text, two texts, or a row with `text`"  # what a row without its answer may be
     by_class: ClassVar[bool] = True  # shots are counted for each class; else in rows
     least: ClassVar[int] = 2  # classes with shots that an episode needs
@@ -115,6 +116,20 @@ class Form(ABC):
     @abstractmethod
     def metrics(self, scored: Scored, rows: Sequence[Row], task: Task) -> dict[str, float]:
         """How good the scores are: `self.metric` among others, and `ece` where an answer has a probability."""
+
+    @abstractmethod
+    def truth(self, row: Row, labels: Sequence[str]) -> Any:
+        """The right answer, as the part of `answers` that people read."""
+
+    def sure(self, scored: Scored, rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray] | None:
+        """The probability of each answer, and whether it is right: (R,), (R,) bool; None where there is none."""
+        return None
+
+    def wrong_by(self, scored: Scored, rows: Sequence[Row], task: Task) -> np.ndarray:
+        """How wrong each answer is, 0 where it is right: (R,). Here its probability."""
+        sure = self.sure(scored, rows)
+        assert sure is not None  # else a form has a measure of its own
+        return np.where(sure[1], 0.0, sure[0])
 
 
 def folded(text: str) -> str:

@@ -17,7 +17,7 @@ from metanlp.types import Batch, Row, Task
 class Choose(Form):
     """Cross-entropy over the choices of a question. The model reads the question once with each choice."""
 
-    name, metric, answer = "choose", "accuracy", "answer"
+    name, metric, answer, shown = "choose", "accuracy", "answer", "choice"
     asks = "(question, choices), or a row with `question` and `choices`"
     by_class, least, number = False, 1, np.float32
 
@@ -63,10 +63,16 @@ class Choose(Form):
         ]
 
     def metrics(self, scored: Scored, rows: Sequence[Row], task: Task) -> dict[str, float]:
+        confidence, right = self.sure(scored, rows)
+        return {"accuracy": float(right.mean()), "ece": confidence_error(confidence, right)}
+
+    def truth(self, row: Row, labels: Sequence[str]) -> str:
+        return row["choices"][row["answer"]]
+
+    def sure(self, scored: Scored, rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
         probabilities = self.probabilities(scored)
         right = np.array([p.argmax() == row["answer"] for p, row in zip(probabilities, rows, strict=True)])
-        confidence = np.array([p.max() for p in probabilities])
-        return {"accuracy": float(right.mean()), "ece": confidence_error(confidence, right)}
+        return np.array([p.max() for p in probabilities]), right
 
     def probabilities(self, scored: Scored) -> list[np.ndarray]:
         """Of the choices of each question: R arrays (choices,)."""

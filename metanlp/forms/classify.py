@@ -42,3 +42,9 @@ class Classify(Form):
         targets = np.array([row["label"] for row in rows])
         found = score(scored.values.argmax(1), targets, len(task.labels))
         return found | {"ece": calibration(softmax(scored.values), targets)}
+
+    def truth(self, row: Row, labels: Sequence[str]) -> Any:
+        return labels[row["label"]]
+
+    def sure(self, scored: Scored, rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray] | None:
+        return softmax(scored.values).max(1), scored.values.argmax(1) == np.array([row["label"] for row in rows])

@@ -47,6 +47,14 @@ class Multilabel(Form):
         true = np.stack([indicator(row["labels"], len(task.labels)) for row in rows])
         return label_sets(scored.values > 0, true > 0)
 
+    def truth(self, row: Row, labels: Sequence[str]) -> Any:
+        return [labels[n] for n in row["labels"]]
+
+    def wrong_by(self, scored: Scored, rows: Sequence[Row], task: Task) -> np.ndarray:
+        """Labels too many and too few."""
+        true = np.stack([indicator(row["labels"], len(task.labels)) for row in rows])
+        return ((scored.values > 0) != (true > 0)).sum(1)
+
 
 def indicator(labels: Sequence[int], count: int) -> np.ndarray:
     """1 for the labels that a row has: (K,)."""

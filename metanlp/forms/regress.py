@@ -45,6 +45,12 @@ class Regress(Form):
     def metrics(self, scored: Scored, rows: Sequence[Row], task: Task) -> dict[str, float]:
         return correlation(on_scale(scored, task.scale), np.array([row["score"] for row in rows]))
 
+    def truth(self, row: Row, labels: Sequence[str]) -> float:
+        return row["score"]
+
+    def wrong_by(self, scored: Scored, rows: Sequence[Row], task: Task) -> np.ndarray:
+        return np.abs(on_scale(scored, task.scale) - np.array([row["score"] for row in rows]))
+
 
 def on_scale(scored: Scored, scale: tuple[float, float]) -> np.ndarray:
     """Scores as the task counts them: (R,)."""

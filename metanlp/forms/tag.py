@@ -74,6 +74,17 @@ class Tag(Classify):
     def metrics(self, scored: Scored, rows: Sequence[Row], task: Task) -> dict[str, float]:
         return span_sets(told(scored, rows), [row["spans"] for row in rows], len(task.labels))
 
+    def truth(self, row: Row, labels: Sequence[str]) -> list[dict[str, Any]]:
+        return [entity(row, span, labels) for span in row["spans"]]
+
+    def sure(self, scored: Scored, rows: Sequence[Row]) -> None:
+        """Words have probabilities, entities have none."""
+
+    def wrong_by(self, scored: Scored, rows: Sequence[Row], task: Task) -> np.ndarray:
+        """Entities too many and too few."""
+        pairs = zip(told(scored, rows), rows, strict=True)
+        return np.array([len({*spans} ^ {(a, b, c) for a, b, c in row["spans"]}) for spans, row in pairs])
+
 
 def told(scored: Scored, rows: Sequence[Row]) -> list[list[Span]]:
     """The entities that scores say; words that the model could not see, beyond its longest text, are none."""

@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from textwrap import shorten
-from time import monotonic
 from typing import Any
 
 from metanlp.errors import InputError, StorageError
-from metanlp.reach import offline, require_hub, unreachable
+from metanlp.hub import PART, asking, brief
+from metanlp.reach import offline, require_hub
 
 INSTEAD = "give a folder of your own, or work without a network: --model minilm --data mini"
-REQUEST_SECONDS = 10.0  # until a request counts as failed: to connect, or between two parts of an answer
-PATIENCE_SECONDS = 15.0  # of nothing but failed requests until the Hub counts as gone
 
 # Names of splits -> pools; of two for one pool the first listed counts, and others are passed over.
 POOLS = {
@@ -39,7 +36,6 @@ POOLS = {
     "eval": "test",
 }
 
-PART = r"[A-Za-z0-9][\w.-]*"
 NAME = re.compile(rf"({PART}/{PART})(?::([\w.+-]+))?(?:@([\w.+/-]+))?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -86,7 +82,7 @@ def fetch(name: HubName, limit: int | None) -> tuple[HubName, Mapping[str, Any]]
     try:
         kept: Any = load_from_disk(str(folder))
     except (OSError, ValueError) as error:
-        raise InputError(f"{name}: {folder} is damaged ({_brief(error)}); remove that folder") from error
+        raise InputError(f"{name}: {folder} is damaged ({brief(error)}); remove that folder") from error
     return replace(name, revision=commit), kept
 
 
@@ -164,67 +160,16 @@ def _stream(name: HubName, commit: str, limit: int | None, scratch: str) -> Any:
     return datasets.DatasetDict(kept)
 
 
-@contextmanager
-def _asking(name: HubName) -> Generator[None]:
+def _asking(name: HubName) -> AbstractContextManager[None]:
     """Whatever goes wrong with the Hub becomes one line."""
-    _settle()
-    from huggingface_hub import errors
-    from huggingface_hub.utils import httpx
-
-    try:
-        yield
-    except (InputError, StorageError):
-        raise
-    except errors.GatedRepoError as error:
-        raise InputError(f"{name}: asks for consent; give it on its page, then set HF_TOKEN") from error
-    except errors.RepositoryNotFoundError as error:
-        raise InputError(f"{name}: no such data set on the Hub, or a private one; check it, or set HF_TOKEN") from error
-    except errors.RevisionNotFoundError as error:
-        raise InputError(f"{name}: has no revision {name.revision!r}; give a branch, a tag or a commit") from error
-    except httpx.TransportError as error:
-        raise unreachable(str(name), _brief(error), INSTEAD) from error
-    except Exception as error:  # a dozen kinds of three libraries, bare ones among them
-        raise InputError(f"{name}: cannot be read ({_brief(error)}); choose another, or {INSTEAD}") from error
-
-
-def _brief(error: BaseException) -> str:
-    """What an error says, on one line."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return shorten(said, 240, placeholder=" …")
+    _quiet()
+    return asking(str(name), "data set", INSTEAD)
 
 
 @cache
-def _settle() -> None:
-    """Once a process: the libraries are quiet, and no request waits for ever, as by default they do."""
-    from huggingface_hub import get_session, set_client_factory
-    from huggingface_hub.utils import httpx, logging
-
+def _quiet() -> None:
+    """Once a process: what the Hub's data library says goes nowhere, and what fails is asked for once more."""
     datasets: Any = import_module("datasets")
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    logging.set_verbosity(datasets.logging.CRITICAL)
     datasets.disable_progress_bars()
     datasets.config.STREAMING_READ_MAX_RETRIES = datasets.config.STREAMING_OPEN_MAX_RETRIES = 1
-    failing_since: list[float] = []
-
-    class Client(httpx.Client):
-        """The Hub's client with time limits, of a request and of all the times that one is tried again."""
-
-        def send(self, request: Any, **options: Any) -> Any:
-            asked: dict[str, float | None] = request.extensions.get("timeout", {})
-            request.extensions["timeout"] = {
-                kind: min(asked.get(kind) or REQUEST_SECONDS, REQUEST_SECONDS)
-                for kind in ("connect", "read", "write", "pool")
-            }
-            failing_since.append(monotonic())
-            try:
-                answer = super().send(request, **options)
-            except httpx.TransportError as error:
-                if monotonic() - failing_since[0] > PATIENCE_SECONDS:
-                    failing_since.clear()
-                    raise unreachable(request.url.path, _brief(error), INSTEAD) from error
-                raise
-            failing_since.clear()
-            return answer
-
-    hooks = get_session().event_hooks
-    set_client_factory(lambda: Client(event_hooks=hooks, follow_redirects=True))

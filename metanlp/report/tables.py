@@ -1,24 +1,17 @@
-"""What a run says to people: tables on standard output, and plots. The door of matplotlib, which may be missing."""
+"""What a run says on standard output: tables."""
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from metanlp.errors import InputError
 from metanlp.meta_test import Report, metric_of_means
 from metanlp.metrics import paired
-
-NO_PLOT = "none are drawn, as matplotlib is not installed: pip install 'metanlp[report]'"
-MARKERS = "osD^v<>Pp*Xhd8"  # with ten colours, no two of 70 methods look alike
 
 
 def console() -> Console:
@@ -126,35 +119,6 @@ def difference_to(found: Report, name: str, to: str, k: str) -> dict[str, float 
     sides = [np.array(found.means[method][k][title]["episodes"]) for method in (name, to)]
     gap = paired(*sides)
     return {"difference": gap.mean, "low": gap.low, "high": gap.high}
-
-
-def can_plot() -> bool:
-    return find_spec("matplotlib") is not None
-
-
-def plot(found: Report, kind: Literal["png", "svg"]) -> bytes:
-    """Mean score over tasks against median seconds to adapt, a panel for each number of shots: a picture's bytes. Its
-    numbers are `means` and `methods` of the report. Raises InputError without matplotlib."""
-    if not can_plot():
-        raise InputError(f"plots: {NO_PLOT}")
-    title, shots = metric_of_means(found.protocol["metrics"]), list(next(iter(found.means.values())))
-    # A figure of its own, as pyplot would keep it, and look for a screen.
-    figure = import_module("matplotlib.figure").Figure(figsize=(4 * len(shots) + 2, 4.5), layout="constrained")
-    panels = figure.subplots(1, len(shots), sharey=True, squeeze=False)[0]
-    for panel, k in zip(panels, shots, strict=True):
-        for number, (name, cost) in enumerate(found.methods.items()):
-            cell = found.means[name][k][title]
-            mean, low, high = (
-                100 * (cell["mean"] if cell[end] is None else cell[end]) for end in ("mean", "low", "high")
-            )
-            look = {"fmt": MARKERS[number % len(MARKERS)], "color": f"C{number % 10}", "capsize": 2, "label": name}
-            panel.errorbar([cost["adapt_s"]], [mean], yerr=[[max(0.0, mean - low)], [max(0.0, high - mean)]], **look)
-        panel.set(xscale="log", title=f"{k} shots", xlabel="seconds to adapt, median")
-    panels[0].set_ylabel(f"{title.replace('_', ' ')}, mean over tasks, % (95 % interval)")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format=kind)
-    return drawn.getvalue()
 
 
 def cost_table(found: Report) -> Table:
