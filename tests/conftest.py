@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import runpy
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import in_turn
 import pytest
 import torch
 from tokenizers.normalizers import BertNormalizer
@@ -15,7 +15,6 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from metanlp.backbone import Backbone, Lora
-from metanlp.cli import main
 from metanlp.episodes import Episodes, Sampling, group
 from metanlp.forms import FORMS
 from metanlp.pool import Encode, Pool
@@ -24,9 +23,16 @@ from metanlp.types import Batch, Pass, Row, Task
 
 TOYS = ("mini/emotions", "mini/answer_match", "mini/commit_types", "mini/intents_home", "mini/formality")
 
-Here = Callable[..., tuple[int, str, str]]
+Here = Callable[..., in_turn.Ended]
+
+# Two workers take whole files, from the first on: the longest come first, so that neither is left alone with one.
+LONGEST = ("test_readme", "test_recipes", "test_forms", "test_algorithms", "test_meta_train", "test_quantized")
 
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: (*LONGEST, item.path.stem).index(item.path.stem))
 
 
 def mini_tasks() -> dict[str, Task]:
@@ -111,15 +117,11 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     monkeypatch.delenv("METANLP_DATA", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
-    def run(start: str, *command: object) -> tuple[int, str, str]:
-        words = [*map(str, command)]
-        monkeypatch.setattr("sys.argv", words if start == "python" else [start, *words])
+    def run(*command: object) -> in_turn.Ended:
+        monkeypatch.setattr("sys.argv", [])
         code: Any = 0
         try:
-            if start == "python":
-                runpy.run_path(words[0], run_name="__main__")
-            else:
-                main()
+            in_turn.run(*map(str, command))
         except SystemExit as ended:
             code = ended.code
         out, said = capsys.readouterr()

@@ -216,12 +216,6 @@ def test_input_errors_are_one_line_and_code_2(command: Command, work: Path, tiny
     assert not list(tmp_path.iterdir())
 
 
-def test_a_base_that_is_not_here_names_the_option(work: Path) -> None:
-    ended = metanlp_command("predict", "--from", work / "adapted", work / "texts.txt")
-    assert (ended.returncode, ended.stdout) == (2, b"")
-    assert "--base" in one_line(ended.stderr.decode())
-
-
 def test_a_damaged_artefact_is_one_line_and_code_3(command: Command, work: Path, tiny: Path, tmp_path: Path) -> None:
     for name in (ADAPTER, META, CONFIG, "adapter_config.json"):
         (tmp_path / name).write_bytes((work / "adapted" / name).read_bytes())

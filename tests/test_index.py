@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from form_tasks import FORMS as FORM_NAMES
 from form_tasks import write_tasks
+from joblib import cpu_count
 
 from metanlp.backbone import Backbone
 from metanlp.cli import main
@@ -421,7 +422,12 @@ def test_a_bad_file_ends_a_build_and_leaves_the_index_as_it_was(folder: Path, fi
     assert (folder / HOME).exists() != first
 
 
-def test_a_bad_file_found_by_another_process_arrives_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cores", ["1", "2"])
+def test_a_bad_file_found_by_another_process_arrives_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: str
+) -> None:
+    """With one core nobody else is asked, and this process lives on."""
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", cores)
     monkeypatch.setattr(indexing, "ALONE", 0)
     monkeypatch.setattr(indexing, "PART", 3)
     many(tmp_path, 20)
@@ -571,6 +577,7 @@ def alive(pid: str) -> bool:
         return False
 
 
+@pytest.mark.skipif(cpu_count() < 2, reason="one core, no other processes")
 @pytest.mark.skipif(not Path(CHILDREN.format(os.getpid())).exists(), reason="asks Linux for a process's children")
 def test_a_killed_build_leaves_no_process_behind(tmp_path: Path) -> None:
     many(tmp_path, 8)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import in_turn
 import pytest
 from conftest import Here
 from form_tasks import write_tasks
@@ -123,35 +124,49 @@ def quick(command: str) -> list[str]:
     return words + [w for name, more in QUICK.items() if any(w.endswith(name) for w in words) for w in more.split()]
 
 
-def apart(words: list[str], home: Path, environ: dict[str, str]) -> tuple[int, str, str]:
-    """A command in a process of its own, by this interpreter's own scripts."""
-    starts = {
-        "metanlp": ["-c", "from metanlp.cli import main; main()"],
-        "python": [],
-        "torchrun": ["-m", "torch.distributed.run"],
-        "accelerate": ["-m", "accelerate.commands.accelerate_cli"],
-    }
-    env = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | environ
-    words = [sys.executable, *starts[words[0]], *words[1:]]
-    ran = subprocess.run(words, cwd=home, env=env, capture_output=True, text=True, timeout=300, check=False)
+def environment(**more: str) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | more
+
+
+def launched(home: Path, launcher: str, *words: str) -> in_turn.Ended:
+    """A launcher that starts processes: this interpreter's own."""
+    names = {"torchrun": "torch.distributed.run", "accelerate": "accelerate.commands.accelerate_cli"}
+    command = [sys.executable, "-m", names[launcher], *words]
+    ran = subprocess.run(command, cwd=home, env=environment(), capture_output=True, text=True, timeout=300, check=False)
     return ran.returncode, ran.stdout, ran.stderr
+
+
+@pytest.fixture(scope="module")
+def hub_ended(home: Path, hub: dict[str, str]) -> dict[str, in_turn.Ended]:
+    """How the commands of the Hub ended, in a process of their own: its address is read when its library is loaded."""
+    asked = [command for command in OTHERS if of_the_hub(command)]
+    words = in_turn.start([quick(command) for command in asked], home / "ended")
+    ran = subprocess.run(
+        words, cwd=home, env=environment(**hub), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    return {command: in_turn.ended(home / "ended", number) for number, command in enumerate(asked)}
+
+
+def of_the_hub(command: str) -> bool:
+    return "stanfordnlp/snli" in command
 
 
 @needs_minilm
 @pytest.mark.parametrize("command", OTHERS)
-def test_command_runs(
-    command: str, home: Path, hub: dict[str, str], here: Here, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In this process, which has its libraries loaded; but launchers start their own, and the address of the Hub is
-    read when its library is imported."""
+def test_command_runs(command: str, home: Path, here: Here, request: pytest.FixtureRequest) -> None:
+    """Here, where the libraries are loaded, but for launchers and the Hub."""
     if command.startswith("pip "):
         pytest.skip("installing is what `make env` and the fresh clone of .ci/run do")
-    words, of_the_hub = quick(command), "stanfordnlp/snli" in command
-    monkeypatch.chdir(home)
-    if of_the_hub or words[0] in ("torchrun", "accelerate"):
-        code, out, said = apart(words, home, hub if of_the_hub else {})
+    words = quick(command)
+    if of_the_hub(command):
+        code, out, said = request.getfixturevalue("hub_ended")[command]
+    elif words[0] in ("torchrun", "accelerate"):
+        code, out, said = launched(home, *words)
     else:
-        code, out, said = here(*words)
+        with pytest.MonkeyPatch.context() as at_home:
+            at_home.chdir(home)
+            code, out, said = here(*words)
     assert code == 0, said[-2000:]
     assert out.strip()
 

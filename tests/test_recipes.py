@@ -11,10 +11,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import in_turn
 import pytest
 import torch
 from conftest import Here
@@ -50,34 +50,6 @@ def recipe(here: Here) -> Here:
     return lambda name, *words: here("python", RECIPES / name, *words)
 
 
-# A recipe several times in one process, each with its own words, as starting costs more than running: how each ended.
-IN_TURN = """
-import json, os, runpy, sys
-
-path, runs, ended = json.loads(sys.argv[1])
-for number, words in enumerate(runs):
-    sys.argv, code = [path, *words], 0
-    try:
-        runpy.run_path(path, run_name="__main__")
-    except SystemExit as end:
-        code = end.code
-    with open(f"{ended}.{number}.{os.environ.get('RANK', '0')}", "w") as file:
-        file.write(str(code))
-"""
-
-
-def in_turn(folder: Path, runs: Sequence[Sequence[object]], *launcher: str) -> list[str]:
-    """A command that runs recipes/maml_glue.py in turn, as IN_TURN says; the codes are in `folder`, for `codes`."""
-    (folder / "in_turn.py").write_text(IN_TURN)
-    asked = [str(RECIPES / "maml_glue.py"), [[*map(str, words)] for words in runs], str(folder / "ended")]
-    return [sys.executable, *launcher, str(folder / "in_turn.py"), json.dumps(asked)]
-
-
-def code_of(folder: Path, number: int, rank: int = 0) -> int:
-    """How a run of `in_turn` ended on one of its processes."""
-    return int((folder / f"ended.{number}.{rank}").read_text())
-
-
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
 
@@ -94,14 +66,12 @@ def made(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run of recipes/maml_glue.py leaves in `two`, on two processes started by torchrun; before it they were
     refused `used`, which this process held."""
     folder = tmp_path_factory.mktemp("made")
+    words = ["python", RECIPES / "maml_glue.py", "--model", tiny, "--data", "mini", "--test", "mini", *QUICK, "--out"]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    words = ["--model", tiny, "--data", "mini", "--test", "mini", *QUICK, "--out"]
-    command = in_turn(folder, [[*words, folder / "used"], [*words, folder / "two"]], *launcher)
+    command = in_turn.start([[*words, folder / "used"], [*words, folder / "two"]], folder / "ended", *launcher)
     with checkpoint.lock(folder / "used"):
         ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr
-    (folder / "two.out").write_text(ended.stdout)
-    (folder / "two.err").write_text(ended.stderr)
     return folder
 
 
@@ -115,7 +85,8 @@ def test_a_run_leaves_what_the_readme_lists(made: Path) -> None:
 
 
 def test_the_run_says_how_many_processes_it_has(made: Path) -> None:
-    said = (made / "two.out").read_text()
+    _, said, _ = in_turn.ended(made / "ended", 1)
+    assert in_turn.ended(made / "ended", 1, rank=1)[1] == ""
     assert "processes: 2" in said
     assert "1 threads each" in said
     assert "meta-training: 4 meta-steps for maml, then as many tokens for multitask, then" in said
@@ -220,9 +191,9 @@ def test_input_errors_are_one_line_and_leave_nothing(
 
 def test_a_folder_in_use_is_refused_on_every_process(made: Path) -> None:
     """Rank 0 alone asks for the lock; the other must not wait for it for ever."""
-    assert [code_of(made, 0, rank) for rank in range(2)] == [2, 2]
-    assert [code_of(made, 1, rank) for rank in range(2)] == [0, 0]
-    assert f"in use by process {os.getpid()}" in (made / "two.err").read_text()
+    ranks = [in_turn.ended(made / "ended", 0, rank) for rank in range(2)]
+    assert [code for code, _, _ in ranks] == [2, 2]
+    assert f"in use by process {os.getpid()}" in ranks[0][2]
     assert names(made / "used") == set()
 
 
@@ -230,25 +201,25 @@ def test_a_folder_in_use_is_refused_on_every_process(made: Path) -> None:
 
 
 def test_a_run_told_to_stop_saves_first(tiny: Path, tmp_path: Path) -> None:
-    told = {"int": (signal.SIGINT, 130), "term": (signal.SIGTERM, 143)}
-    words = ["--model", tiny, "--data", "mini", "--test", "mini", *QUICK, "--steps", "400", "--out"]
+    told = {tmp_path / "int": (signal.SIGINT, 130), tmp_path / "term": (signal.SIGTERM, 143)}
+    words = ["python", RECIPES / "maml_glue.py", "--model", tiny, "--data", "mini", "--test", "mini", *QUICK,
+             "--steps", "400", "--out"]  # fmt: skip
     child = subprocess.Popen(
-        in_turn(tmp_path, [[*words, tmp_path / name] for name in told]), env=ENVIRONMENT, stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored where pytest is so
+        in_turn.start([[*words, out] for out in told], tmp_path / "ended"), env=ENVIRONMENT, stderr=subprocess.PIPE,
+        text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # pytest may ignore it
     )  # fmt: skip
-    for name, (number, _) in told.items():
-        log = tmp_path / name / "metrics.jsonl"
+    for out, (number, _) in told.items():
+        log = out / "metrics.jsonl"
         while child.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") > 2):
             time.sleep(0.01)
         child.send_signal(number)
-    _, said = child.communicate(timeout=60)
-    assert child.returncode == 0, said
-    steps = [(tmp_path / name / "metrics.jsonl").read_bytes().count(b"\n") for name in told]
-    assert [code_of(tmp_path, number) for number in range(2)] == [code for _, code in told.values()]
-    assert said.splitlines() == [f"stopped after meta-step {step}; go on with --resume" for step in steps]
-    for name, step in zip(told, steps, strict=True):
-        saved = checkpoint.newest(tmp_path / name / "checkpoints")
+    _, failed = child.communicate(timeout=60)
+    assert (child.returncode, failed) == (0, "")
+    for run, (out, (_, code)) in enumerate(told.items()):
+        step = (out / "metrics.jsonl").read_bytes().count(b"\n")
+        ended, _, said = in_turn.ended(tmp_path / "ended", run)
+        assert (ended, said) == (code, f"stopped after meta-step {step}; go on with --resume\n")
+        saved = checkpoint.newest(out / "checkpoints")
         assert saved is not None
         assert saved.name == f"step_{step}"
         assert 2 < step < 400
@@ -456,19 +427,14 @@ def test_the_engine_computes_what_the_plain_loop_does(
     assert all(key in out for key in found)
 
 
-def test_memory_is_measured_in_a_fresh_process(tiny: Path) -> None:
-    words = [sys.executable, str(RECIPES / "bench_engine.py"), "--model", str(tiny), "--probe", "plain 1"]
-    ran = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
-    assert ran.returncode == 0, ran.stderr[-2000:]
-    assert float(ran.stdout.split()[-1]) > 0
-
-
-def test_seconds_an_episode_are_measured(recipe: Here, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("probe", ["plain 1", "episodes"])
+def test_a_probe_says_one_number(recipe: Here, tiny: Path, monkeypatch: pytest.MonkeyPatch, probe: str) -> None:
+    """What the bench starts in processes of their own: the memory of one, the seconds an episode takes."""
     monkeypatch.syspath_prepend(str(RECIPES))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    code, out, said = recipe("bench_engine.py", "--model", tiny, "--probe", "episodes")
+    code, out, said = recipe("bench_engine.py", "--model", tiny, "--probe", probe)
     assert code == 0, said
-    assert float(out.split()[-1]) > 0
+    assert float(out) > 0
 
 
 def test_a_bench_without_tasks_of_three_classes_is_refused(

@@ -100,7 +100,8 @@ def _parts(folder: Path, columns: Columns, tasks: Sequence[tuple[str, Path]]) ->
 
 
 def _part_apart(parent: int, folder: Path, columns: Columns, tasks: Sequence[tuple[str, Path]]) -> Part:
-    _end_with(parent)
+    if os.getpid() != parent:  # with one core there are no others, and joblib calls this where it is
+        _end_with(parent)
     return _part(folder, columns, tasks)
 
 
