@@ -185,12 +185,15 @@ def save(shared: Run, main: Learner, found: Report, mistakes: Mapping[str, Any])
         report.show_overview(found, asked.method)
     else:
         report.show(found, main.record)
-    show_page(asked.out)
+    show_page(asked)
 
 
-def show_page(out: Path) -> None:
-    """The page of a folder, and where it is."""
-    report.say({"report": str(write_page(out))} | ({} if report.can_plot() else {"plots": report.NO_PLOT}))
+def show_page(asked: Experiment) -> None:
+    """The page, if it is asked for, and where it is."""
+    if not asked.page:  # one of before would tell of other results
+        (asked.out / PAGE).unlink(missing_ok=True)
+        return
+    report.say({"report": str(write_page(asked.out))} | ({} if report.can_plot() else {"plots": report.NO_PLOT}))
 
 
 def here() -> dict[str, str]:
@@ -219,7 +222,8 @@ def origin(shared: Run) -> dict[str, Any]:
 def shown(asked: Experiment) -> dict[str, Any]:
     """The options, without paths of this machine and without what decides no result."""
     options = to_json(asked)
-    return {key: value for key, value in options.items() if key not in ("out", "resume", "overview", "publish")} | {
+    told = ("out", "resume", "overview", "page", "publish")
+    return {key: value for key, value in options.items() if key not in told} | {
         role: ",".join(Path(name).name if os.sep in name else name for name in options[role].split(","))
         for role in ("model", "data", "validation", "test")
     }

@@ -48,7 +48,7 @@ def run(asked: Experiment) -> Report:
             report.show_overview(found, asked.method)
         else:
             report.show_scores(found)
-        experiment.show_page(asked.out)
+        experiment.show_page(asked)
     return found
 
 

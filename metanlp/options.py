@@ -47,6 +47,7 @@ class Experiment:
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the frozen weights
     quantize: Literal["none", "4bit", "8bit"] = "none"  # of the frozen weights, by bitsandbytes
     overview: bool = False  # one table with a method a row, for many methods
+    page: bool = True  # leave report.html and plots/, which takes a second or two
     log_with: tuple[str, ...] = ()  # trackers beside metrics.jsonl: tensorboard, wandb, … whatever accelerate knows
     out: Path = Path("out/run")  # folder for everything that the run leaves
     publish: str | None = None  # owner/name on the Hub for what the run leaves, for its owner alone

@@ -123,7 +123,7 @@ def test_leaks_are_written_with_both_places_and_no_text(recipe: Here, tiny: Path
         (tmp_path / f"{task.name.removeprefix('mini/')}.jsonl").write_text("\n".join(lines) + "\n")
     data, test, left = (tmp_path / name for name in ("formality.jsonl", "emotions.jsonl", "out"))
     words = ["--data", data, "--validation", "mini/urgency", "--test", test, *QUICK, "--baselines", "frozen"]
-    code, out, said = recipe("maml_glue.py", "--model", tiny, *words, "--out", left)
+    code, out, said = recipe("maml_glue.py", "--model", tiny, *words, "--no-page", "--out", left)
     assert (code, said) == (0, "")
     assert "leakage: 4 training rows left out" in " ".join(out.split())
     assert "emotions train 3 = formality train 3; all in leakage.json" in " ".join(out.split())
@@ -138,9 +138,10 @@ def test_leaks_are_written_with_both_places_and_no_text(recipe: Here, tiny: Path
 
 def test_one_process_gives_the_same_bits(made: Path, recipe: Here, tiny: Path, tmp_path: Path) -> None:
     words = ["--model", tiny, "--data", "mini", "--test", "mini", *QUICK, "--out", tmp_path]
-    code, out, said = recipe("maml_glue.py", *words, "--baselines", "frozen")
+    code, out, said = recipe("maml_glue.py", *words, "--baselines", "frozen", "--no-page")
     assert (code, said) == (0, "")
     assert "processes: 1" in out
+    assert not names(tmp_path) & {"report.html", "plots"}
     for name in (ADAPTER, META):
         assert (tmp_path / name).read_bytes() == (made / "two" / name).read_bytes()
     logs = [(folder / "metrics.jsonl").read_text().splitlines() for folder in (tmp_path, made / "two")]
@@ -360,7 +361,7 @@ def test_every_method_in_one_table(recipe: Here, tiny: Path, tmp_path: Path) -> 
         assert report.NO_PLOT.split("'")[0] in page
     logs = {path: path.read_bytes() for path in tmp_path.rglob("metrics.jsonl")}
     assert len(logs) == len(ALGORITHMS) - len(BASELINES)
-    code, _, said = recipe("compare_all.py", *words, "--resume")
+    code, _, said = recipe("compare_all.py", *words, "--resume", "--no-page")
     assert (code, said) == (0, "")
     again = Report(**json.loads((tmp_path / "results.json").read_text()))
     assert {path: path.read_bytes() for path in tmp_path.rglob("metrics.jsonl")} == logs

@@ -89,14 +89,12 @@ def by_task(rows: Rows, look: Look) -> Any:
     beside = beside_of(axes)
     across(axes, tasks)
     across(beside, [""] * len(rows))
+    for name in names:
+        style = look.line(name) | ({"label": shortened(name, 12)} if look.strong(name) else {"alpha": 0.6})
+        axes.plot([row[name] for row in rows], range(len(rows)), **style | {"linestyle": ""})
     for place, row in enumerate(rows):
-        for name in names:
-            alpha = 1.0 if look.strong(name) else 0.6
-            axes.plot(row[name], place, **look.line(name) | {"linestyle": ""}, alpha=alpha)
         if "points" in row:
             whisker(beside, place, *bars(row, "points"), look, look.sides.ours)
-    for name in keys:
-        axes.plot([], [], label=shortened(name, 12), **look.line(name) | {"linestyle": ""})
     if len(keys) < len(names):
         axes.plot([], [], "o", color=COLOURS["other"], label="others")
     axes.set_xlabel(f"{look.score}, %")

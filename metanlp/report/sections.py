@@ -38,11 +38,12 @@ ORDER = ("differences", "score_by_task", "score_by_shots", "nearest", "score_by_
 def of_scores(found: Report, sides: Sides) -> list[Section]:
     score, tasks = findings.score_of(found), findings.by_task(found, sides)
     versus = f"{sides.ours} − {sides.theirs}"
+    better = "a method" if len({first for first, _ in sides.pairs}) > 1 else sides.ours
     return [
         Section(
             "differences", "methods", "Against each other",
             f"Difference in {score}, mean over tasks and shots, on the same support sets, with 95 % intervals. Right "
-            "of zero the method named first is better.",
+            f"of zero {better} is better.",
             findings.differences(found, sides), plots.differences,
         ),
         Section(
