@@ -8,7 +8,8 @@ from huggingface_hub import ModelCard
 
 from metanlp.algorithms import ALGORITHMS
 from metanlp.card_data import Subject, header
-from metanlp.meta_test import Report, metric_of_means
+from metanlp.meta_test import Report
+from metanlp.metrics import metric_of_means
 from metanlp.report import percent, verdict
 from metanlp.tasks.licences import licence_of
 

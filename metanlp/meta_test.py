@@ -22,7 +22,7 @@ from metanlp.exams import Exam, Protocol, Support, check_shots, count_repeats
 from metanlp.forms import FORMS, Scored
 from metanlp.insight import Insight
 from metanlp.learner import Learner
-from metanlp.metrics import Interval, interval, paired
+from metanlp.metrics import Interval, interval, metric_of_means, paired
 from metanlp.recipe import describe
 from metanlp.types import Task
 from metanlp.weights import drop
@@ -157,11 +157,6 @@ def summed_up(
     pairs = [row for other in found if other != main for k in shots for row in _pairs(found, main, other, k, metrics)]
     errors = {name: _errors(by_task, shots) for name, by_task in found.items()}
     return Report(asked, versions(), methods, scores, means, pairs, curves, errors)
-
-
-def metric_of_means(metrics: Mapping[str, str]) -> str:
-    """What a mean over these tasks is called: their metric, or `score` where they have several."""
-    return next(iter(metrics.values())) if len({*metrics.values()}) == 1 else "score"
 
 
 def over_tasks(

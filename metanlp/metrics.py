@@ -6,7 +6,7 @@ Letters: N examples, K classes, E episodes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -222,3 +222,8 @@ def _classes(name: str, values: np.ndarray, ways: int) -> np.ndarray:
             f"{name} hold {wrong[0]}; with {ways} ways a class index is a whole number from 0 to {ways - 1}"
         )
     return values.astype(np.int64)
+
+
+def metric_of_means(metrics: Mapping[str, str]) -> str:
+    """What a mean over these tasks is called: their metric, or `score` where they have several."""
+    return next(iter(metrics.values())) if len({*metrics.values()}) == 1 else "score"

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metanlp.meta_test import Report, metric_of_means
-from metanlp.metrics import Interval, interval, paired
+from metanlp.metrics import Interval, interval, metric_of_means, paired
+
+if TYPE_CHECKING:
+    from metanlp.meta_test import Report
 
 PLAIN = ("frozen", "finetune", "multitask")  # what one does without meta-learning
 POINTS = 40  # of a training curve

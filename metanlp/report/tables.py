@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from metanlp.meta_test import Report, metric_of_means
-from metanlp.metrics import paired
+from metanlp.metrics import metric_of_means, paired
+
+if TYPE_CHECKING:
+    from metanlp.meta_test import Report
 
 
 def console() -> Console:
