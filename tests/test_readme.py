@@ -19,7 +19,7 @@ import pytest
 from conftest import Here
 from form_tasks import write_tasks
 from git_hub import WRITE, GitHub
-from hub_server import Repo, configs, jsonl, parquet, running
+from hub_server import HubServer, Repo, configs, jsonl, parquet, running
 
 from metanlp.tasks import glue
 from metanlp.tasks.mini import read_mini
@@ -92,7 +92,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A Hub that has what the README names, as an environment."""
-    server = GitHub(tmp_path_factory.mktemp("git"))
+    server = HubServer()
     pairs = [{"premise": f"p {n}", "hypothesis": f"h {n % 3}", "label": n % 3} for n in range(120)]
     singles = [{"sentence": f"s {n} {n % 2}", "label": n % 2} for n in range(80)]
     intents = [{"text": f"{i} {n}", "intent": i} for i in ("transfer", "balance", "recipe", "calories") for n in "ab"]
@@ -104,9 +104,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     plus = configs(plus=("train",)).replace(b".parquet", b".jsonl")
     server.repos["clinc/clinc_oos"].commit({"README.md": plus, "plus/train.jsonl": jsonl(*intents)})
     with running(server):
-        yield {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path_factory.mktemp("hf")), "HF_HUB_OFFLINE": "0",
-               "HF_TOKEN": WRITE, "HF_HUB_DISABLE_XET": "1"}  # fmt: skip
-    assert server.private.get("your-name/tickets") is not False
+        yield {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path_factory.mktemp("hf")), "HF_HUB_OFFLINE": "0"}
 
 
 def _write(path: Path, task, rows, *, numbers: bool = False) -> None:
@@ -152,7 +150,23 @@ def hub_ended(home: Path, hub: dict[str, str]) -> dict[str, in_turn.Ended]:
 
 
 def of_the_hub(command: str) -> bool:
-    return "stanfordnlp/snli" in command or "publish" in command
+    return "stanfordnlp/snli" in command
+
+
+@pytest.fixture(scope="module")
+def published(home: Path, tmp_path_factory: pytest.TempPathFactory) -> in_turn.Ended:
+    """How publishing ended, on a Hub that takes models."""
+    (command,) = (command for command in OTHERS if command.startswith("metanlp publish"))
+    server = GitHub(tmp_path_factory.mktemp("git"))
+    with running(server):
+        own = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path_factory.mktemp("hf")), "HF_TOKEN": WRITE}
+        ran = subprocess.run(
+            in_turn.start([shlex.split(command)], home / "published"), cwd=home, capture_output=True, text=True,
+            env=environment(HF_HUB_DISABLE_XET="1", **own) | {"HF_HUB_OFFLINE": "0"}, timeout=300, check=False,
+        )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert server.private == {"your-name/tickets": True}
+    return in_turn.ended(home / "published", 0)
 
 
 @needs_minilm
@@ -164,6 +178,8 @@ def test_command_runs(command: str, home: Path, here: Here, request: pytest.Fixt
     words = quick(command)
     if of_the_hub(command):
         code, out, said = request.getfixturevalue("hub_ended")[command]
+    elif words[:2] == ["metanlp", "publish"]:
+        code, out, said = request.getfixturevalue("published")
     elif words[0] in ("torchrun", "accelerate"):
         code, out, said = launched(home, *words)
     else:
