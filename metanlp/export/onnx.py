@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
@@ -88,8 +89,11 @@ def _program(model: Scorer, given: dict[str, torch.Tensor]) -> Any:
         program = torch.onnx.export(model, (), kwargs=given, input_names=list(given), output_names=["scores"],
                                     dynamic_shapes=shapes, dynamo=True, verbose=False)  # fmt: skip
     assert program is not None
-    # Every node says from which file of this machine it came.
-    import_module("onnx_ir.passes.common").ClearMetadataAndDocStringPass()(program.model)
+    passes: Any = import_module("onnx_ir.passes.common")
+    # Below the lowest adapter both models are one: its weights and its work are kept once.
+    passes.DeduplicateInitializersPass(size_limit=sys.maxsize)(program.model)
+    passes.CommonSubexpressionEliminationPass()(program.model)
+    passes.ClearMetadataAndDocStringPass()(program.model)  # every node says from which file of this machine it came
     return program
 
 
