@@ -70,10 +70,10 @@ def publish(
 def publish_folder(folder: Path, repo_id: str, how: Publication) -> tuple[str, bool]:
     """The same for what a run or `save` left in a folder, with its results and plots; and whether the commit is new.
     Raises DamagedError too."""
-    check_publishable(repo_id)
     with TemporaryDirectory() as scratch:
         subject = stage_folder(folder, Path(scratch), repo_id, how)
         refuse_secrets(Path(scratch))
+        check_publishable(repo_id)
         title = f"{subject.kind} {subject.config['kind']}, metanlp {subject.config['versions']['metanlp']}"
         return push(Path(scratch), repo_id, OURS, private=how.private, message=title)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from metanlp.cli import guarded
 from metanlp.config import parse
+from metanlp.errors import InputError
 
 TARGETS = {
     "plain_all": ">= 3.0", "plain_top_half": ">= 4.5", "padded128": ">= 8", "of_gemm_limit": ">= 0.60",
@@ -35,6 +36,10 @@ class Options:
     only: tuple[str, ...] = ()  # keys to measure; all where none is named
     out: Path = Path("out/bench")  # folder for bench.json
     probe: str = ""  # measure this one thing in this process and print it: what the rows of memory and processes start
+
+    def __post_init__(self) -> None:
+        if unknown := {*self.only} - {*TARGETS}:
+            raise InputError(f"--only {', '.join(sorted(unknown))}: no such key; there are {', '.join(TARGETS)}")
 
 
 def run(asked: Options) -> None:

@@ -183,6 +183,12 @@ def test_a_missing_library_is_one_line(adapted: Adapted, tmp_path: Path, monkeyp
     assert not (tmp_path / "no").exists()
 
 
+def test_what_is_refused_leaves_nothing_behind(adapted: Adapted, tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="export to onnx"):
+        export(adapted, "pipeline", tmp_path / "out", base=str(tiny))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_export_that_differs_is_refused(adapted: Adapted) -> None:
     ours = adapted.logits(onnx_export.PROBES)
     onnx_export.check_equal(adapted, ours)

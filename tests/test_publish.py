@@ -32,7 +32,7 @@ from metanlp.forms import FORMS
 from metanlp.inner import Inner
 from metanlp.learner import Learner
 from metanlp.meta_test import RESULTS, Report, meta_test
-from metanlp.publish import EVAL_RESULTS, Publication, method_of, refuse_secrets, stage_folder
+from metanlp.publish import EVAL_RESULTS, Publication, method_of, publish_folder, refuse_secrets, stage_folder
 from metanlp.report import percent
 from metanlp.tasks.licences import LICENCES, licence_of
 from metanlp.types import Task
@@ -329,6 +329,14 @@ def test_a_damaged_model_is_never_published(home: Path, tmp_path: Path) -> None:
     (tmp_path / META).write_bytes((tmp_path / META).read_bytes()[:-1] + b"\1")
     with pytest.raises(DamagedError, match=META):
         staged(tmp_path, tmp_path / "stage")
+
+
+def test_a_folder_without_a_model_is_said_before_the_hub_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with pytest.raises(InputError, match=r"nowhere"):
+        publish_folder(tmp_path / "nowhere", "lab/nowhere", Publication())
 
 
 def test_results_of_another_training_are_refused(home: Path, report: Report, learner: Learner) -> None:

@@ -448,6 +448,16 @@ def test_a_bench_without_tasks_of_three_classes_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_key_that_the_bench_does_not_know_is_refused(
+    recipe: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES))
+    code, out, said = recipe("bench_engine.py", "--only", "plain_al", "--out", tmp_path / "out")
+    assert (code, out) == (2, "")
+    assert "--only plain_al: no such key; there are plain_all," in " ".join(said.split())
+    assert not (tmp_path / "out").exists()
+
+
 # All of them.
 
 

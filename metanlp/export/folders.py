@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from metanlp.disk import disk
@@ -29,6 +31,10 @@ def export(adapted: Adapted, kind: Kind, folder: str | Path, *, base: str | None
     if kind == "onnx":
         check_libraries()
     where, parts = Path(folder), parts_of(adapted, base)
-    with disk(where):
-        where.mkdir(parents=True, exist_ok=True)
-    return EXPORTS[kind](adapted, parts, where) or ""
+    with TemporaryDirectory() as scratch:  # what is refused on the way leaves nothing behind
+        stage = Path(scratch) / where.resolve().name
+        stage.mkdir()
+        said = EXPORTS[kind](adapted, parts, stage) or ""
+        with disk(where):
+            shutil.copytree(stage, where, dirs_exist_ok=True)
+    return said
