@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hub_server import HubServer, Repo, configs, jsonl, parquet, parquet_of, running
 
-from metanlp import reach
+from metanlp import Learner, reach
+from metanlp.algorithms import Frozen
+from metanlp.backbone import Backbone
 from metanlp.cli import main
 from metanlp.errors import InputError
 from metanlp.tasks import glue
@@ -400,22 +403,37 @@ def test_a_black_hole_ends_in_one_line(command: Command, black_hole: int, monkey
 
 
 NO_NETWORK = {
-    "publish": ("publish", "--from", "nowhere", "lab/mine"),
+    "publish": ("publish", "--from", "LEARNER", "lab/mine"),
     "adapt": ("adapt", "--from", "lab/mine", "--examples", str(ROOT / "recipes/tickets.csv"), "--out", "nowhere"),
     "predict": ("predict", "--from", "lab/mine", str(ROOT / "recipes/tickets.txt")),
     "export": ("export", "--from", "lab/mine", "--to", "lora", "--out", "nowhere"),
 }
 
 
+@pytest.fixture(scope="module")
+def untrained(net: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A learner's folder: publish looks at it before it asks the Hub."""
+    folder = tmp_path_factory.mktemp("untrained")
+    Learner(Frozen(), net, Frozen().init(net, torch.Generator().manual_seed(0))).save(folder)
+    return folder
+
+
 @pytest.mark.parametrize("asked", NO_NETWORK)
 @pytest.mark.parametrize("dead", ["refused", "unknown", "silent"])
 def test_models_of_the_hub_without_a_network_end_in_one_line(
-    asked: str, dead: str, command: Command, refused_port: int, black_hole: int, monkeypatch: pytest.MonkeyPatch
+    asked: str,
+    dead: str,
+    command: Command,
+    refused_port: int,
+    black_hole: int,
+    untrained: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reach, "PROBE_SECONDS", 0.3)
     monkeypatch.setenv("HF_TOKEN", "hf_token")
     host = {"refused": f"127.0.0.1:{refused_port}", "unknown": "hub.invalid", "silent": f"127.0.0.1:{black_hole}"}[dead]
-    seconds, said = command(f"http://{host}", *NO_NETWORK[asked])
+    words = [str(untrained) if word == "LEARNER" else word for word in NO_NETWORK[asked]]
+    seconds, said = command(f"http://{host}", *words)
     assert said.startswith("lab/mine: the Hub at http://")
     assert host in said
     ways = ("publish again when it answers",) if asked == "publish" else ("give a folder", "HF_HUB_OFFLINE=1")
