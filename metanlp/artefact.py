@@ -76,12 +76,14 @@ def write_artefact(folder: Path, kind: str, net: Backbone, weights: Weights, set
     atomic_write(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def read_artefact(name: str | Path, kind: str, *, base: str | None, device: torch.device | str) -> Artefact:
-    """Of a folder, or of `owner/name` on the Hub; verified before it is used. Raises InputError for one that is no such
-    thing, DamagedError for one that was cut or altered."""
+def read_artefact(
+    name: str | Path, kind: str, *, base: str | None, device: torch.device | str, net: Backbone | None = None
+) -> Artefact:
+    """Of a folder, or of `owner/name` on the Hub; verified before it is used. `net` is its backbone, where that is
+    loaded already. Raises InputError for one that is no such thing, DamagedError for one that was cut or altered."""
     folder = located(name)
     config, adapters, others = verified(folder, kind)
-    net = _backbone(config, base, device)
+    net = net or _backbone(config, base, device)
     weights = _in_order(folder, net, {f"lora/{key}": value for key, value in adapters.items()}) | others
     return Artefact(net, {key: value.to(device) for key, value in weights.items()}, config)
 

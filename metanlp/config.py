@@ -67,9 +67,13 @@ def _misspelt(argv: Sequence[str], ask: Callable[[Sequence[str]], object]) -> st
     """The first option that there is not, and the nearest that there is. Only what stands under --help is known, as
     tyro complains of a value that is missing before it complains of an option that it does not know."""
     command = [*takewhile(lambda word: not word.startswith("-"), argv[:1])]
-    with contextlib.redirect_stdout(io.StringIO()) as page, contextlib.redirect_stderr(io.StringIO()):
-        with contextlib.suppress(SystemExit):
-            ask([*command, "--help"])
+    with contextlib.redirect_stdout(io.StringIO()) as page, contextlib.suppress(SystemExit):
+        ask([*command, "--help"])
+    usage = page.getvalue().partition("\n")[0]
+    if command and f" {command[0]} " not in usage:  # nobody can say what options it would have
+        commands = re.findall(r"\{(.+)\}$", usage)
+        near = _nearest(command[0], commands[0].split(",")) if commands else ""
+        return near and f"there is no command {command[0]}; the nearest one is {near}"
     columns = re.findall(r"^. (-\S+(?: \S+)*)", page.getvalue(), flags=re.MULTILINE)
     known = {option for column in columns for option in re.findall(r"--?[a-z][\w-]*", column)}
     given = (word.partition("=")[0] for word in argv if re.match(r"--?[A-Za-z]", word))

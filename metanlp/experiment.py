@@ -25,6 +25,7 @@ from metanlp.algorithms import BASELINES, Algorithm
 from metanlp.artefact import CONFIG
 from metanlp.config import to_json
 from metanlp.exams import Protocol
+from metanlp.forecast import foretell
 from metanlp.insight import Insight, nearest
 from metanlp.learner import Learner
 from metanlp.meta_test import RESULTS, Report, count_trials, meta_test
@@ -59,6 +60,8 @@ def run(asked: Experiment, roles: Roles | None = None) -> Report | None:
         if not asked.resume:  # only now, as bad input must not cost what an earlier run left
             ranks.on_main(lambda: forget(asked.out))
         ranks.on_main(lambda: write_json(asked.out / "leakage.json", {"schema": 1, **asdict(shared.leakage)}))
+        if not asked.resume:
+            ranks.on_main(lambda: report.say({"forecast": str(foretell(shared, plan))}))
         learners = {asked.method: trained(shared, asked.method, plan)}
         tokens = learners[asked.method].record["tokens"]
         equal = replace(plan, steps=None, minutes=None, tokens=tokens, patience=0)  # no less than the main method

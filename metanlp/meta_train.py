@@ -226,7 +226,7 @@ def _advice(state: State, folder: Path | None) -> str:
 
 
 def _farewell(state: State, folder: Path | None) -> str:
-    return f"stopped after meta-step {state.step}; " + ("go on with --resume" if folder else "nothing is saved")
+    return f"stopped after meta-step {state.step}" + ("" if folder else "; nothing is saved")
 
 
 def _crosses(before: float, now: float, parts: int) -> bool:

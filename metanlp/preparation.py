@@ -45,6 +45,7 @@ class Run:
     ranks: Ranks
     leaks: Mapping[str, int] = field(default_factory=dict)  # training rows left out, by task
     leakage: Leakage = Leakage(())  # where they stand
+    memory: int = 0  # bytes that the run will need, without Python and its libraries
 
 
 def methods(asked: Experiment) -> tuple[str, ...]:
@@ -89,10 +90,10 @@ def prepare(asked: Experiment, ranks: Ranks, everything: Roles) -> Run:
     # Before the seconds that loading takes, as this refuses tasks with too few rows. It tokenises later.
     episodes = Episodes(roles.train, lambda *texts: net.encode(*texts), Sampling(), asked.seed)
     options = options_of(asked)
-    check_memory(roles, episodes.sampling, asked, options, ranks)
+    needed = check_memory(roles, episodes.sampling, asked, options, ranks)
     net = Backbone.open(asked.model, options, ranks.device)
     trials = validation_trials(roles.validation, net, asked)
-    shared = Run(asked, net, roles, episodes, trials, ranks, leaks, leakage(everything))
+    shared = Run(asked, net, roles, episodes, trials, ranks, leaks, leakage(everything), needed.total)
     if ranks.main:
         report.say(start_facts(shared))
     return shared
@@ -115,7 +116,7 @@ def options_of(asked: Experiment) -> Options:
                    gradient_checkpoint=asked.gradient_checkpoint)  # fmt: skip
 
 
-def check_memory(roles: Roles, sampling: Sampling, asked: Experiment, options: Options, ranks: Ranks) -> None:
+def check_memory(roles: Roles, sampling: Sampling, asked: Experiment, options: Options, ranks: Ranks) -> memory.Memory:
     """Say what the run will need, before the model is loaded. Raises InputError where there is less."""
     adapted_to = (*roles.validation, *roles.test)
     tokens = largest_pass(roles.train, adapted_to, sampling, max(asked.shots), options.max_length)
@@ -128,6 +129,7 @@ def check_memory(roles: Roles, sampling: Sampling, asked: Experiment, options: O
     if ranks.main:
         report.say({"memory": f"{needed} of {tokens:,} tokens"})
     memory.require(needed, ranks.device)
+    return needed
 
 
 def start_facts(shared: Run) -> dict[str, str]:
