@@ -49,6 +49,7 @@ class Evaluate(ForPrograms):
     seed: int = 0  # of everything that is drawn
     base: str | None = None  # where the pretrained model is, if not at its public id
     columns: str = ""  # your files' names for our columns: text=body,label=intent; published sets have their own
+    page: bool = True  # leave report.html and plots/, which takes a second or two
     out: Path = Path("out/evaluate")  # folder for results.json and report.html
 
     def run(self) -> Said:
@@ -60,7 +61,7 @@ class Evaluate(ForPrograms):
         root = os.environ.get("METANLP_DATA")
         tasks = read_role(",".join(self.test), "test", Path(root) if root else None, parse_columns(self.columns))
         protocol = Protocol(self.shots, self.episodes, self.test_rows, self.drop_repeats, self.seed)
-        return asdict(evaluate(self.source, tasks, protocol, self.out, base=self.base))
+        return asdict(evaluate(self.source, tasks, protocol, self.out, base=self.base, page=self.page))
 
 
 @dataclass(frozen=True)

@@ -13,27 +13,33 @@ from metanlp.algorithms import Frozen
 from metanlp.artefact import located, read_config
 from metanlp.errors import InputError
 from metanlp.exams import Protocol, check_shots
-from metanlp.experiment import here, write_json
+from metanlp.experiment import here, show_page, write_json
 from metanlp.insight import Insight
 from metanlp.learner import Learner
 from metanlp.leave_one_out import entries
 from metanlp.meta_test import RESULTS, Report, Scores, count_trials, meta_test, summed_up
 from metanlp.parallel import Ranks
 from metanlp.progress import Progress
-from metanlp.report.page import LOCAL, write_page
+from metanlp.report.page import LOCAL
 from metanlp.types import Task
 
 FROZEN = "frozen"
 
 
 def evaluate(
-    sources: Sequence[str | Path], tasks: Sequence[Task], protocol: Protocol, out: Path, *, base: str | None = None
+    sources: Sequence[str | Path],
+    tasks: Sequence[Task],
+    protocol: Protocol,
+    out: Path,
+    *,
+    base: str | None = None,
+    page: bool = True,
 ) -> Report:
     """Scores the learners of folders, or of the Hub, and the frozen encoder beside them, on the same episodes; the
     first is compared with each of the others. `base` names another place for the pretrained model.
 
-    Leaves `results.json`, `local.json`, `report.html` and `plots/` in `out`. Raises InputError, DamagedError,
-    StorageError."""
+    Leaves `results.json`, `local.json` and, with `page`, `report.html` and `plots/` in `out`. Raises InputError,
+    DamagedError, StorageError."""
     folders = [located(source) for source in sources]
     if not folders:
         raise InputError("--from names no learner; give the folder of one, or of several")
@@ -54,7 +60,7 @@ def evaluate(
         write_json(out / RESULTS, asdict(found))
         write_json(out / LOCAL, {"schema": 1, **here(), "mistakes": insight.mistakes})
         report.show(found, {})
-        report.say({"report": str(write_page(out))})
+        show_page(out, page)
     return found
 
 
@@ -110,9 +116,9 @@ def joined(parts: Sequence[Report], main: str) -> Report:
         for part in parts
         for name, by_task in part.scores.items()
     }
-    methods, curves, reliability = (
-        {name: value for part in parts for name, value in getattr(part, kept).items()}
-        for kept in ("methods", "curves", "reliability")
-    )
-    whole = summed_up(first.protocol, methods, found, main, curves)
-    return replace(whole, reliability=reliability, views=first.views, hardest=first.hardest, nearest=first.nearest)
+    by_method = {
+        kept: {name: value for part in parts for name, value in getattr(part, kept).items()}
+        for kept in ("methods", "scores", "means", "curves", "calibration", "reliability")
+    }
+    pairs = summed_up(first.protocol, by_method["methods"], found, main, {}).paired
+    return replace(first, paired=pairs, **by_method)

@@ -188,15 +188,15 @@ def save(shared: Run, main: Learner, found: Report, mistakes: Mapping[str, Any])
         report.show_overview(found, asked.method)
     else:
         report.show(found, main.record)
-    show_page(asked)
+    show_page(asked.out, asked.page)
 
 
-def show_page(asked: Experiment) -> None:
+def show_page(out: Path, page: bool) -> None:
     """The page, if it is asked for, and where it is."""
-    if not asked.page:  # one of before would tell of other results
-        (asked.out / PAGE).unlink(missing_ok=True)
+    if not page:  # one of before would tell of other results
+        (out / PAGE).unlink(missing_ok=True)
         return
-    report.say({"report": str(write_page(asked.out))} | ({} if report.can_plot() else {"plots": report.NO_PLOT}))
+    report.say({"report": str(write_page(out))} | ({} if report.can_plot() else {"plots": report.NO_PLOT}))
 
 
 def here() -> dict[str, str]:

@@ -149,6 +149,8 @@ def meta_train(
                 raise DivergedError(_advice(state, folder))
             if stop:
                 raise StoppedError(told() or signal.SIGTERM, _farewell(state, folder))
+        if ranks.any(bool(told())):  # while the last checkpoint was saved
+            raise StoppedError(told() or signal.SIGTERM, _farewell(state, folder))
     return Learner(algorithm, net, best if len(state.best_trials) else outer.theta, _record(state))
 
 

@@ -23,7 +23,7 @@ from conftest import Here
 import metanlp
 from metanlp import weights
 from metanlp.algorithms import Frozen, Maml, ProtoNet
-from metanlp.artefact import CONFIG
+from metanlp.artefact import ADAPTER, CONFIG, META
 from metanlp.backbone import Backbone, Lora
 from metanlp.inner import Inner
 from metanlp.learner import Learner
@@ -31,9 +31,9 @@ from metanlp.learner import Learner
 ROOT = Path(next(iter(metanlp.__path__))).parent
 COMMANDS = ("tasks", "tasks build", "compare", "evaluate", "adapt", "predict", "report", "publish", "export", "info")
 HEAVY = ("torch", "transformers", "datasets", "pandas", "matplotlib", "numpy", "sklearn", "accelerate")
-FEW = ["--shots", "2", "--episodes", "2", "--test-rows", "8"]
+FEW = ["--shots", "2", "--episodes", "2", "--test-rows", "8", "--no-page"]
 QUICK = ["--steps", "3", "--inner-steps", "1", "--rank", "4", *FEW, "--validation-trials", "2", "--search-trials", "1",
-         "--threads", "1", "--no-page"]  # fmt: skip
+         "--threads", "1"]  # fmt: skip
 CSV = "text,label\nwhere is my parcel,delivery\nit never arrived,delivery\nrefund me,payment\nI paid twice,payment\n"
 
 
@@ -52,7 +52,7 @@ def work(net: Backbone, tiny: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("work")
     learner(Maml(inner=Inner(steps=1)), net, 0).save(folder / "maml")
     learner(ProtoNet(), net, 1).save(folder / "protonet")
-    learner(Maml(), Backbone.load(str(tiny), Lora(rank=2, alpha=4), precision="fp32"), 2).save(folder / "small")
+    learner(Maml(), Backbone.load(str(tiny), Lora(rank=8, alpha=8), precision="fp32"), 2).save(folder / "small")
     Learner.load(folder / "maml", base=str(tiny)).adapt(
         [("refund me", "payment"), ("I paid twice", "payment"), ("where is it", "delivery"), ("not here", "delivery")]
     ).save(folder / "adapted")
@@ -95,6 +95,13 @@ def test_learners_of_one_base_share_its_backbone(work: Path, tiny: Path) -> None
     first, second = opened(groups[0], str(tiny)).values()
     assert first.net is second.net
     assert weights.equal(second.theta, Learner.load(work / "protonet", base=str(tiny)).theta)
+
+
+def test_beside_a_frozen_learner_there_is_no_second(net: Backbone) -> None:
+    from metanlp.evaluation import beside_frozen
+
+    assert list(beside_frozen({"frozen": learner(Frozen(), net, 0)}, False)) == ["frozen"]
+    assert list(beside_frozen({"maml": learner(Maml(), net, 0)}, False)) == ["frozen", "maml"]
 
 
 def test_evaluate_refuses_in_one_line(here: Here, work: Path, tiny: Path, tmp_path: Path) -> None:
@@ -146,26 +153,6 @@ def test_compare_wants_data_and_takes_five_minutes(here: Here, monkeypatch: pyte
     assert [(each.max_minutes, each.steps) for each in asked] == [(5.0, None), (None, 7)]
     assert {(each.model, each.test, each.method) for each in asked} == {("minilm", LEAVE_ONE_OUT, "maml")}
     assert {type(each) for each in asked} == {Experiment}
-
-
-def test_a_forecast_changes_nothing(tiny: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """θ of a run by steps has the same bits whether a forecast was made or not."""
-    from metanlp import experiment
-    from metanlp.options import Experiment
-
-    asked = Experiment(
-        str(tiny), "mini/emotions,mini/formality", "mini/politeness", "mini/urgency", baselines=("frozen",), steps=2,
-        rank=4, shots=(2,), episodes=1, test_rows=4, validation_trials=2, search_trials=1, threads=1, page=False,
-        out=tmp_path / "with",
-    )  # fmt: skip
-    experiment.run(asked)
-    monkeypatch.setattr(experiment, "foretell", lambda *_: "")
-    without = experiment.replace(asked, out=tmp_path / "without")
-    experiment.run(without)
-    for name in ("adapter_model.safetensors", "meta_model.safetensors"):
-        assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes()
-    one, other = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("with", "without"))
-    assert one["scores"] == other["scores"]
 
 
 # info
@@ -309,10 +296,17 @@ def interrupted(ready: Callable[[], bool]) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def test_interrupted_in_the_search_and_in_the_test_it_goes_on(here: Here, tiny: Path, tmp_path: Path) -> None:
+def test_interrupted_in_the_search_and_in_the_test_it_goes_on(
+    here: Here, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bits of a run that was left alone, and that made no forecast."""
+    from metanlp import experiment
+
     words = ["--data", "mini/emotions,mini/formality", "--validation", "mini/politeness", "--test", "mini/urgency"]
-    words = ["compare", *words, "--model", tiny, *QUICK, "--baselines", "frozen", "--episodes", "60", "--out"]
-    assert here("metanlp", *words, tmp_path / "whole")[0] == 0
+    words = ["compare", *words, "--model", tiny, *QUICK, "--baselines", "frozen", "--episodes", "20", "--out"]
+    with monkeypatch.context() as silent:
+        silent.setattr(experiment, "foretell", lambda *_: "none")
+        assert here("metanlp", *words, tmp_path / "whole")[0] == 0
     out = tmp_path / "out"
     command = ["metanlp", *map(str, words), str(out)]
     moments = (
@@ -331,6 +325,8 @@ def test_interrupted_in_the_search_and_in_the_test_it_goes_on(here: Here, tiny: 
     assert here(*command)[0] == 0
     whole, resumed = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("whole", "out"))
     assert whole["scores"] == resumed["scores"]
+    for name in (ADAPTER, META):
+        assert (tmp_path / "whole" / name).read_bytes() == (out / name).read_bytes()
 
 
 def test_interrupted_evaluate_and_build_leave_nothing_half(here: Here, work: Path, tiny: Path, tmp_path: Path) -> None:
@@ -361,10 +357,3 @@ def test_interrupted_while_it_saves_a_model_is_whole(here: Here, work: Path, tin
     assert code == 130
     assert "to begin again: metanlp adapt" in one_line(said)
     assert here("metanlp", "predict", "--from", tmp_path / "m", work / "examples.csv", "--base", tiny)[0] == 0
-
-
-def test_frozen_beside_a_frozen_learner_is_one(here: Here, net: Backbone, tiny: Path, tmp_path: Path) -> None:
-    learner(Frozen(), net, 0).save(tmp_path / "frozen")
-    words = ["--from", tmp_path / "frozen", "--test", "mini/urgency", "--base", tiny, *FEW, "--out", tmp_path / "out"]
-    code, out, _ = here("metanlp", "evaluate", *words, "--json")
-    assert (code, list(json.loads(out)["methods"])) == (0, ["frozen"])
