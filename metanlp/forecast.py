@@ -91,6 +91,7 @@ def foretell(shared: Run, plan: Plan) -> Forecast:
     pace = measured(shared, made[asked.method], plan)
     trials, few = (loads_of(shared, some) for some in (shared.trials, spread(shared.trials, asked.search_trials)))
     tests = [load_of_test(task, shared) for task in shared.roles.test]
+    prepared = pace.forward * sum(test.query + test.support for test in tests)  # their trunks
     looks = {name: plan.validations * adapting(one, pace, trials) / shared.ranks.size for name, one in made.items()}
     main = 60 * plan.minutes if plan.minutes else (plan.steps or 0) * pace.step + looks[asked.method]
     steps = (main - looks[asked.method]) / pace.step
@@ -98,8 +99,7 @@ def foretell(shared: Run, plan: Plan) -> Forecast:
     return Forecast(
         training=main + sum(others),
         search=sum(searching(one, pace, few) for one in made.values()),
-        tests=sum(adapting(one, pace, tests) for one in made.values())
-        + pace.forward * sum(t.query + t.support for t in tests),
+        tests=sum(adapting(one, pace, tests) for one in made.values()) + prepared,
         memory=shared.memory + PYTHON,
         tokens=round(max(0.0, steps) * pace.tokens),
         others=tuple(name for name in methods(asked) if name not in ALGORITHMS),
