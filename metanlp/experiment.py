@@ -59,6 +59,7 @@ def run(asked: Experiment, roles: Roles | None = None) -> Report | None:
         if not asked.resume:  # only now, as bad input must not cost what an earlier run left
             ranks.on_main(lambda: forget(asked.out))
         ranks.on_main(lambda: write_json(asked.out / "leakage.json", {"schema": 1, **asdict(shared.leakage)}))
+        plan = replace(plan, tasks_per_pass=shared.tasks_per_pass)
         learners = {asked.method: trained(shared, asked.method, plan)}
         tokens = learners[asked.method].record["tokens"]
         equal = replace(plan, steps=None, minutes=None, tokens=tokens, patience=0)  # no less than the main method
@@ -90,6 +91,7 @@ def plan_of(asked: Experiment) -> Plan:
         steps=asked.steps,
         minutes=asked.max_minutes,
         meta_batch=asked.meta_batch,
+        tasks_per_pass=1 if asked.tasks_per_pass is None else asked.tasks_per_pass,
         lr=asked.lr,
         validations=asked.validations,
         exact=asked.exact,

@@ -24,6 +24,7 @@ class Experiment:
     steps: int | None = None  # meta-steps; such a run is reproducible to the byte
     max_minutes: float | None = None  # of meta-training, in place of --steps
     meta_batch: int = 2  # episodes a meta-step
+    tasks_per_pass: int | None = None  # of these, in one call of the model; by default 1, on a GPU as many as fit
     lr: float = 1e-3  # highest rate of the outer AdamW
     inner_steps: int = 1  # gradient steps on a support set while training
     inner_lr: float = 0.1  # their size for adapters

@@ -43,6 +43,7 @@ class Run:
     episodes: Episodes
     trials: list[tuple[Exam, Support]]
     ranks: Ranks
+    tasks_per_pass: int = 1
     leaks: Mapping[str, int] = field(default_factory=dict)  # training rows left out, by task
     leakage: Leakage = Leakage(())  # where they stand
 
@@ -89,10 +90,10 @@ def prepare(asked: Experiment, ranks: Ranks, everything: Roles) -> Run:
     # Before the seconds that loading takes, as this refuses tasks with too few rows. It tokenises later.
     episodes = Episodes(roles.train, lambda *texts: net.encode(*texts), Sampling(), asked.seed)
     options = options_of(asked)
-    check_memory(roles, episodes.sampling, asked, options, ranks)
+    together = tasks_per_pass(roles, episodes.sampling, asked, options, ranks)
     net = Backbone.open(asked.model, options, ranks.device)
     trials = validation_trials(roles.validation, net, asked)
-    shared = Run(asked, net, roles, episodes, trials, ranks, leaks, leakage(everything))
+    shared = Run(asked, net, roles, episodes, trials, ranks, together, leaks, leakage(everything))
     if ranks.main:
         report.say(start_facts(shared))
     return shared
@@ -115,8 +116,9 @@ def options_of(asked: Experiment) -> Options:
                    gradient_checkpoint=asked.gradient_checkpoint)  # fmt: skip
 
 
-def check_memory(roles: Roles, sampling: Sampling, asked: Experiment, options: Options, ranks: Ranks) -> None:
-    """Say what the run will need, before the model is loaded. Raises InputError where there is less."""
+def tasks_per_pass(roles: Roles, sampling: Sampling, asked: Experiment, options: Options, ranks: Ranks) -> int:
+    """Say what memory the run will need, before the model is loaded; and how many episodes share a call. Raises
+    InputError where there is less."""
     adapted_to = (*roles.validation, *roles.test)
     tokens = largest_pass(roles.train, adapted_to, sampling, max(asked.shots), options.max_length)
     rows = sampling.shots[1], sampling.queries
@@ -124,10 +126,14 @@ def check_memory(roles: Roles, sampling: Sampling, asked: Experiment, options: O
     kept = [make(name, asked, ()).kept(*rows) for name in methods(asked) if name not in BASELINES]
     plain, stepped = (round(each * max(count)) for count in zip(*kept, strict=True))
     needed = memory.estimate(outline(asked.model), options, ranks.device, max(tokens, plain), stepped)
-    needed = replace(needed, passes=at_a_time(ranks.device, asked.meta_batch))
+    together = asked.tasks_per_pass or ranks.broadcast(
+        memory.tasks_per_pass(needed, memory.of_gpu(ranks.device), asked.meta_batch, ranks.size)
+    )
+    needed = needed.of(together, at_a_time(ranks.device, asked.meta_batch // together))
     if ranks.main:
-        report.say({"memory": f"{needed} of {tokens:,} tokens"})
+        report.say({"memory": f"{needed} of {together * tokens:,} tokens"})
     memory.require(needed, ranks.device)
+    return together
 
 
 def start_facts(shared: Run) -> dict[str, str]:
