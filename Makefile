@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := $(THREADS)
 export GOMP_SPINCOUNT := 10000
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: env demo test check cards leopard bench compare proof clean
+.PHONY: env demo test check docs cards leopard bench compare proof clean
 
 env: .venv/.complete
 
@@ -30,6 +30,9 @@ check: env  ## lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest tests/test_layers.py
+
+docs: env  ## the README and the reference as pages in out/docs; a warning is an error
+	$(BIN)/python .docs/build.py out/docs
 
 cards: env  ## write data_cards/ anew from the tasks
 	$(BIN)/python -m metanlp.tasks.cards
