@@ -47,7 +47,7 @@ bench: env  ## the engine against a plain peft loop and the machine's limit, at 
 compare: env  ## every method on the embedded tasks at equal compute, about half an hour on 2 cores
 	$(BIN)/python recipes/compare_all.py
 
-proof: env  ## the slow tests: kill loops
+proof: env  ## the slow tests: kill loops, the wheel in an empty environment
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 clean:

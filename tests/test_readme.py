@@ -193,11 +193,22 @@ def test_command_runs(command: str, home: Path, here: Here, request: pytest.Fixt
 @needs_minilm
 def test_python_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
-    adapting, *_ = (code for code in blocks("python") if "from_hub" not in code)
+    (adapting,) = (code for code in blocks("python") if "clf.save" in code)
     names: dict[str, Any] = {}
     exec(adapting, names)
     assert names["clf"].predict(["keyboard has three dead keys"])[0] in ("access", "equipment")
     assert (home / "out" / "clf" / "meta_config.json").is_file()
+
+
+@needs_minilm
+def test_python_of_a_run_runs(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(home)
+    (running,) = (code for code in blocks("python") if "run(Experiment" in code)
+    short = "steps=1, baselines=('frozen',), episodes=1, validation_trials=1, search_trials=1, test_rows=4, page=False"
+    assert "max_minutes=0.5" in running
+    exec(running.replace("max_minutes=0.5", short).replace("out/demo", "out/run"), {})
+    assert "maml" in capsys.readouterr().out
+    assert (home / "out" / "run" / "meta_config.json").is_file()
 
 
 @needs_minilm
