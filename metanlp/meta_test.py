@@ -38,7 +38,7 @@ class Report:
     """What was found, in the form of `results.json`: its only serial form."""
 
     protocol: dict[str, Any]  # shots, episodes, test rows, seed, episodes_sha256, what was left out and why
-    versions: dict[str, str]
+    versions: dict[str, str]  # of this package and those that it computes with
     methods: dict[str, dict[str, Any]]  # cost and recipe of each method
     scores: dict[str, dict[str, dict[str, dict[str, Any]]]]  # method -> task -> shots -> metric -> mean, low, high
     # method -> shots -> metric, over tasks: that of `protocol["metrics"]`, or `score` where tasks are judged by several
@@ -52,7 +52,7 @@ class Report:
     views: dict[str, Any] = field(default_factory=dict)  # of the main method: names, prior, tasks: their shares
     hardest: dict[str, Any] = field(default_factory=dict)  # the task it scored lowest on, and its confusions
     nearest: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # test task -> training tasks, cosines
-    schema: int = 1
+    schema: int = 1  # of this file
 
 
 def read_report(path: Path) -> Report:
