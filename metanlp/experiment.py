@@ -25,6 +25,7 @@ from metanlp.algorithms import BASELINES, Algorithm
 from metanlp.artefact import CONFIG
 from metanlp.config import to_json
 from metanlp.exams import Protocol
+from metanlp.forecast import foretell
 from metanlp.insight import Insight, nearest
 from metanlp.learner import Learner
 from metanlp.meta_test import RESULTS, Report, count_trials, meta_test
@@ -59,7 +60,9 @@ def run(asked: Experiment, roles: Roles | None = None) -> Report | None:
         if not asked.resume:  # only now, as bad input must not cost what an earlier run left
             ranks.on_main(lambda: forget(asked.out))
         ranks.on_main(lambda: write_json(asked.out / "leakage.json", {"schema": 1, **asdict(shared.leakage)}))
-        plan = replace(plan, tasks_per_pass=shared.tasks_per_pass)
+        plan = replace(plan, tasks_per_pass=shared.needed.tasks)
+        if not asked.resume:
+            ranks.on_main(lambda: report.say({"forecast": str(foretell(shared, plan))}))
         learners = {asked.method: trained(shared, asked.method, plan)}
         tokens = learners[asked.method].record["tokens"]
         equal = replace(plan, steps=None, minutes=None, tokens=tokens, patience=0)  # no less than the main method
@@ -187,15 +190,15 @@ def save(shared: Run, main: Learner, found: Report, mistakes: Mapping[str, Any])
         report.show_overview(found, asked.method)
     else:
         report.show(found, main.record)
-    show_page(asked)
+    show_page(asked.out, asked.page)
 
 
-def show_page(asked: Experiment) -> None:
+def show_page(out: Path, page: bool) -> None:
     """The page, if it is asked for, and where it is."""
-    if not asked.page:  # one of before would tell of other results
-        (asked.out / PAGE).unlink(missing_ok=True)
+    if not page:  # one of before would tell of other results
+        (out / PAGE).unlink(missing_ok=True)
         return
-    report.say({"report": str(write_page(asked.out))} | ({} if report.can_plot() else {"plots": report.NO_PLOT}))
+    report.say({"report": str(write_page(out))} | ({} if report.can_plot() else {"plots": report.NO_PLOT}))
 
 
 def here() -> dict[str, str]:

@@ -76,10 +76,13 @@ class Learner:
         write_artefact(Path(folder), "learner", self.net, drop(self.theta, "tasks/"), self._settings())
 
     @staticmethod
-    def load(folder: str | Path, *, base: str | None = None, device: torch.device | str = "cpu") -> Learner:
+    def load(
+        folder: str | Path, *, base: str | None = None, device: torch.device | str = "cpu", net: Backbone | None = None
+    ) -> Learner:
         """The learner of a folder, or of `owner/name` or `owner/name@revision` on the Hub; `base` names another place
-        for the pretrained model, by default its public id. Raises InputError, DamagedError."""
-        artefact = read_artefact(folder, "learner", base=base, device=device)
+        for the pretrained model, by default its public id; `net` is that model where it is loaded already, with the
+        same options. Raises InputError, DamagedError."""
+        artefact = read_artefact(folder, "learner", base=base, device=device, net=net)
         algorithm = algorithm_from_json(artefact.settings["algorithm"])
         return Learner(algorithm, artefact.net, artefact.weights, artefact.settings["record"])
 

@@ -151,6 +151,8 @@ def meta_train(
                 raise DivergedError(_advice(state, folder))
             if stop:
                 raise StoppedError(told() or signal.SIGTERM, _farewell(state, folder))
+        if ranks.any(bool(told())):  # while the last checkpoint was saved
+            raise StoppedError(told() or signal.SIGTERM, _farewell(state, folder))
     return Learner(algorithm, net, best if len(state.best_trials) else outer.theta, _record(state))
 
 
@@ -228,7 +230,7 @@ def _advice(state: State, folder: Path | None) -> str:
 
 
 def _farewell(state: State, folder: Path | None) -> str:
-    return f"stopped after meta-step {state.step}; " + ("go on with --resume" if folder else "nothing is saved")
+    return f"stopped after meta-step {state.step}" + ("" if folder else "; nothing is saved")
 
 
 def _crosses(before: float, now: float, parts: int) -> bool:

@@ -43,7 +43,7 @@ class Run:
     episodes: Episodes
     trials: list[tuple[Exam, Support]]
     ranks: Ranks
-    tasks_per_pass: int = 1
+    needed: memory.Memory  # what the run will need
     leaks: Mapping[str, int] = field(default_factory=dict)  # training rows left out, by task
     leakage: Leakage = Leakage(())  # where they stand
 
@@ -90,10 +90,10 @@ def prepare(asked: Experiment, ranks: Ranks, everything: Roles) -> Run:
     # Before the seconds that loading takes, as this refuses tasks with too few rows. It tokenises later.
     episodes = Episodes(roles.train, lambda *texts: net.encode(*texts), Sampling(), asked.seed)
     options = options_of(asked)
-    together = tasks_per_pass(roles, episodes.sampling, asked, options, ranks)
+    needed = check_memory(roles, episodes.sampling, asked, options, ranks)
     net = Backbone.open(asked.model, options, ranks.device)
     trials = validation_trials(roles.validation, net, asked)
-    shared = Run(asked, net, roles, episodes, trials, ranks, together, leaks, leakage(everything))
+    shared = Run(asked, net, roles, episodes, trials, ranks, needed, leaks, leakage(everything))
     if ranks.main:
         report.say(start_facts(shared))
     return shared
@@ -116,9 +116,9 @@ def options_of(asked: Experiment) -> Options:
                    gradient_checkpoint=asked.gradient_checkpoint)  # fmt: skip
 
 
-def tasks_per_pass(roles: Roles, sampling: Sampling, asked: Experiment, options: Options, ranks: Ranks) -> int:
-    """Say what memory the run will need, before the model is loaded; and how many episodes share a call. Raises
-    InputError where there is less."""
+def check_memory(roles: Roles, sampling: Sampling, asked: Experiment, options: Options, ranks: Ranks) -> memory.Memory:
+    """Say what the run will need, with as many episodes a pass as is asked for or fit, before the model is loaded.
+    Raises InputError where there is less."""
     adapted_to = (*roles.validation, *roles.test)
     tokens = largest_pass(roles.train, adapted_to, sampling, max(asked.shots), options.max_length)
     rows = sampling.shots[1], sampling.queries
@@ -133,7 +133,7 @@ def tasks_per_pass(roles: Roles, sampling: Sampling, asked: Experiment, options:
     if ranks.main:
         report.say({"memory": f"{needed} of {together * tokens:,} tokens"})
     memory.require(needed, ranks.device)
-    return together
+    return needed
 
 
 def start_facts(shared: Run) -> dict[str, str]:

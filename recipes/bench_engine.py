@@ -12,9 +12,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from metanlp.cli import guarded
 from metanlp.config import parse
 from metanlp.errors import InputError
+from metanlp.launch import guarded
 
 TARGETS = {
     "plain_all": ">= 3.0", "plain_top_half": ">= 4.5", "padded128": ">= 8", "of_gemm_limit": ">= 0.60",

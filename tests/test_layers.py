@@ -19,7 +19,7 @@ STOREYS = (
     ("exams", "recipe", "parallel", "outer", "progress", "signals", "log", "checkpoint", "artefact", "learner",
      "insight", "meta_train", "meta_test"),
     ("report", "preparation", "experiment", "leave_one_out", "classifier", "card", "card_data", "publish", "export",
-     "cli", "__init__"),
+     "answers", "evaluation", "forecast", "info", "launch", "cli", "__main__", "__init__"),
     ("recipes",),
 )  # fmt: skip
 STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms}

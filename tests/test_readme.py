@@ -33,7 +33,6 @@ QUICK = {
     "custom_tasks.py": "--steps 1",
     "compare_all.py": "--steps 1 --baselines frozen maml --episodes 1 --shots 4"
     " --validation-trials 1 --search-trials 1 --test-rows 4 --threads 1",
-    "leopard.py": "--shots 4 --episodes 1",
 }
 
 needs_minilm = pytest.mark.skipif(

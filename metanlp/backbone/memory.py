@@ -52,6 +52,7 @@ class Memory:
     learned: int  # adapters, gradients, optimizer
     activations: int  # of the largest pass with gradients, inner steps and all: an upper estimate
     passes: int = 1  # at a time
+    tasks: int = 1  # episodes a pass
 
     @property
     def total(self) -> int:
@@ -59,7 +60,7 @@ class Memory:
 
     def of(self, tasks: int, passes: int) -> Memory:
         """The same where a pass has so many episodes, and so many passes run at a time."""
-        return Memory(self.weights, tasks * self.learned, tasks * self.activations, passes)
+        return Memory(self.weights, tasks * self.learned, tasks * self.activations, passes, tasks)
 
     def __str__(self) -> str:
         times = f"{self.passes} × " if self.passes > 1 else ""

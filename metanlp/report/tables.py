@@ -46,7 +46,8 @@ def show_left_out(found: Report) -> None:
             out.print(f"{task}: no {shots} shots, {reason}")
         if notes["query_rows_in_support"]:
             repeats = notes["query_rows_in_support"]
-            out.print(f"{task}: {repeats} query rows stand in a published support set; scored as published")
+            done = "left out beside it" if found.protocol.get("drop_repeats") else "scored as published"
+            out.print(f"{task}: {repeats} query rows stand in a published support set; {done}")
 
 
 def show_scores(found: Report) -> None:
