@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from metanlp.errors import InputError
-from metanlp.reach import silence
+from metanlp.reach import PROBE_SECONDS, silence
 
 if TYPE_CHECKING:
     from huggingface_hub.utils import httpx
 
 KEY = "METANLP_LLM_KEY"  # the variable of the environment that holds the key, if the endpoint wants one
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each further attempt, where the server doesn't say
-LONGEST_PAUSE, REACH_SECONDS = 60.0, 5.0
+LONGEST_PAUSE = 60.0  # even if the server says more
 
 
 def key() -> str:
@@ -39,7 +39,7 @@ def check_address(url: str) -> None:
         raise InputError(f"--llm-url {hidden(url)} is no address; give one as http://127.0.0.1:8000/v1")
     if parts.username or parts.password:
         raise InputError(f"--llm-url of {parts.hostname} holds a name or a password; set {KEY} to the key instead")
-    if why := silence(REACH_SECONDS, url):
+    if why := silence(PROBE_SECONDS, url):
         raise InputError(f"the language model at {url} cannot be reached ({why}); start it, or leave llm out")
 
 
@@ -49,7 +49,7 @@ def client(seconds: float, connections: int) -> httpx.Client:
 
     headers = {"Authorization": f"Bearer {key()}"} if key() else {}
     limits = httpx.Limits(max_connections=connections)
-    return httpx.Client(headers=headers, timeout=httpx.Timeout(seconds, connect=REACH_SECONDS), limits=limits)
+    return httpx.Client(headers=headers, timeout=httpx.Timeout(seconds, connect=PROBE_SECONDS), limits=limits)
 
 
 def ask(line: httpx.Client, url: str, body: dict[str, Any], pauses: Sequence[float] = PAUSES) -> tuple[str, int]:
@@ -70,7 +70,7 @@ def ask(line: httpx.Client, url: str, body: dict[str, Any], pauses: Sequence[flo
                 raise InputError(f"the language model at {url} refused: {why}; see --llm-model, --llm-url and {KEY}")
         if pause is not None:
             time.sleep(min(wait or 0.0, LONGEST_PAUSE))
-    raise InputError(f"the language model at {url} does not answer any more ({why}); go on later with --resume")
+    raise InputError(f"the language model at {url} gives no answer ({why}); try again later, a run with --resume")
 
 
 def asked_to_wait(headers: httpx.Headers, pause: float | None) -> float | None:
