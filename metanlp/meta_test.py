@@ -83,16 +83,9 @@ def meta_test(
     support set, method). Raises InputError where no task can give the shots asked, or one is of a form
     that a rival does not know.
     """
-    ours = {name: learner for name, learner in learners.items() if isinstance(learner, Learner)}
-    if (main or not ours) and main not in ours:
-        raise InputError(f"main is {main!r}, the learners are {list(ours) or 'none'}; name one of them, or nothing")
-    net = next(iter(ours.values())).net
-    if any(learner.net is not net for learner in ours.values()):
-        raise InputError("the learners to compare must share one backbone: load it once and hand it to all")
-    for name, rival in learners.items():
-        if isinstance(rival, Rival):
-            check_forms(name, rival.forms, tasks)
+    ours = checked(learners, tasks, main)
     check_shots(tasks, protocol.shots)
+    net = next(iter(ours.values())).net
     found: Scores = {name: {} for name in learners}
     seconds: dict[str, list[float]] = {name: [] for name in learners}
     left_out: dict[str, Any] = {}
@@ -123,6 +116,19 @@ def meta_test(
     methods = {name: _cost(learner, seconds[name]) for name, learner in learners.items()}
     curves = {name: learner.record["curve"] for name, learner in ours.items() if learner.record.get("curve")}
     return replace(summed_up(asked, methods, found, main, curves), **insight.record())
+
+
+def checked(learners: Mapping[str, Learner | Rival], tasks: Sequence[Task], main: str | None) -> dict[str, Learner]:
+    """The learners among them, of which `main` is one. Raises InputError."""
+    ours = {name: learner for name, learner in learners.items() if isinstance(learner, Learner)}
+    if (main or not ours) and main not in ours:
+        raise InputError(f"main is {main!r}, the learners are {list(ours) or 'none'}; name one of them, or nothing")
+    if len({id(learner.net) for learner in ours.values()}) > 1:
+        raise InputError("the learners to compare must share one backbone: load it once and hand it to all")
+    for name, rival in learners.items():
+        if isinstance(rival, Rival):
+            check_forms(name, rival.forms, tasks)
+    return ours
 
 
 def judged_by(tasks: Sequence[Task]) -> dict[str, str]:

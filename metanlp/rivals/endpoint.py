@@ -57,6 +57,7 @@ def ask(line: httpx.Client, url: str, body: dict[str, Any], pauses: Sequence[flo
     the endpoint refuses, stays busy or falls silent."""
     from huggingface_hub.utils import httpx
 
+    why = ""
     for pause in (*pauses, None):
         try:
             answer = line.post(f"{url.rstrip('/')}/chat/completions", json=body)

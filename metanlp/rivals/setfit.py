@@ -82,7 +82,7 @@ def fitted(
     with TemporaryDirectory() as out, aside(), alone():
         from datasets import Dataset
         from sentence_transformers import SentenceTransformer
-        from setfit import SetFitModel, Trainer, TrainingArguments  # pyright: ignore[reportMissingImports]
+        from setfit import SetFitModel, Trainer, TrainingArguments  # pyright: ignore
         from sklearn.linear_model import LogisticRegression
 
         # Not `from_pretrained`, which would unpickle a head where it finds one, on the Hub too. An absolute path, as
