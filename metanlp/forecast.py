@@ -100,7 +100,7 @@ def foretell(shared: Run, plan: Plan) -> Forecast:
         training=main + sum(others),
         search=sum(searching(one, pace, few) for one in made.values()),
         tests=sum(adapting(one, pace, tests) for one in made.values()) + prepared,
-        memory=shared.memory + PYTHON,
+        memory=shared.needed.total + PYTHON,
         tokens=round(max(0.0, steps) * pace.tokens),
         others=tuple(name for name in methods(asked) if name not in ALGORITHMS),
     )
@@ -126,7 +126,8 @@ def measured(shared: Run, algorithm: Algorithm, plan: Plan) -> Pace:
     a trial."""
     net, episodes, alone = shared.net, shared.episodes, replace(shared.ranks, index=0, size=1)
     theta = algorithm.init(net, torch.Generator().manual_seed(shared.asked.seed))
-    share = replace(plan, meta_batch=-(-plan.meta_batch // shared.ranks.size), tasks_per_pass=1)
+    passes = plan.meta_batch // plan.tasks_per_pass
+    share = replace(plan, meta_batch=-(-passes // shared.ranks.size) * plan.tasks_per_pass)
     lengths = [len(p.support.ids) + len(p.query.ids) for p in (build() for build in episodes.passes(0, LOOKED_AT, 1))]
 
     def timed_step() -> tuple[float, int]:

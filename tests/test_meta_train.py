@@ -393,7 +393,7 @@ def test_a_plan_has_one_length(lengths: dict[str, Any]) -> None:
 
 
 def test_a_plan_deals_whole_passes() -> None:
-    with pytest.raises(InputError, match="not a multiple of 4"):
+    with pytest.raises(InputError, match="not a multiple of --tasks-per-pass 4"):
         Plan(steps=1, meta_batch=6, tasks_per_pass=4)
 
 
