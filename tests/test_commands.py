@@ -217,7 +217,8 @@ assert not set({HEAVY!r}) & set(sys.modules), set({HEAVY!r}) & set(sys.modules)
     assert (ended.returncode, ended.stderr) == (0, "")
     first = ended.stdout.split("usage:")[1]
     listed = re.findall(r"• ([a-z]+(?: [a-z]+)?)  ", first)
-    assert listed == [*COMMANDS, "completion"]
+    ours = [*COMMANDS, "completion"]
+    assert [name for name in listed if name in ours] == ours
     assert all(f"{number} " in first for number in (0, 2, 3, 4, 130, 143))
 
 
