@@ -1,4 +1,4 @@
-"""What a run will take, said before it begins: one meta-step and one validation trial are timed and thrown away.
+"""What a run will take, said before it begins: up to three meta-steps and two trials are timed and thrown away.
 
 A step through a model takes time in proportion to its tokens. So two rates are measured, seconds a token forward and
 seconds a token of an inner step, and multiplied by the tokens that validations, the recipe search and the tests will
@@ -30,6 +30,7 @@ from metanlp.recipe import steps_to_try
 from metanlp.types import Task, Weights
 
 LOOKED_AT = 16  # episodes whose tokens are counted
+BUDGET = 3.0  # seconds after which no other meta-batch is begun
 PYTHON = 500_000_000  # bytes of Python and its libraries
 UNITS = ((100, 1, "seconds"), (7_200, 60, "minutes"), (float("inf"), 3_600, "hours"))
 
@@ -122,26 +123,23 @@ def searching(algorithm: Algorithm, pace: Pace, loads: Iterable[Load]) -> float:
 
 
 def measured(shared: Run, algorithm: Algorithm, plan: Plan) -> Pace:
-    """Times a process's share of the first meta-batch, once more where that was quick, as a first time is slower; then
-    a trial."""
+    """Times a process's share of a few meta-batches, the first of them for warming up where there is time for more;
+    then a trial."""
     net, episodes, alone = shared.net, shared.episodes, replace(shared.ranks, index=0, size=1)
     theta = algorithm.init(net, torch.Generator().manual_seed(shared.asked.seed))
     passes = plan.meta_batch // plan.tasks_per_pass
     share = replace(plan, meta_batch=-(-passes // shared.ranks.size) * plan.tasks_per_pass)
     lengths = [len(p.support.ids) + len(p.query.ids) for p in (build() for build in episodes.passes(0, LOOKED_AT, 1))]
-
-    def timed_step() -> tuple[float, int]:
-        begun = time.perf_counter()
-        tokens = meta_step(algorithm, net, theta, episodes, share, 0, alone)[2]
-        return time.perf_counter() - begun, tokens
-
-    seconds, tokens = timed_step()
-    if seconds < 1:
-        seconds, tokens = timed_step()
-    timed = [lengths[n % LOOKED_AT] for n in range(share.meta_batch)]
-    usual = float(np.mean(lengths) / np.mean(timed))
+    timed: list[tuple[float, int, int]] = []  # seconds, tokens that the method counts, tokens of its episodes
+    while len(timed) < 3 and sum(seconds for seconds, *_ in timed) < BUDGET:
+        number, begun = len(timed), time.perf_counter()
+        tokens = meta_step(algorithm, net, theta, episodes, share, number, alone)[2]
+        mine = range(number * share.meta_batch, (number + 1) * share.meta_batch)
+        timed.append((time.perf_counter() - begun, tokens, sum(lengths[n % LOOKED_AT] for n in mine)))
+    seconds, counted, raw = np.sum(timed[1:] or timed, axis=0)
+    usual = float(np.mean(lengths)) * share.meta_batch / raw
     forward, inner = trial_pace(shared, algorithm, theta)
-    return Pace(usual * seconds, usual * tokens * plan.meta_batch / share.meta_batch, forward, inner)
+    return Pace(usual * seconds, usual * counted * plan.meta_batch / share.meta_batch, forward, inner)
 
 
 def trial_pace(shared: Run, algorithm: Algorithm, theta: Weights) -> tuple[float, float]:
