@@ -149,10 +149,8 @@ def meta_train(
                 _save(folder, tensors, {"run": identity, "state": asdict(state)}, state.step, ranks)
             if _diverged(state):
                 raise DivergedError(_advice(state, folder))
-            if stop:
+            if stop or (plan.over(state) and ranks.any(bool(told()))):  # also while the last checkpoint was saved
                 raise StoppedError(told() or signal.SIGTERM, _farewell(state, folder))
-        if ranks.any(bool(told())):  # while the last checkpoint was saved
-            raise StoppedError(told() or signal.SIGTERM, _farewell(state, folder))
     return Learner(algorithm, net, best if len(state.best_trials) else outer.theta, _record(state))
 
 
