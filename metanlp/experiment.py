@@ -21,10 +21,9 @@ import numpy as np
 import torch
 
 from metanlp import checkpoint, report
-from metanlp.algorithms import BASELINES, Algorithm
+from metanlp.algorithms import Algorithm
 from metanlp.artefact import CONFIG
 from metanlp.config import to_json
-from metanlp.exams import Protocol
 from metanlp.forecast import foretell
 from metanlp.insight import Insight, nearest
 from metanlp.learner import Learner
@@ -33,10 +32,12 @@ from metanlp.meta_train import Plan, meta_train
 from metanlp.metrics import interval
 from metanlp.options import Experiment
 from metanlp.parallel import Ranks
-from metanlp.preparation import Run, make, methods, prepare, roles_of, spread
+from metanlp.preparation import UNTAUGHT, Run, make, methods, prepare, protocol_of, rivals, roles_of, spread
 from metanlp.progress import Progress
 from metanlp.recipe import choose
 from metanlp.report.page import LOCAL, PAGE, PLOTS, write_page
+from metanlp.rivals import Rival
+from metanlp.rivals.kept import KEPT
 from metanlp.types import Roles, Weights
 
 COMPARED = 100  # training tasks, at the most, that a test task's nearest are looked for among
@@ -48,7 +49,8 @@ def run(asked: Experiment, roles: Roles | None = None) -> Report | None:
     Leaves the files of the README's table in `asked.out`. The report, on rank 0. `roles` are read as `asked` says where
     they are not given.
     """
-    names, plan, ranks = methods(asked), plan_of(asked), Ranks.start(threads=asked.threads)
+    names, others, plan = methods(asked), rivals(asked), plan_of(asked)
+    ranks = Ranks.start(threads=asked.threads)
     with ExitStack() as held:
         # Whether a folder is in use is said at once; a new one is made when the input has proved good.
         new = ranks.broadcast(not os.path.exists(asked.out))
@@ -67,20 +69,21 @@ def run(asked: Experiment, roles: Roles | None = None) -> Report | None:
         tokens = learners[asked.method].record["tokens"]
         equal = replace(plan, steps=None, minutes=None, tokens=tokens, patience=0)  # no less than the main method
         for name in names[:-1]:
-            if name not in BASELINES:
+            if name not in UNTAUGHT:
                 learners[name] = trained(shared, name, equal)
         ranks.close()
         if not ranks.main:
             return None
-        learners = {name: with_recipe(shared, name, learners.get(name)) for name in names}
-        found, mistakes = test(shared, learners)
+        learners = {name: with_recipe(shared, name, learners.get(name)) for name in names if name not in others}
+        found, mistakes = test(shared, {name: others.get(name) or learners[name] for name in names})
         save(shared, learners[asked.method], found, mistakes)
         return found
 
 
 def forget(out: Path) -> None:
-    """Learners and a report that an earlier run left in the folder are not this run's."""
-    for made in (out / CONFIG, *out.glob(f"baselines/*/{CONFIG}"), out / PAGE, out / LOCAL, *out.glob(f"{PLOTS}/*.*")):
+    """Learners, answers and a report that an earlier run left in the folder are not this run's."""
+    each = (*out.glob(f"baselines/*/{CONFIG}"), *out.glob(f"baselines/*/{KEPT}"))
+    for made in (out / CONFIG, *each, out / PAGE, out / LOCAL, *out.glob(f"{PLOTS}/*.*")):
         made.unlink(missing_ok=True)
 
 
@@ -99,10 +102,6 @@ def plan_of(asked: Experiment) -> Plan:
         validations=asked.validations,
         exact=asked.exact,
     )
-
-
-def protocol_of(asked: Experiment) -> Protocol:
-    return Protocol(asked.shots, asked.episodes, asked.test_rows, seed=asked.seed)
 
 
 def trained(shared: Run, name: str, plan: Plan) -> Learner:
@@ -163,7 +162,7 @@ def with_recipe(shared: Run, name: str, made: Learner | None) -> Learner:
     return made
 
 
-def test(shared: Run, learners: Mapping[str, Learner]) -> tuple[Report, Mapping[str, Any]]:
+def test(shared: Run, learners: Mapping[str, Learner | Rival]) -> tuple[Report, Mapping[str, Any]]:
     """Held-out tasks, every method on the same episodes; and the worst mistakes, which hold texts."""
     asked, tasks = shared.asked, shared.roles.test
     insight = Insight(asked.method)
@@ -227,7 +226,7 @@ def origin(shared: Run) -> dict[str, Any]:
 def shown(asked: Experiment) -> dict[str, Any]:
     """The options, without paths of this machine and without what decides no result."""
     options = to_json(asked)
-    told = ("out", "resume", "overview", "page", "publish")
+    told = ("out", "resume", "overview", "page", "publish", "llm_url")
     return {key: value for key, value in options.items() if key not in told} | {
         role: ",".join(Path(name).name if os.sep in name else name for name in options[role].split(","))
         for role in ("model", "data", "validation", "test")

@@ -91,6 +91,7 @@ def foretell(shared: Run, plan: Plan) -> Forecast:
     pace = measured(shared, made[asked.method], plan)
     trials, few = (loads_of(shared, some) for some in (shared.trials, spread(shared.trials, asked.search_trials)))
     tests = [load_of_test(task, shared) for task in shared.roles.test]
+    prepared = pace.forward * sum(test.query + test.support for test in tests)  # their trunks
     looks = {name: plan.validations * adapting(one, pace, trials) / shared.ranks.size for name, one in made.items()}
     main = 60 * plan.minutes if plan.minutes else (plan.steps or 0) * pace.step + looks[asked.method]
     steps = (main - looks[asked.method]) / pace.step
@@ -98,8 +99,7 @@ def foretell(shared: Run, plan: Plan) -> Forecast:
     return Forecast(
         training=main + sum(others),
         search=sum(searching(one, pace, few) for one in made.values()),
-        tests=sum(adapting(one, pace, tests) for one in made.values())
-        + pace.forward * sum(t.query + t.support for t in tests),
+        tests=sum(adapting(one, pace, tests) for one in made.values()) + prepared,
         memory=shared.needed.total + PYTHON,
         tokens=round(max(0.0, steps) * pace.tokens),
         others=tuple(name for name in methods(asked) if name not in ALGORITHMS),
@@ -126,7 +126,8 @@ def measured(shared: Run, algorithm: Algorithm, plan: Plan) -> Pace:
     a trial."""
     net, episodes, alone = shared.net, shared.episodes, replace(shared.ranks, index=0, size=1)
     theta = algorithm.init(net, torch.Generator().manual_seed(shared.asked.seed))
-    share = replace(plan, meta_batch=-(-plan.meta_batch // shared.ranks.size), tasks_per_pass=1)
+    passes = plan.meta_batch // plan.tasks_per_pass
+    share = replace(plan, meta_batch=-(-passes // shared.ranks.size) * plan.tasks_per_pass)
     lengths = [len(p.support.ids) + len(p.query.ids) for p in (build() for build in episodes.passes(0, LOOKED_AT, 1))]
 
     def timed_step() -> tuple[float, int]:
