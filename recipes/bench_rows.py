@@ -15,15 +15,13 @@ import torch
 from bench_sides import BATCH, SHOTS, Bench, gemm_rate, in_turn, rows_by_class, seconds, useful_work
 from plain_loop import PlainClassifier, pipeline_of
 
-from metanlp import Backbone, Episodes, Learner, Maml, Plan, ProtoNet, Roles, Sampling, meta_train, read_mini, weights
+from metanlp import Backbone, Learner, Maml, Plan, weights
 from metanlp.backbone.origin import folder_of
 from metanlp.errors import InputError
 from metanlp.meta_train import meta_step
 from metanlp.parallel import Ranks
 from metanlp.rivals import SetFit
-from metanlp.tasks.leaks import drop_leaks
 from metanlp.tasks.taskset import read
-from metanlp.types import Task
 
 if TYPE_CHECKING:
     from bench_engine import Options
@@ -149,20 +147,11 @@ def peak() -> float:
 # Adapting, predicting, building.
 
 
-def practised(net: Backbone, task: Task) -> Learner:
-    """Prototypes after a minute on the other embedded tasks."""
-    others = tuple(other for other in read_mini().train if other.name != task.name and other.form in ProtoNet.forms)
-    roles, _ = drop_leaks(Roles(others, (), (task,)))
-    episodes = Episodes(roles.train, net.encode, Sampling(), seed=0)
-    return meta_train(ProtoNet(), net, episodes, Plan(steps=60, meta_batch=2))
-
-
 def adapting(figures: Figures) -> None:
     (task,) = read(figures.asked.eight, data_root=None)
     net, maml = Backbone.load(figures.asked.model), Maml()
-    untrained = Learner(maml, net, maml.init(net, torch.Generator().manual_seed(0)))
-    slow = replace(untrained, algorithm=max(maml.recipes(), key=lambda a: (a.inner.lr > 0, a.inner.steps)))
-    learner = practised(net, task)
+    learner = Learner(maml, net, maml.init(net, torch.Generator().manual_seed(0)))
+    slow = replace(learner, algorithm=max(maml.recipes(), key=lambda a: (a.inner.lr > 0, a.inner.steps)))
     rows = [(row["text"], row["label"]) for row in task.pools["train"]]
     for repeat in range(3):
         chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(repeat)).tolist()
@@ -172,10 +161,9 @@ def adapting(figures: Figures) -> None:
         examples = [(text, task.labels[label]) for text, label in shown]
         fast = seconds(partial(learner.adapt, examples, effort="fast"))
         figures.add(adapt_seconds=fast, adapt_recipe_seconds=seconds(partial(slow.adapt, examples)))
-        for key, one in (("adapt_accuracy", learner), ("untrained_accuracy", untrained)):
-            said = one.adapt(examples, effort="fast").predict([text for text, _ in query])
-            right = [word == task.labels[label] for word, (_, label) in zip(said, query, strict=True)]
-            figures.add(**{key: sum(right) / len(right)})
+        said = learner.adapt(examples, effort="fast").predict([text for text, _ in query])
+        right = [word == task.labels[label] for word, (_, label) in zip(said, query, strict=True)]
+        figures.add(adapt_accuracy=sum(right) / len(right))
         if find_spec("setfit"):
             given, asked = ([{"text": text, "label": label} for text, label in each] for each in (shown, query))
             found = SetFit(figures.asked.model).answer(task, given, asked, seed=repeat)
@@ -236,17 +224,7 @@ ROWS: list[tuple[Callable[[Figures], None], tuple[str, ...]]] = [
     (loops, ("plain_all", "plain_top_half", "padded128", "of_gemm_limit")),
     (gradients, ("cosine_fp32", "cosine_bf16")),
     (fresh, ("memory_steps", "memory_plain", "processes")),
-    (
-        adapting,
-        (
-            "adapt_seconds",
-            "adapt_recipe_seconds",
-            "adapt_vs_setfit",
-            "adapt_accuracy",
-            "untrained_accuracy",
-            "setfit_accuracy",
-        ),
-    ),
+    (adapting, ("adapt_seconds", "adapt_recipe_seconds", "adapt_vs_setfit", "adapt_accuracy", "setfit_accuracy")),
     (predicting, ("predict_vs_pipeline", "predict_vs_sorted")),
     (scaling, ("batch_growth",)),
     (building, ("episodes_per_s",)),

@@ -30,10 +30,12 @@ from metanlp.meta_test import Report, meta_test
 from metanlp.options import Experiment
 from metanlp.parallel import alone
 from metanlp.preparation import methods, rivals
+from metanlp.publish import Publication, stage_folder
 from metanlp.report.findings import sides_of
 from metanlp.rivals import RIVALS, Kept, Llm, SetFit
 from metanlp.rivals.base import count_asked
 from metanlp.rivals.endpoint import KEY, ask, client
+from metanlp.rivals.kept import KEPT
 from metanlp.rivals.llm import parsed, prompt
 from metanlp.types import Row, Task
 
@@ -287,6 +289,10 @@ def test_a_run_with_a_language_model(server: LlmServer, here: Here, tiny: Path, 
     assert server.url not in (tmp_path / "results.json").read_text()
     asked = len(server.behaviour.asked)
     assert asked == found.methods["llm"]["requests"] == len(Kept(tmp_path / "baselines/llm/answers.jsonl").answers())
+    (stage := tmp_path / "stage").mkdir()
+    stage_folder(tmp_path, stage, "lab/made", Publication())
+    assert "| frozen | llm | maml |" in (stage / "README.md").read_text()
+    assert not list(stage.rglob(KEPT)), "answers, which may repeat texts, stay here"
     code, again, said = here("python", ROOT / "recipes" / "maml_glue.py", *words, "--resume", "--no-page")
     assert (code, said, len(server.behaviour.asked)) == (0, "", asked)
     assert Report(**json.loads((tmp_path / "results.json").read_text())).scores == found.scores

@@ -150,3 +150,4 @@ def test_an_empty_environment_with_the_wheel_does_the_job_of_the_demo(built: tup
     (home / "wrong.py").write_text(USERS_FILE.replace('effort="fast"', 'effort="slow"'))
     (found,) = strictly(bin / "python", home / "wrong.py")
     assert "slow" in found
+    shutil.rmtree(tmp_path / "env")  # gigabytes, which pytest would keep for three runs
