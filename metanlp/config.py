@@ -75,7 +75,7 @@ def _misspelt(argv: Sequence[str], ask: Callable[[Sequence[str]], object]) -> st
         near = _nearest(command[0], commands[0].split(",")) if commands else ""
         return near and f"there is no command {command[0]}; the nearest one is {near}"
     columns = re.findall(r"^. (-\S+(?: \S+)*)", page.getvalue(), flags=re.MULTILINE)
-    known = {option for column in columns for option in re.findall(r"--?[a-z][\w-]*", column)}
+    known = {option for column in columns for option in re.findall(r"--?[a-z][\w.-]*", column)}
     given = (word.partition("=")[0] for word in argv if re.match(r"--?[A-Za-z]", word))
     wrong = next((name for name in given if name.replace("_", "-") not in known), "") if known else ""
     return wrong and f"option {wrong} is not known; the nearest one is {_nearest(wrong, sorted(known))}"

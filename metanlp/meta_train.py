@@ -123,11 +123,7 @@ def meta_train(
     theta = algorithm.init(net, torch.Generator().manual_seed(seed))
     outer, state, best = Outer(theta, plan.weight_decay), State(), theta
     if folder and (saved := _to_resume(folder / "checkpoints", resume, ranks)):
-        tensors, stored = checkpoint.load(saved)
-        _same_run(stored["run"], identity, saved)
-        state = State(**stored["state"])
-        best = weights.to(weights.pick_inside(tensors, "best/"), net.device)
-        outer.restore(weights.to(tensors, net.device))
+        state, best = _resumed(saved, identity, outer, net.device)
     lap, log = stopwatch(), Log(folder if ranks.main else None, state.step, trackers, name, _flat(identity))
     with log, Progress(name, quiet=not ranks.main) as progress, signals.deferred() as told:
         while not plan.over(state):
@@ -287,6 +283,14 @@ def _to_resume(checkpoints: Path, resume: bool, ranks: Ranks) -> Path | None:
         return checkpoint.newest(checkpoints)
 
     return ranks.on_main(find)
+
+
+def _resumed(saved: Path, identity: dict[str, Any], outer: Outer, device: torch.device) -> tuple[State, Weights]:
+    """Where a run was, and the θ that it kept; `outer` is put there. Raises InputError for a run of other settings."""
+    tensors, stored = checkpoint.load(saved)
+    _same_run(stored["run"], identity, saved)
+    outer.restore(weights.to(tensors, device))
+    return State(**stored["state"]), weights.to(weights.pick_inside(tensors, "best/"), device)
 
 
 def _save(folder: Path, tensors: Weights, state: dict[str, Any], step: int, ranks: Ranks) -> None:
