@@ -90,7 +90,7 @@ def fitted(
         encoder = SentenceTransformer(str(Path(folder).resolve()) if Path(folder).is_dir() else folder)
         mark = f" {encoder.tokenizer.sep_token or '|'} "  # between two texts: it takes one
         model: Any = SetFitModel(encoder, LogisticRegression())
-        how = {} if iterations is None else {"num_iterations": iterations}
+        how: dict[str, Any] = {} if iterations is None else {"num_iterations": iterations}
         told = TrainingArguments(
             output_dir=out, seed=seed, report_to="none", save_strategy="no", show_progress_bar=False, **how
         )
