@@ -34,7 +34,7 @@ class Llm(Rival):
     seconds: float = 60.0  # until a request counts as failed
     kept: Kept = field(default_factory=Kept, repr=False, compare=False)  # by prompt
 
-    probable: ClassVar[bool] = False
+    probable: ClassVar[bool] = False  # words alone come back
 
     def check(self) -> None:
         key()
