@@ -173,12 +173,41 @@ class BuildTasks:
         print(f"{self.folder}: indexed {built.tasks} tasks, {built.rows} rows, in {built.seconds:.1f} s")
 
 
+@dataclass(frozen=True)
+class Serve:
+    """A page to try a learner on: label a few texts, adapt, look at the answers and why, download the adapted model."""
+
+    source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of a learner or a run, or owner/name on the Hub
+    host: str = "127.0.0.1"  # this machine alone; 0.0.0.0 is whoever can reach it
+    port: int = 7860  # of the page
+    base: str | None = None  # where the pretrained model is, if not at its public id
+    columns: str = ""  # dropped files' names for our columns: text=body,label=intent
+
+    def run(self) -> None:
+        from importlib.util import find_spec
+
+        from metanlp.serve.address import check_free
+        from metanlp.tasks.columns import parse_columns
+
+        if not find_spec("gradio"):
+            raise InputError("the page is made by gradio, which is not installed; pip install 'metanlp[serve]'")
+        columns = parse_columns(self.columns)
+        check_free(self.host, self.port)
+        from metanlp.learner import Learner
+
+        learner = Learner.load(self.source, base=self.base)
+        from metanlp.serve.page import serve  # seconds to import
+
+        serve(learner, self.host, self.port, columns)
+
+
 Command = (
     Annotated[Adapt, tyro.conf.subcommand("adapt")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[Page, tyro.conf.subcommand("report")]
     | Annotated[Publish, tyro.conf.subcommand("publish")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Serve, tyro.conf.subcommand("serve")]
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
     | Annotated[BuildTasks, tyro.conf.subcommand("tasks build")]
 )
@@ -186,7 +215,7 @@ Command = (
 
 def main() -> None:
     """The console script."""
-    asked = cast("type[Adapt | Predict | Page | Publish | Export | Tasks | BuildTasks]", Command)
+    asked = cast("type[Adapt | Predict | Page | Publish | Export | Serve | Tasks | BuildTasks]", Command)
     words = sys.argv[1:]
     if words[:2] == ["tasks", "build"]:  # one command; a folder of that name is ./build
         words = ["tasks build", *words[2:]]
