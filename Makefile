@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := $(THREADS)
 export GOMP_SPINCOUNT := 10000
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: env demo test check cards leopard bench compare proof clean
+.PHONY: env demo test check docs cards leopard bench compare proof clean
 
 env: .venv/.complete
 
@@ -31,6 +31,9 @@ check: env  ## lint, types, layers
 	$(BIN)/pyright
 	$(BIN)/python -m pytest tests/test_layers.py
 
+docs: env  ## the README and the reference as pages in out/docs; a warning is an error
+	$(BIN)/python .docs/build.py out/docs
+
 cards: env  ## write data_cards/ anew from the tasks
 	$(BIN)/python -m metanlp.tasks.cards
 
@@ -44,7 +47,7 @@ bench: env  ## the engine against a plain peft loop and the machine's limit, at 
 compare: env  ## every method on the embedded tasks at equal compute, about half an hour on 2 cores
 	$(BIN)/python recipes/compare_all.py
 
-proof: env  ## the slow tests: kill loops
+proof: env  ## the slow tests: kill loops, the wheel in an empty environment
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 clean:

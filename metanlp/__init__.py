@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from metanlp.meta_train import Plan, meta_train
     from metanlp.options import Experiment
     from metanlp.publish import publish
+    from metanlp.rivals import Llm, SetFit
     from metanlp.tasks.mini import read_mini
     from metanlp.tasks.taskset import TaskSet
     from metanlp.types import Roles, Task
@@ -60,6 +61,7 @@ NAMES = {
     "meta_train": ("Plan", "meta_train"),
     "options": ("Experiment",),
     "publish": ("publish",),
+    "rivals": ("Llm", "SetFit"),
     "tasks.mini": ("read_mini",),
     "tasks.taskset": ("TaskSet",),
     "types": ("Roles", "Task"),
@@ -68,10 +70,10 @@ HOME = {name: module for module, names in NAMES.items() for name in names}
 
 __all__ = [
     "Adapted", "Anil", "Backbone", "DamagedError", "DivergedError", "Episodes", "Experiment", "FewShotClassifier",
-    "Finetune", "Frozen", "Hypernet", "Inner", "InputError", "LearnedOptimizer", "Learner", "Lora", "Maml", "Mapping",
-    "Matching", "Memory", "MetaSgd", "Multitask", "Plan", "ProtoNet", "Protocol", "Report", "Reptile", "Roles",
-    "Sampling", "Siamese", "StorageError", "Task", "TaskSet", "export", "meta_test", "meta_train", "publish",
-    "read_mini",
+    "Finetune", "Frozen", "Hypernet", "Inner", "InputError", "LearnedOptimizer", "Learner", "Llm", "Lora", "Maml",
+    "Mapping", "Matching", "Memory", "MetaSgd", "Multitask", "Plan", "ProtoNet", "Protocol", "Report", "Reptile",
+    "Roles", "Sampling", "SetFit", "Siamese", "StorageError", "Task", "TaskSet", "export", "meta_test", "meta_train",
+    "publish", "read_mini",
 ]  # fmt: skip
 
 

@@ -21,8 +21,9 @@ from metanlp.backbone.origin import MINILM, sha256_of
 from metanlp.checkpoint import atomic_write
 from metanlp.config import from_json, to_json
 from metanlp.disk import disk
-from metanlp.errors import DamagedError, InputError
+from metanlp.errors import DamagedError, InputError, StoppedError
 from metanlp.hub import MODEL, fetch_model
+from metanlp.signals import deferred
 from metanlp.types import Weights
 from metanlp.weights import drop, finite, pick
 
@@ -57,31 +58,36 @@ def write_artefact(folder: Path, kind: str, net: Backbone, weights: Weights, set
     sha256 of the others."""
     if not finite(weights):
         raise ValueError("weights with NaN or infinity are not saved")
-    with disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        net.save_adapter_config(folder)
     adapters = {key.removeprefix("lora/"): value.cpu().contiguous() for key, value in pick(weights, "lora/").items()}
     others = {key: value.cpu().contiguous() for key, value in drop(weights, "lora/").items()}
-    for name, tensors in ((ADAPTER, adapters), (META, others)):
-        atomic_write(folder / name, save(tensors, metadata={"format": "pt"}))
-    config = {
-        "schema": SCHEMA,
-        "kind": kind,
-        "base": {"name": net.name, "sha256": net.sha256},
-        "backbone": to_json(net.options),
-        "files": {name: sha256_of(folder / name) for name in (ADAPTER, META)},
-        "versions": versions(),
-        **settings,
-    }
-    atomic_write(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+    with deferred() as told:  # a folder with files of two models would be refused as damaged
+        with disk(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            net.save_adapter_config(folder)
+        for name, tensors in ((ADAPTER, adapters), (META, others)):
+            atomic_write(folder / name, save(tensors, metadata={"format": "pt"}))
+        config = {
+            "schema": SCHEMA,
+            "kind": kind,
+            "base": {"name": net.name, "sha256": net.sha256},
+            "backbone": to_json(net.options),
+            "files": {name: sha256_of(folder / name) for name in (ADAPTER, META)},
+            "versions": versions(),
+            **settings,
+        }
+        atomic_write(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+    if told():
+        raise StoppedError(told(), f"stopped when {folder} was saved")
 
 
-def read_artefact(name: str | Path, kind: str, *, base: str | None, device: torch.device | str) -> Artefact:
-    """Of a folder, or of `owner/name` on the Hub; verified before it is used. Raises InputError for one that is no such
-    thing, DamagedError for one that was cut or altered."""
+def read_artefact(
+    name: str | Path, kind: str, *, base: str | None, device: torch.device | str, net: Backbone | None = None
+) -> Artefact:
+    """Of a folder, or of `owner/name` on the Hub; verified before it is used. `net` is its backbone, where that is
+    loaded already. Raises InputError for one that is no such thing, DamagedError for one that was cut or altered."""
     folder = located(name)
     config, adapters, others = verified(folder, kind)
-    net = _backbone(config, base, device)
+    net = net or _backbone(config, base, device)
     weights = _in_order(folder, net, {f"lora/{key}": value for key, value in adapters.items()}) | others
     return Artefact(net, {key: value.to(device) for key, value in weights.items()}, config)
 

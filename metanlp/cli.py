@@ -1,33 +1,71 @@
-"""The command `metanlp`, and the door of every recipe: options in, one clear line and an exit code out."""
+"""The command `metanlp`: what may be asked of it, a class a command. `Command` at the end is the list of them."""
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, cast
 
 import tyro
 
-from metanlp.config import parse
-from metanlp.errors import EXIT_CODES, InputError, StoppedError
+from metanlp.config import completion, parse
+from metanlp.errors import InputError
+from metanlp.launch import Compare, guarded, publish
 from metanlp.options import LEAVE_ONE_OUT, Experiment
-from metanlp.signals import raise_when_terminated
 
-if TYPE_CHECKING:
-    from metanlp.publish import Publication
-    from metanlp.types import Row
+NAME = "metanlp"
+ABOUT = """Few-shot learners from many tasks.
 
-T = TypeVar("T")
+Exit codes: 0 done; 2 bad input, configuration, or training that diverged; 3 damaged file; 4 storage failure;
+130 and 143 stopped by SIGINT or SIGTERM, with a line that says how to go on."""
+Said = dict[str, Any] | None
+"""What `--json` prints; a command's `run` gives it, and prints its lines for people by itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForPrograms:
+    """A command that programs may read."""
+
+    json: bool = False  # one JSON object on standard output, everything else on standard error
+
+
+COMPARE = Compare(model="minilm", data=tyro.MISSING, test=LEAVE_ONE_OUT, lr=2e-3, out=Path("out/compare"))
 
 
 @dataclass(frozen=True)
-class Adapt:
+class Evaluate(ForPrograms):
+    """Score saved learners, and the frozen encoder beside them, on held-out tasks."""
+
+    source: Annotated[tuple[Path, ...], tyro.conf.arg(name="from")]  # folders of learners, or owner/name on the Hub
+    test: tuple[str, ...]  # tasks: mini, leopard, folders, Hub's owner/name; a task's own support sets are used
+    shots: tuple[int, ...] = (4, 8, 16)  # support rows a class
+    episodes: int = 10  # support sets a task and shots, where it does not bring its own
+    test_rows: int | None = None  # query rows a task at the most; all where it is not given
+    drop_repeats: bool = False  # leave out query rows that stand in the support set too
+    seed: int = 0  # of everything that is drawn
+    base: str | None = None  # where the pretrained model is, if not at its public id
+    columns: str = ""  # your files' names for our columns: text=body,label=intent; published sets have their own
+    page: bool = True  # leave report.html and plots/, which takes a second or two
+    out: Path = Path("out/evaluate")  # folder for results.json and report.html
+
+    def run(self) -> Said:
+        from metanlp.evaluation import evaluate
+        from metanlp.exams import Protocol
+        from metanlp.tasks.columns import parse_columns
+        from metanlp.tasks.roles import read_role
+
+        root = os.environ.get("METANLP_DATA")
+        tasks = read_role(",".join(self.test), "test", Path(root) if root else None, parse_columns(self.columns))
+        protocol = Protocol(self.shots, self.episodes, self.test_rows, self.drop_repeats, self.seed)
+        return asdict(evaluate(self.source, tasks, protocol, self.out, base=self.base, page=self.page))
+
+
+@dataclass(frozen=True)
+class Adapt(ForPrograms):
     """Adapt a saved learner to a new task from a handful of labelled examples."""
 
     source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of a learner, or owner/name on the Hub
@@ -37,7 +75,7 @@ class Adapt:
     base: str | None = None  # where the pretrained model is, if not at its public id
     columns: str = ""  # the file's names for our columns: text=body,label=intent
 
-    def run(self) -> None:
+    def run(self) -> Said:
         from metanlp.checkpoint import lock
         from metanlp.learner import Learner
         from metanlp.tasks.columns import parse_columns
@@ -49,21 +87,24 @@ class Adapt:
         with lock(self.out) if self.out.is_dir() else nullcontext():  # a run may be writing there
             adapted.save(self.out)
         of = f" of {', '.join(adapted.labels)}" if adapted.labels else ""
-        print(f"{self.out}: adapted to {len(task.pools['train'])} examples{of}")
+        count = len(task.pools["train"])
+        print(f"{self.out}: adapted to {count} examples{of}")
+        return {"out": str(self.out), "examples": count, "labels": list(adapted.labels), "form": adapted.form}
 
 
 @dataclass(frozen=True)
 class Predict:
-    """Answer for new rows with an adapted model. One line a row on standard output, or a file with --out."""
+    """Answer for new rows with an adapted model: one line a row, JSON or CSV."""
 
     source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of an adapted model, or owner/name on the Hub
     texts: Annotated[Path | None, tyro.conf.Positional] = None  # lines of text, CSV or JSONL; else standard input
-    out: Path | None = None  # .csv or .jsonl
+    out: Path | None = None  # .csv or .jsonl, in place of standard output
     format: Literal["csv", "jsonl"] = "jsonl"  # of standard output
     base: str | None = None  # where the pretrained model is, if not at its public id
     columns: str = ""  # the file's names for our columns: text=body; lines of text have none
 
     def run(self) -> None:
+        from metanlp.answers import as_table
         from metanlp.artefact import located, read_config
         from metanlp.checkpoint import atomic_write
         from metanlp.learner import Adapted
@@ -87,40 +128,41 @@ class Predict:
 
 
 @dataclass(frozen=True)
-class Page:
+class Page(ForPrograms):
     """Make report.html and plots/ anew from what a run left in its folder."""
 
     folder: Annotated[Path, tyro.conf.Positional]  # with results.json, and metrics.jsonl where it trained
 
-    def run(self) -> None:
+    def run(self) -> Said:
         from metanlp.report.page import write_page
 
-        print(write_page(self.folder))
+        page = write_page(self.folder)
+        print(page)
+        return {"report": str(page)}
 
 
 @dataclass(frozen=True)
-class Publish:
-    """Publish a learner or an adapted model on the Hub, with a card: one commit, private unless told
-    otherwise. The token is HF_TOKEN."""
+class Publish(ForPrograms):
+    """Publish a model on the Hub, with a card: one commit, private; the token is HF_TOKEN."""
 
     source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of a run, a learner or an adapted model
     repo_id: Annotated[str, tyro.conf.Positional]  # owner/name
-    public: bool = False  # for everybody
+    public: bool = False  # for everybody, and not for its owner alone
     results: Path | None = None  # results.json of the learner, if it is not in the folder
     method: str | None = None  # the learner's name in it, if that is not its algorithm's
     licence: str | None = None  # of the weights, in the Hub's words: apache-2.0
     base_model: str | None = None  # public name of a pretrained model that came from a folder
     with_examples: Path | None = None  # a file with rows to publish; without, no row of any data set is
 
-    def run(self) -> None:
+    def run(self) -> Said:
         from metanlp.publish import Publication
 
         how = Publication(not self.public, self.results, self.method, self.licence, self.base_model, self.with_examples)
-        publish(self.source, self.repo_id, how)
+        return publish(self.source, self.repo_id, how)
 
 
 @dataclass(frozen=True)
-class Export:
+class Export(ForPrograms):
     """Write an adapted model for other people's programs."""
 
     source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of an adapted model, or owner/name on the Hub
@@ -129,23 +171,25 @@ class Export:
     out: Path  # folder for it
     base: str | None = None  # where the pretrained model is, if not at its public id
 
-    def run(self) -> None:
+    def run(self) -> Said:
         from metanlp.export import export
         from metanlp.learner import Adapted
 
         said = export(Adapted.load(self.source, base=self.base), self.to, self.out, base=self.base)
         print(f"{self.out}: exported to {self.to}{f'; {said}' if said else ''}")
+        return {"out": str(self.out), "to": self.to, "note": said}
 
 
 @dataclass(frozen=True)
-class Tasks:
-    """Validate a file or a folder of tasks, or a data set of the Hub, and describe them. An index that `tasks build`
-    made is used, and its files held against it."""
+class Tasks(ForPrograms):
+    """Validate and describe tasks: a file, a folder, a data set of the Hub."""
 
-    source: Annotated[str, tyro.conf.Positional]  # a file, a task's folder, a folder of tasks, or owner/name of the Hub
+    # A file, a task's folder, a folder of tasks, or owner/name of the Hub. An index that `tasks build` made is used,
+    # and its files held against it.
+    source: Annotated[str, tyro.conf.Positional]
     columns: str = ""  # the files' names for our columns: text=body,label=intent
 
-    def run(self) -> None:
+    def run(self) -> Said:
         from metanlp import report
         from metanlp.tasks.columns import parse_columns
         from metanlp.tasks.index import check_unchanged
@@ -153,17 +197,19 @@ class Tasks:
 
         tasks = read(self.source, data_root=None, columns=parse_columns(self.columns))
         check_unchanged(tasks)
-        report.console().print(report.task_table(describe(tasks)))
+        rows = describe(tasks)
+        report.console().print(report.task_table(rows))
+        return {"tasks": rows}
 
 
 @dataclass(frozen=True)
-class BuildTasks:
-    """Validate every task below a folder and write an index there, so that 100,000 tasks open in seconds."""
+class BuildTasks(ForPrograms):
+    """Write an index into a folder of tasks, so that 100,000 of them open in seconds."""
 
     folder: Annotated[Path, tyro.conf.Positional]  # a folder of tasks; its index is .metanlp-index in it
     columns: str = ""  # the files' names for our columns: text=body,label=intent; the same then to open it
 
-    def run(self) -> None:
+    def run(self) -> Said:
         from metanlp.progress import Progress
         from metanlp.tasks.columns import parse_columns
         from metanlp.tasks.indexing import build_index
@@ -171,6 +217,7 @@ class BuildTasks:
         with Progress("index") as progress:
             built = build_index(self.folder, parse_columns(self.columns), progress.show)
         print(f"{self.folder}: indexed {built.tasks} tasks, {built.rows} rows, in {built.seconds:.1f} s")
+        return {"folder": str(self.folder), **asdict(built)}
 
 
 @dataclass(frozen=True)
@@ -201,104 +248,62 @@ class Serve:
         serve(learner, self.host, self.port, columns)
 
 
-Command = (
-    Annotated[Adapt, tyro.conf.subcommand("adapt")]
+@dataclass(frozen=True)
+class Info(ForPrograms):
+    """Say what a folder holds and how to use it; without one, what is installed here."""
+
+    source: Annotated[Path | None, tyro.conf.Positional] = None  # folder of a run or a model, or owner/name on the Hub
+
+    def run(self) -> Said:
+        from metanlp.info import lines, of_folder, of_machine
+
+        found = of_folder(self.source) if self.source else of_machine()
+        print("\n".join(lines(found)))
+        return found
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Print the script by which a shell completes this command."""
+
+    shell: Annotated[Literal["bash", "zsh"], tyro.conf.Positional]  # bash: source <(metanlp completion bash)
+
+    def run(self) -> None:
+        print(completion(COMMANDS, NAME, self.shell))
+
+
+Command = (  # in the order of --help
+    Annotated[Tasks, tyro.conf.subcommand("tasks")]
+    | Annotated[BuildTasks, tyro.conf.subcommand("tasks build")]
+    | Annotated[Compare, tyro.conf.subcommand("compare", default=COMPARE)]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Adapt, tyro.conf.subcommand("adapt")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[Page, tyro.conf.subcommand("report")]
     | Annotated[Publish, tyro.conf.subcommand("publish")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Serve, tyro.conf.subcommand("serve")]
-    | Annotated[Tasks, tyro.conf.subcommand("tasks")]
-    | Annotated[BuildTasks, tyro.conf.subcommand("tasks build")]
+    | Annotated[Info, tyro.conf.subcommand("info")]
+    | Annotated[Completion, tyro.conf.subcommand("completion")]
 )
+COMMANDS = cast("type[Any]", Command)
 
 
 def main() -> None:
     """The console script."""
-    asked = cast("type[Adapt | Predict | Page | Publish | Export | Serve | Tasks | BuildTasks]", Command)
     words = sys.argv[1:]
     if words[:2] == ["tasks", "build"]:  # one command; a folder of that name is ./build
         words = ["tasks build", *words[2:]]
-    command = parse(asked, words, prog="metanlp", description="Few-shot learners from many tasks.")
-    guarded(command.run)
+    command = parse(COMMANDS, words, prog=NAME, description=ABOUT)
+    guarded(lambda: answer(command), *(["--resume"] if isinstance(command, Experiment) else []))
 
 
-def launch(defaults: Experiment) -> None:
-    """What a recipe does: its values are the defaults of the command line."""
-    asked = parse(Experiment, sys.argv[1:], default=defaults)
-
-    def run() -> None:
-        if asked.publish:
-            from metanlp.hub import check_publishable
-
-            check_publishable(asked.publish)  # before the hours, not after them
-        if asked.test == LEAVE_ONE_OUT:
-            from metanlp.leave_one_out import run as run_each
-
-            if asked.publish:
-                raise InputError(f"--test {LEAVE_ONE_OUT} leaves many learners; publish one by `metanlp publish`")
-            run_each(asked)
-        else:
-            from metanlp.experiment import run as run_once
-
-            if run_once(asked) and asked.publish:
-                publish(asked.out, asked.publish)
-
-    guarded(run)
-
-
-def publish(folder: Path, repo_id: str, how: Publication | None = None) -> None:
-    """Publish a folder, and say where it is."""
-    from metanlp.publish import Publication, publish_folder
-
-    chosen = how or Publication()
-    url, new = publish_folder(folder, repo_id, chosen)
-    seen = "private" if chosen.private else "public"
-    print(f"{url}: {f'published, {seen}' if new else f'is there already, {seen}'}")
-
-
-def guarded(run: Callable[[], object]) -> None:
-    """Run; a user's mistake, a damaged file or a full disk ends in one line and its exit code."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Idle threads of libgomp spin for milliseconds, which starves other processes on the same cores. A short spin is
-    # nearly as quick alone, and beside another run as quick as none.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    raise_when_terminated()
-    try:
-        run()
-        sys.stdout.flush()
-    except tuple(EXIT_CODES) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        sys.exit(next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind)))
-    except BrokenPipeError:  # who reads our output has had enough; nothing more may go there, not even at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except StoppedError as stopped:
-        print(stopped, file=sys.stderr)
-        sys.exit(128 + stopped.signal)
-    except KeyboardInterrupt:
-        print("stopped; a run with checkpoints goes on with --resume", file=sys.stderr)
-        sys.exit(130)
-
-
-def as_table(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], kind: str) -> str:
-    """Each row with its answer, as JSONL or CSV, where lists stand in JSON."""
-    import io
-
-    records = [{**row, **rounded(answer)} for row, answer in zip(rows, answers, strict=True)]
-    if kind == "jsonl":
-        return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    for record in records:
-        flat = (json.dumps(v, ensure_ascii=False) if isinstance(v, list | tuple | dict) else v for v in record.values())
-        writer.writerow(dict(zip(record, flat, strict=True)))
-    return stream.getvalue()
-
-
-def rounded(value: Any) -> Any:
-    """Numbers to four places, however deep they lie."""
-    if isinstance(value, float):
-        return round(value, 4)
-    return {key: rounded(part) for key, part in value.items()} if isinstance(value, dict) else value
+def answer(command: Any) -> None:
+    """Run it; with --json its lines for people are no part of standard output."""
+    if not getattr(command, "json", False):
+        command.run()
+        return
+    with redirect_stdout(sys.stderr):
+        said: Said = command.run()
+    if said is not None:  # of several processes one speaks
+        print(json.dumps(said, ensure_ascii=False))

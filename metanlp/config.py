@@ -6,11 +6,13 @@ import contextlib
 import io
 import json
 import os
+import re
 import reprlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from metanlp.errors import InputError
@@ -38,15 +40,45 @@ def parse(
     """
     import tyro
 
-    given: dict[str, Any] = {} if default is None else {"default": default}
+    def ask(words: Sequence[str]) -> T:
+        given: dict[str, Any] = {} if default is None else {"default": default}
+        return tyro.cli(cls, args=list(words), prog=prog, description=description, **given)
+
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(cls, args=list(argv), prog=prog, description=description, **given)
+            return ask(argv)
     except SystemExit as ended:
         if ended.code:
-            print(_unboxed(said.getvalue()), file=sys.stderr)
+            print(_misspelt(argv, ask) or _unboxed(said.getvalue()), file=sys.stderr)
         raise
+
+
+def completion(cls: type[T], prog: str, shell: str) -> str:
+    """The script by which `shell` completes the words of `prog`."""
+    import tyro
+
+    with contextlib.redirect_stdout(io.StringIO()) as script, contextlib.suppress(SystemExit):
+        tyro.cli(cls, args=["--tyro-print-completion", shell], prog=prog)
+    return script.getvalue()
+
+
+def _misspelt(argv: Sequence[str], ask: Callable[[Sequence[str]], object]) -> str:
+    """The first option that there is not, and the nearest that there is. Only what stands under --help is known, as
+    tyro complains of a value that is missing before it complains of an option that it does not know."""
+    command = [*takewhile(lambda word: not word.startswith("-"), argv[:1])]
+    with contextlib.redirect_stdout(io.StringIO()) as page, contextlib.suppress(SystemExit):
+        ask([*command, "--help"])
+    usage = page.getvalue().partition("\n")[0]
+    if command and f" {command[0]} " not in usage:  # nobody can say what options it would have
+        commands = re.findall(r"\{(.+)\}$", usage)
+        near = _nearest(command[0], commands[0].split(",")) if commands else ""
+        return near and f"there is no command {command[0]}; the nearest one is {near}"
+    columns = re.findall(r"^. (-\S+(?: \S+)*)", page.getvalue(), flags=re.MULTILINE)
+    known = {option for column in columns for option in re.findall(r"--?[a-z][\w.-]*", column)}
+    given = (word.partition("=")[0] for word in argv if re.match(r"--?[A-Za-z]", word))
+    wrong = next((name for name in given if name.replace("_", "-") not in known), "") if known else ""
+    return wrong and f"option {wrong} is not known; the nearest one is {_nearest(wrong, sorted(known))}"
 
 
 def _unboxed(panel: str) -> str:

@@ -141,10 +141,10 @@ def largest_pass(train: Sequence[Task], test: Sequence[Task], sampling: Sampling
     drawn = sampling.shots[1] + sampling.queries
     passes = [(task, min(sampling.ways, len(task.labels) or 2) * drawn) for task in evenly(train)]
     passes += [(task, (len(task.labels) or 1) * shots) for task in evenly(test)]
-    return max((round(rows * _length(task, most)) for task, rows in passes), default=0)
+    return max((round(rows * row_length(task, most)) for task, rows in passes), default=0)
 
 
-def _length(task: Task, most: int) -> float:
+def row_length(task: Task, most: int) -> float:
     """Tokens of a row, by the bytes of its texts: the mean of a hundred or so."""
     form, rows = FORMS[task.form], evenly(task.pools["train"])
     sizes = [

@@ -44,7 +44,8 @@ class Support:
     shots: int  # k
     number: int  # which of the sets with k shots
     batch: Batch
-    keys: tuple[tuple[str, ...], ...]  # identities of its rows
+    rows: tuple[Row, ...]
+    keys: tuple[tuple[str, ...], ...]  # identities of these
     excluded: np.ndarray  # (R,) bool: query rows that may not be scored with it
 
 
@@ -140,8 +141,9 @@ class Exam:
         return self._support(k, number, self._train, taken(self._train, classes, orders, k))
 
     def _support(self, k: int, number: int, pool: Pool, chosen: np.ndarray) -> Support:
-        keys = tuple(self.form.key(pool.rows[n]) for n in chosen)
-        return Support(k, number, pool.pack(chosen), keys, self._among(keys))
+        rows = tuple(pool.rows[n] for n in chosen)
+        keys = tuple(map(self.form.key, rows))
+        return Support(k, number, pool.pack(chosen), rows, keys, self._among(keys))
 
     def _rng(self, *which: int) -> np.random.Generator:
         """The same draws for (seed, task, shots, number), whatever else the protocol asks for. crc32 and not hash():
@@ -152,6 +154,16 @@ class Exam:
         """Query rows with one of these identities: (R,) bool."""
         known = set(keys)
         return np.array([key in known for key in self.keys])
+
+
+def check_forms(method: str, forms: Sequence[str], tasks: Sequence[Task]) -> None:
+    """Raises InputError for a task whose form the method can't learn."""
+    for task in tasks:
+        if task.form not in forms:
+            raise InputError(
+                f"task {task.name!r} ({task.source}) is of the form {task.form!r}, but {method!r} learns "
+                f"{', '.join(forms)}; leave out the task, or the method: --method, --baselines"
+            )
 
 
 def check_shots(tasks: Sequence[Task], shots: Sequence[int]) -> None:

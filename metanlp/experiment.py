@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 from metanlp import checkpoint, report
-from metanlp.algorithms import BASELINES, Algorithm
+from metanlp.algorithms import Algorithm
 from metanlp.artefact import CONFIG
 from metanlp.config import to_json
-from metanlp.exams import Protocol
+from metanlp.forecast import foretell
 from metanlp.insight import Insight, nearest
 from metanlp.learner import Learner
 from metanlp.meta_test import RESULTS, Report, count_trials, meta_test
@@ -32,10 +32,12 @@ from metanlp.meta_train import Plan, meta_train
 from metanlp.metrics import interval
 from metanlp.options import Experiment
 from metanlp.parallel import Ranks
-from metanlp.preparation import Run, make, methods, prepare, roles_of, spread
+from metanlp.preparation import UNTAUGHT, Run, make, methods, prepare, protocol_of, rivals, roles_of, spread
 from metanlp.progress import Progress
 from metanlp.recipe import choose
 from metanlp.report.page import LOCAL, PAGE, PLOTS, write_page
+from metanlp.rivals import Rival
+from metanlp.rivals.kept import KEPT
 from metanlp.types import Roles, Weights
 
 COMPARED = 100  # training tasks, at the most, that a test task's nearest are looked for among
@@ -47,7 +49,8 @@ def run(asked: Experiment, roles: Roles | None = None) -> Report | None:
     Leaves the files of the README's table in `asked.out`. The report, on rank 0. `roles` are read as `asked` says where
     they are not given.
     """
-    names, plan, ranks = methods(asked), plan_of(asked), Ranks.start(threads=asked.threads)
+    names, others, plan = methods(asked), rivals(asked), plan_of(asked)
+    ranks = Ranks.start(threads=asked.threads)
     with ExitStack() as held:
         # Whether a folder is in use is said at once; a new one is made when the input has proved good.
         new = ranks.broadcast(not os.path.exists(asked.out))
@@ -59,24 +62,28 @@ def run(asked: Experiment, roles: Roles | None = None) -> Report | None:
         if not asked.resume:  # only now, as bad input must not cost what an earlier run left
             ranks.on_main(lambda: forget(asked.out))
         ranks.on_main(lambda: write_json(asked.out / "leakage.json", {"schema": 1, **asdict(shared.leakage)}))
+        plan = replace(plan, tasks_per_pass=shared.needed.tasks)
+        if not asked.resume:
+            ranks.on_main(lambda: report.say({"forecast": str(foretell(shared, plan))}))
         learners = {asked.method: trained(shared, asked.method, plan)}
         tokens = learners[asked.method].record["tokens"]
         equal = replace(plan, steps=None, minutes=None, tokens=tokens, patience=0)  # no less than the main method
         for name in names[:-1]:
-            if name not in BASELINES:
+            if name not in UNTAUGHT:
                 learners[name] = trained(shared, name, equal)
         ranks.close()
         if not ranks.main:
             return None
-        learners = {name: with_recipe(shared, name, learners.get(name)) for name in names}
-        found, mistakes = test(shared, learners)
+        learners = {name: with_recipe(shared, name, learners.get(name)) for name in names if name not in others}
+        found, mistakes = test(shared, {name: others.get(name) or learners[name] for name in names})
         save(shared, learners[asked.method], found, mistakes)
         return found
 
 
 def forget(out: Path) -> None:
-    """Learners and a report that an earlier run left in the folder are not this run's."""
-    for made in (out / CONFIG, *out.glob(f"baselines/*/{CONFIG}"), out / PAGE, out / LOCAL, *out.glob(f"{PLOTS}/*.*")):
+    """Learners, answers and a report that an earlier run left in the folder are not this run's."""
+    each = (*out.glob(f"baselines/*/{CONFIG}"), *out.glob(f"baselines/*/{KEPT}"))
+    for made in (out / CONFIG, *each, out / PAGE, out / LOCAL, *out.glob(f"{PLOTS}/*.*")):
         made.unlink(missing_ok=True)
 
 
@@ -90,14 +97,11 @@ def plan_of(asked: Experiment) -> Plan:
         steps=asked.steps,
         minutes=asked.max_minutes,
         meta_batch=asked.meta_batch,
+        tasks_per_pass=1 if asked.tasks_per_pass is None else asked.tasks_per_pass,
         lr=asked.lr,
         validations=asked.validations,
         exact=asked.exact,
     )
-
-
-def protocol_of(asked: Experiment) -> Protocol:
-    return Protocol(asked.shots, asked.episodes, asked.test_rows, seed=asked.seed)
 
 
 def trained(shared: Run, name: str, plan: Plan) -> Learner:
@@ -158,7 +162,7 @@ def with_recipe(shared: Run, name: str, made: Learner | None) -> Learner:
     return made
 
 
-def test(shared: Run, learners: Mapping[str, Learner]) -> tuple[Report, Mapping[str, Any]]:
+def test(shared: Run, learners: Mapping[str, Learner | Rival]) -> tuple[Report, Mapping[str, Any]]:
     """Held-out tasks, every method on the same episodes; and the worst mistakes, which hold texts."""
     asked, tasks = shared.asked, shared.roles.test
     insight = Insight(asked.method)
@@ -185,15 +189,15 @@ def save(shared: Run, main: Learner, found: Report, mistakes: Mapping[str, Any])
         report.show_overview(found, asked.method)
     else:
         report.show(found, main.record)
-    show_page(asked)
+    show_page(asked.out, asked.page)
 
 
-def show_page(asked: Experiment) -> None:
+def show_page(out: Path, page: bool) -> None:
     """The page, if it is asked for, and where it is."""
-    if not asked.page:  # one of before would tell of other results
-        (asked.out / PAGE).unlink(missing_ok=True)
+    if not page:  # one of before would tell of other results
+        (out / PAGE).unlink(missing_ok=True)
         return
-    report.say({"report": str(write_page(asked.out))} | ({} if report.can_plot() else {"plots": report.NO_PLOT}))
+    report.say({"report": str(write_page(out))} | ({} if report.can_plot() else {"plots": report.NO_PLOT}))
 
 
 def here() -> dict[str, str]:
@@ -222,7 +226,7 @@ def origin(shared: Run) -> dict[str, Any]:
 def shown(asked: Experiment) -> dict[str, Any]:
     """The options, without paths of this machine and without what decides no result."""
     options = to_json(asked)
-    told = ("out", "resume", "overview", "page", "publish")
+    told = ("out", "resume", "overview", "page", "publish", "llm_url")
     return {key: value for key, value in options.items() if key not in told} | {
         role: ",".join(Path(name).name if os.sep in name else name for name in options[role].split(","))
         for role in ("model", "data", "validation", "test")

@@ -25,6 +25,7 @@ from metanlp.heads.base import view_weights
 from metanlp.learner import Learner
 from metanlp.metrics import confusion, reliability
 from metanlp.pool import Pool
+from metanlp.rivals import Rival
 from metanlp.types import Row, Task
 from metanlp.weights import detach, pick
 
@@ -47,13 +48,13 @@ class Insight:
         self._hardest: dict[str, Any] = {}
         self._look: Look | None = None  # at the main method, with the most shots of the task
 
-    def see(self, name: str, learner: Learner, exam: Exam, support: Support, found: Scored) -> None:
+    def see(self, name: str, learner: Learner | Rival, exam: Exam, support: Support, found: Scored) -> None:
         """One method's scores of all query rows, after adapting to one support set."""
         sure = exam.form.sure(*exam.counting(found, support))
         if sure is not None:
             by_shots = self._bins.setdefault(name, {})
             by_shots[str(support.shots)] = by_shots.get(str(support.shots), 0) + reliability(*sure)
-        if name != self.main:
+        if name != self.main or isinstance(learner, Rival):
             return
         if support.number == 0 and not isinstance(learner.algorithm, Frozen):
             self._views(learner, exam.task.name, support)

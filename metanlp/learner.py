@@ -31,9 +31,9 @@ Examples = Iterable[Row | tuple[str, ...]] | Sequence[str]
 class Learner:
     """A backbone, an algorithm with its adaptation recipe, and the θ that it learned."""
 
-    algorithm: Algorithm
-    net: Backbone
-    theta: Weights = field(repr=False)
+    algorithm: Algorithm  # the method, and how it adapts
+    net: Backbone  # the frozen model, which several learners may share
+    theta: Weights = field(repr=False)  # what was learned: adapters and head, no task axis
     record: Mapping[str, Any] = field(default_factory=dict)  # how it was made: tasks, seeds, cost, versions
 
     def adapt(
@@ -76,10 +76,13 @@ class Learner:
         write_artefact(Path(folder), "learner", self.net, drop(self.theta, "tasks/"), self._settings())
 
     @staticmethod
-    def load(folder: str | Path, *, base: str | None = None, device: torch.device | str = "cpu") -> Learner:
+    def load(
+        folder: str | Path, *, base: str | None = None, device: torch.device | str = "cpu", net: Backbone | None = None
+    ) -> Learner:
         """The learner of a folder, or of `owner/name` or `owner/name@revision` on the Hub; `base` names another place
-        for the pretrained model, by default its public id. Raises InputError, DamagedError."""
-        artefact = read_artefact(folder, "learner", base=base, device=device)
+        for the pretrained model, by default its public id; `net` is that model where it is loaded already, with the
+        same options. Raises InputError, DamagedError."""
+        artefact = read_artefact(folder, "learner", base=base, device=device, net=net)
         algorithm = algorithm_from_json(artefact.settings["algorithm"])
         return Learner(algorithm, artefact.net, artefact.weights, artefact.settings["record"])
 
@@ -106,11 +109,11 @@ class Learner:
 class Adapted:
     """A model for one task."""
 
-    algorithm: Algorithm
-    net: Backbone
+    algorithm: Algorithm  # the method that made it
+    net: Backbone  # the frozen model, which several may share
     phi: Weights = field(repr=False)  # task axis of length one
     labels: tuple[str, ...]  # () in the forms without
-    record: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)  # the learner's
     form: str = "classify"  # a name in `metanlp.forms.FORMS`
     scale: tuple[float, float] = (0.0, 1.0)  # regress: what the lowest and the highest example had
 

@@ -48,7 +48,7 @@ def run(asked: Experiment) -> Report:
             report.show_overview(found, asked.method)
         else:
             report.show_scores(found)
-        experiment.show_page(asked)
+        experiment.show_page(asked.out, asked.page)
     return found
 
 

@@ -18,12 +18,14 @@ import torch
 from metanlp.artefact import versions
 from metanlp.config import to_json
 from metanlp.errors import DamagedError, InputError
-from metanlp.exams import Exam, Protocol, Support, check_shots, count_repeats
+from metanlp.exams import Exam, Protocol, Support, check_forms, check_shots, count_repeats
 from metanlp.forms import FORMS, Scored
 from metanlp.insight import Insight
 from metanlp.learner import Learner
 from metanlp.metrics import Interval, interval, metric_of_means, paired
 from metanlp.recipe import describe
+from metanlp.rivals import Rival
+from metanlp.rivals import examine as examine_rival
 from metanlp.types import Task
 from metanlp.weights import drop
 
@@ -38,7 +40,7 @@ class Report:
     """What was found, in the form of `results.json`: its only serial form."""
 
     protocol: dict[str, Any]  # shots, episodes, test rows, seed, episodes_sha256, what was left out and why
-    versions: dict[str, str]
+    versions: dict[str, str]  # of this package and those that it computes with
     methods: dict[str, dict[str, Any]]  # cost and recipe of each method
     scores: dict[str, dict[str, dict[str, dict[str, Any]]]]  # method -> task -> shots -> metric -> mean, low, high
     # method -> shots -> metric, over tasks: that of `protocol["metrics"]`, or `score` where tasks are judged by several
@@ -52,7 +54,7 @@ class Report:
     views: dict[str, Any] = field(default_factory=dict)  # of the main method: names, prior, tasks: their shares
     hardest: dict[str, Any] = field(default_factory=dict)  # the task it scored lowest on, and its confusions
     nearest: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # test task -> training tasks, cosines
-    schema: int = 1
+    schema: int = 1  # of this file
 
 
 def read_report(path: Path) -> Report:
@@ -66,7 +68,7 @@ def read_report(path: Path) -> Report:
 
 
 def meta_test(
-    learners: Mapping[str, Learner],
+    learners: Mapping[str, Learner | Rival],
     tasks: Sequence[Task],
     protocol: Protocol,
     *,
@@ -74,21 +76,20 @@ def meta_test(
     tick: Callable[[], object] = lambda: None,
     insight: Insight | None = None,
 ) -> Report:
-    """Test several learners that share one backbone. `main` is compared with each of the others; by default the last.
+    """Test several learners that share one backbone, and rivals, on the same support sets and query rows. `main` is
+    compared with each of the others; by default it is the last learner.
 
     An `insight` that is handed in keeps the worst mistakes, which a Report has not. `tick` is called after every (task,
-    support set, method). Raises InputError where no task can give the shots asked.
+    support set, method). Raises InputError where no task can give the shots asked, or one is of a form
+    that a rival does not know.
     """
-    if (main or not learners) and main not in learners:
-        raise InputError(f"main is {main!r}, the learners are {list(learners) or 'none'}; name one of them, or nothing")
-    net = next(iter(learners.values())).net
-    if any(learner.net is not net for learner in learners.values()):
-        raise InputError("the learners to compare must share one backbone: load it once and hand it to all")
+    ours = checked(learners, tasks, main)
     check_shots(tasks, protocol.shots)
+    net = next(iter(ours.values())).net
     found: Scores = {name: {} for name in learners}
     seconds: dict[str, list[float]] = {name: [] for name in learners}
     left_out: dict[str, Any] = {}
-    main = main or list(learners)[-1]
+    main = main or list(ours)[-1]
     insight = insight or Insight(main)
     digest = hashlib.sha256()
     for task in tasks:
@@ -101,7 +102,8 @@ def meta_test(
                 entry, adapt_s, scored = examine(learner, exam, support)
                 found[name].setdefault(task.name, {}).setdefault(support.shots, []).append(entry)
                 seconds[name].append(adapt_s)
-                insight.see(name, learner, exam, support, scored)
+                if scored:
+                    insight.see(name, learner, exam, support, scored)
                 tick()
         insight.done()
     if not any(found.values()):
@@ -112,8 +114,21 @@ def meta_test(
         "metrics": judged_by(tasks),
     }
     methods = {name: _cost(learner, seconds[name]) for name, learner in learners.items()}
-    curves = {name: learner.record["curve"] for name, learner in learners.items() if learner.record.get("curve")}
+    curves = {name: learner.record["curve"] for name, learner in ours.items() if learner.record.get("curve")}
     return replace(summed_up(asked, methods, found, main, curves), **insight.record())
+
+
+def checked(learners: Mapping[str, Learner | Rival], tasks: Sequence[Task], main: str | None) -> dict[str, Learner]:
+    """The learners among them, of which `main` is one. Raises InputError."""
+    ours = {name: learner for name, learner in learners.items() if isinstance(learner, Learner)}
+    if (main or not ours) and main not in ours:
+        raise InputError(f"main is {main!r}, the learners are {list(ours) or 'none'}; name one of them, or nothing")
+    if len({id(learner.net) for learner in ours.values()}) > 1:
+        raise InputError("the learners to compare must share one backbone: load it once and hand it to all")
+    for name, rival in learners.items():
+        if isinstance(rival, Rival):
+            check_forms(name, rival.forms, tasks)
+    return ours
 
 
 def judged_by(tasks: Sequence[Task]) -> dict[str, str]:
@@ -121,8 +136,10 @@ def judged_by(tasks: Sequence[Task]) -> dict[str, str]:
     return {task.name: FORMS[task.form].metric for task in tasks}
 
 
-def examine(learner: Learner, exam: Exam, support: Support) -> tuple[dict[str, float], float, Scored]:
+def examine(learner: Learner | Rival, exam: Exam, support: Support) -> tuple[dict[str, float], float, Scored | None]:
     """Metrics of one learner on one support set, the seconds it took to adapt, what it said of every query row."""
+    if isinstance(learner, Rival):
+        return examine_rival(learner, exam, support)
     begun = time.perf_counter()
     phi = learner.algorithm.adapt(learner.net, learner.theta, support.batch)
     if learner.net.device.type == "cuda":
@@ -196,14 +213,14 @@ def _interval(found: Interval) -> dict[str, float | None]:
     return {"mean": found.mean, "low": found.low, "high": found.high}
 
 
-def _cost(learner: Learner, adapt_s: Sequence[float]) -> dict[str, Any]:
-    made = {key: learner.record.get(key, 0) for key in ("train_s", "tokens", "recipe_s", "steps", "skipped")}
-    return made | {
-        "adapt_s": float(np.median(adapt_s)),
-        "peak_mb": peak_mb(),
-        "parameters": learned(learner),
-        "recipe": describe(learner.algorithm),
-    }
+def _cost(learner: Learner | Rival, adapt_s: Sequence[float]) -> dict[str, Any]:
+    ours = isinstance(learner, Learner)
+    record = learner.record if ours else {}
+    made = {key: record.get(key, 0) for key in ("train_s", "tokens", "recipe_s", "steps", "skipped")}
+    made |= {"adapt_s": float(np.median(adapt_s)), "peak_mb": peak_mb()}
+    if ours:
+        return made | {"parameters": learned(learner), "recipe": describe(learner.algorithm)}
+    return made | {"parameters": 0, "recipe": dict(learner.settings()), **learner.spent()}
 
 
 def learned(learner: Learner) -> int:

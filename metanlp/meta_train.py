@@ -57,8 +57,10 @@ class Plan:
         lengths = [self.steps, self.minutes, self.tokens]
         if sum(length is not None for length in lengths) != 1 or any(n is not None and n <= 0 for n in lengths):
             raise InputError("give the run one length above 0: --steps N or --max-minutes M")
-        if self.meta_batch % self.tasks_per_pass:
-            raise InputError(f"--meta-batch {self.meta_batch} is not a multiple of {self.tasks_per_pass} tasks a pass")
+        if self.tasks_per_pass < 1 or self.meta_batch % self.tasks_per_pass:
+            raise InputError(
+                f"--meta-batch {self.meta_batch} is not a multiple of --tasks-per-pass {self.tasks_per_pass}"
+            )
 
     def done(self, state: State) -> float:
         """Share of the run that lies behind: 0 to 1."""
@@ -121,11 +123,7 @@ def meta_train(
     theta = algorithm.init(net, torch.Generator().manual_seed(seed))
     outer, state, best = Outer(theta, plan.weight_decay), State(), theta
     if folder and (saved := _to_resume(folder / "checkpoints", resume, ranks)):
-        tensors, stored = checkpoint.load(saved)
-        _same_run(stored["run"], identity, saved)
-        state = State(**stored["state"])
-        best = weights.to(weights.pick_inside(tensors, "best/"), net.device)
-        outer.restore(weights.to(tensors, net.device))
+        state, best = _resumed(saved, identity, outer, net.device)
     lap, log = stopwatch(), Log(folder if ranks.main else None, state.step, trackers, name, _flat(identity))
     with log, Progress(name, quiet=not ranks.main) as progress, signals.deferred() as told:
         while not plan.over(state):
@@ -149,6 +147,8 @@ def meta_train(
                 raise DivergedError(_advice(state, folder))
             if stop:
                 raise StoppedError(told() or signal.SIGTERM, _farewell(state, folder))
+        if ranks.any(bool(told())):  # while the last checkpoint was saved
+            raise StoppedError(told() or signal.SIGTERM, _farewell(state, folder))
     return Learner(algorithm, net, best if len(state.best_trials) else outer.theta, _record(state))
 
 
@@ -226,7 +226,7 @@ def _advice(state: State, folder: Path | None) -> str:
 
 
 def _farewell(state: State, folder: Path | None) -> str:
-    return f"stopped after meta-step {state.step}; " + ("go on with --resume" if folder else "nothing is saved")
+    return f"stopped after meta-step {state.step}" + ("" if folder else "; nothing is saved")
 
 
 def _crosses(before: float, now: float, parts: int) -> bool:
@@ -283,6 +283,14 @@ def _to_resume(checkpoints: Path, resume: bool, ranks: Ranks) -> Path | None:
         return checkpoint.newest(checkpoints)
 
     return ranks.on_main(find)
+
+
+def _resumed(saved: Path, identity: dict[str, Any], outer: Outer, device: torch.device) -> tuple[State, Weights]:
+    """Where a run was, and the θ that it kept; `outer` is put there. Raises InputError for a run of other settings."""
+    tensors, stored = checkpoint.load(saved)
+    _same_run(stored["run"], identity, saved)
+    outer.restore(weights.to(tensors, device))
+    return State(**stored["state"]), weights.to(weights.pick_inside(tensors, "best/"), device)
 
 
 def _save(folder: Path, tensors: Weights, state: dict[str, Any], step: int, ranks: Ranks) -> None:

@@ -20,10 +20,16 @@ class Experiment:
     test: str = "leopard"  # held-out tasks that judge; leave-one-out: each task of --data in turn, after all the others
     columns: str = ""  # your files' names for our columns: text=body,label=intent; published sets have their own
     method: str = "maml"  # the method that is saved and compared with the others
-    baselines: tuple[str, ...] = ("frozen", "finetune", "multitask", "protonet")  # others, at equal compute; all: each
+    # Others, at equal compute; all: each of metanlp's own. setfit and llm only by their names.
+    baselines: tuple[str, ...] = ("frozen", "finetune", "multitask", "protonet")
+    # Of baseline llm: an OpenAI-compatible endpoint, its key in METANLP_LLM_KEY. Texts of test tasks are sent there; a
+    # run without llm sends no data anywhere.
+    llm_url: str | None = None
+    llm_model: str | None = None  # of baseline llm: the model's name at --llm-url
     steps: int | None = None  # meta-steps; such a run is reproducible to the byte
     max_minutes: float | None = None  # of meta-training, in place of --steps
     meta_batch: int = 2  # episodes a meta-step
+    tasks_per_pass: int | None = None  # of these, in one call of the model; by default 1, on a GPU as many as fit
     lr: float = 1e-3  # highest rate of the outer AdamW
     inner_steps: int = 1  # gradient steps on a support set while training
     inner_lr: float = 0.1  # their size for adapters

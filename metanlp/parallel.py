@@ -9,7 +9,8 @@ process and says nothing, so print `Ranks.size`. Nothing is wrapped in Distribut
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ Part = tuple[int, Weights, float | Tensor, int]
 # Tokens travel in two float32 numbers, high · BASE + low. Both stay whole (below 2²⁴) for up to 4,096 processes and
 # 2³⁶ tokens a step.
 BASE = 4096
+LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")  # by these, launchers tell libraries of others
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,16 @@ def threads_each(environ: Mapping[str, str]) -> int | None:
     if given and not (launched and given == "1"):
         return None
     return max(1, cpu_count(only_physical_cores=True) // int(environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+@contextmanager
+def alone() -> Generator[None]:
+    """In this block no library learns that there were other processes, and waits for them; after `Ranks.close`."""
+    told = {name: os.environ.pop(name) for name in LAUNCHED if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(told)
 
 
 def _vector(grad: Weights, like: Weights) -> Tensor:

@@ -1,4 +1,4 @@
-"""Whether the Hub answers, asked before anything waits for it: its own clients are patient for minutes."""
+"""Whether the Hub, or another server, answers: asked first, as its clients are patient for minutes."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def unreachable(wanted: str, why: str, instead: str, *, cached: bool = True) -> 
     return InputError(f"{wanted}: the Hub at {endpoint()} cannot be reached ({why}); {instead}{cache}")
 
 
-def silence(seconds: float) -> str | None:
-    """Why the Hub says nothing; None where it answers, be it with an error."""
+def silence(seconds: float, address: str | None = None) -> str | None:
+    """Why the Hub, or who is at `address`, says nothing; None where it answers, be it with an error."""
     found: list[str | None] = [f"no answer within {seconds:g} s"]
 
     def ask() -> None:
-        found[0] = _ask(seconds)
+        found[0] = _ask(address or endpoint(), seconds)
 
     # In a thread, as looking up a name has no time limit of its own, and a server may drip its answer.
     asking = threading.Thread(target=ask, daemon=True)
@@ -55,9 +55,9 @@ def silence(seconds: float) -> str | None:
     return found[0]
 
 
-def _ask(seconds: float) -> str | None:
+def _ask(address: str, seconds: float) -> str | None:
     try:
-        urlopen(Request(endpoint(), method="HEAD"), timeout=seconds).close()
+        urlopen(Request(address, method="HEAD"), timeout=seconds).close()
     except HTTPError as answer:
         answer.close()
     except TimeoutError:

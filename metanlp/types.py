@@ -41,9 +41,9 @@ class Task:
 class Roles:
     """Which tasks teach, which choose, which judge."""
 
-    train: tuple[Task, ...]
-    validation: tuple[Task, ...]
-    test: tuple[Task, ...]
+    train: tuple[Task, ...]  # teach
+    validation: tuple[Task, ...]  # choose the best θ, and the recipe of an adaptation
+    test: tuple[Task, ...]  # judge
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Batch:
     form: str = "classify"  # a name in `metanlp.forms.FORMS`
     unit_of: Tensor | None = None  # (P,) the word that a token begins in, N for none; None where units are texts
     max_units: int | None = None  # no task has more units; None where only the device knows how many each has
-    trunk: Trunk | None = None
+    trunk: Trunk | None = None  # None until `Net.with_trunk` has computed it
 
     @property
     def max_length(self) -> int:
@@ -105,10 +105,12 @@ class Batch:
 
     @property
     def count_tasks(self) -> int:
+        """T."""
         return self.ways.shape[0]
 
     @property
     def count_tokens(self) -> int:
+        """P."""
         return self.ids.shape[0]
 
     def to(self, device: torch.device) -> Batch:
@@ -127,18 +129,18 @@ class Episode:
     number: int  # episode i is a function of (seed, i)
     classes: tuple[int, ...]  # the task's classes that take part; targets count within these
     support_rows: tuple[int, ...]  # indices into the task's pool
-    query_rows: tuple[int, ...]
-    support: Batch
-    query: Batch
+    query_rows: tuple[int, ...]  # the same; no row is in both
+    support: Batch  # these rows, packed: T = 1
+    query: Batch  # these rows, packed: T = 1
 
 
 @dataclass(frozen=True)
 class Pass:
     """Episodes that go through the model together: T tasks in one call."""
 
-    episodes: tuple[Episode, ...]
-    support: Batch
-    query: Batch
+    episodes: tuple[Episode, ...]  # T of them, in the order of the task axis
+    support: Batch  # the support rows of all
+    query: Batch  # the query rows of all
 
 
 @dataclass(frozen=True)

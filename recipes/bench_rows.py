@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import torch
 from bench_sides import BATCH, SHOTS, Bench, gemm_rate, in_turn, rows_by_class, seconds, useful_work
-from plain_loop import PlainClassifier, pipeline_of, setfit_accuracy
+from plain_loop import PlainClassifier, pipeline_of
 
 from metanlp import Backbone, Learner, Maml, Plan, weights
 from metanlp.backbone.origin import folder_of
 from metanlp.errors import InputError
 from metanlp.meta_train import meta_step
 from metanlp.parallel import Ranks
+from metanlp.rivals import SetFit
 from metanlp.tasks.taskset import read
 
 if TYPE_CHECKING:
@@ -156,16 +157,18 @@ def adapting(figures: Figures) -> None:
         chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(repeat)).tolist()
         support = [n for k in range(len(task.labels)) for n in [c for c in chosen if rows[c][1] == k][:8]]
         query = [rows[n] for n in chosen if n not in set(support)]
-        examples = [(text, task.labels[label]) for text, label in (rows[n] for n in support)]
+        shown = [rows[n] for n in support]
+        examples = [(text, task.labels[label]) for text, label in shown]
         fast = seconds(partial(learner.adapt, examples, effort="fast"))
         figures.add(adapt_seconds=fast, adapt_recipe_seconds=seconds(partial(slow.adapt, examples)))
         said = learner.adapt(examples, effort="fast").predict([text for text, _ in query])
         right = [word == task.labels[label] for word, (_, label) in zip(said, query, strict=True)]
         figures.add(adapt_accuracy=sum(right) / len(right))
         if find_spec("setfit"):
-            where = folder_of(figures.asked.model), [rows[n] for n in support], query, figures.asked.out / "setfit"
-            took, accuracy = setfit_accuracy(*where)
-            figures.add(adapt_vs_setfit=took / fast, setfit_accuracy=accuracy)
+            given, asked = ([{"text": text, "label": label} for text, label in each] for each in (shown, query))
+            found = SetFit(figures.asked.model).answer(task, given, asked, seed=repeat)
+            hits = found.values.argmax(1) == [label for _, label in query]
+            figures.add(adapt_vs_setfit=found.adapt_s / fast, setfit_accuracy=float(hits.mean()))
 
 
 def predicting(figures: Figures) -> None:

@@ -9,7 +9,7 @@ The page's plots need matplotlib: pip install 'metanlp[report]'. A run that was 
 
 from pathlib import Path
 
-from metanlp.cli import launch
+from metanlp.launch import launch
 from metanlp.options import ALL, Experiment
 
 DEFAULTS = Experiment(

@@ -7,8 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from metanlp.cli import guarded
 from metanlp.config import parse
+from metanlp.launch import guarded
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from metanlp.cli import launch
+from metanlp.launch import launch
 from metanlp.options import Experiment
 
 DEFAULTS = Experiment(

@@ -9,7 +9,7 @@ of `mini`.
 
 from pathlib import Path
 
-from metanlp.cli import launch
+from metanlp.launch import launch
 from metanlp.options import Experiment
 
 DEFAULTS = Experiment(data="glue", test="leopard", out=Path("out/maml_glue"))

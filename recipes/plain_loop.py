@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -103,22 +102,3 @@ def pipeline_of(folder: str, classes: int):
 
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=classes)
     return pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(folder))
-
-
-def setfit_accuracy(
-    folder: str, support: Sequence[tuple[str, int]], query: Sequence[tuple[str, int]], out: Path
-) -> tuple[float, float]:
-    """Seconds to train SetFit with its defaults on `support`, and its accuracy on `query`."""
-    import time
-
-    from datasets import Dataset
-    from setfit import SetFitModel, Trainer, TrainingArguments  # pyright: ignore[reportMissingImports]
-
-    model = SetFitModel.from_pretrained(folder)
-    data = Dataset.from_dict({"text": [text for text, _ in support], "label": [label for _, label in support]})
-    trainer = Trainer(model=model, args=TrainingArguments(output_dir=str(out), report_to="none"), train_dataset=data)
-    begun = time.perf_counter()
-    trainer.train()
-    seconds = time.perf_counter() - begun
-    predicted = model.predict([text for text, _ in query])
-    return seconds, sum(int(p) == label for p, (_, label) in zip(predicted, query, strict=True)) / len(query)

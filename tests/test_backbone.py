@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.attention.varlen
 from peft import PeftModel
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -25,8 +27,9 @@ from metanlp import weights
 from metanlp.algorithms import Maml
 from metanlp.artefact import write_artefact
 from metanlp.backbone import Backbone, Lora, View
+from metanlp.backbone.attention import agrees, allowed, by_kernel, by_runs, packed_attention, plain_attention
 from metanlp.backbone.encoder import Options
-from metanlp.backbone.packing import Packing, join, pack, packed_attention, parts
+from metanlp.backbone.packing import Packing, join, pack, parts
 from metanlp.backbone.workers import at_a_time, side_by_side, whole_passes
 from metanlp.errors import InputError
 from metanlp.types import Batch, Pass, Weights
@@ -406,6 +409,57 @@ def test_packed_attention_refuses_what_it_would_pass_over(net: Backbone, keyword
     arguments: dict[str, Any] = {"attention_mask": None, "packing": Packing(batch)} | keyword
     with pytest.raises(NotImplementedError, match=next(iter(keyword))):
         packed_attention(torch.nn.Identity(), x, x, x, **arguments)
+
+
+def unequal_lengths(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    ends: Tensor,
+    ends_k: Tensor,
+    most: int,
+    most_k: int,
+    *,
+    scale: float | None,
+    window_size: tuple[int, int],
+) -> Tensor:
+    """What torch's documentation says of `varlen_attn`, which runs on GPUs only: text by text."""
+    assert ends.dtype == torch.int32
+    assert most == most_k == ends.diff().max()
+    assert ends.equal(ends_k)
+    left, right = (size if size >= 0 else most for size in window_size)
+    found = []
+    for begin, end in ends.unfold(0, 2, 1).tolist():
+        place = torch.arange(end - begin)
+        behind = place[:, None] - place
+        mask = (behind <= left) & (-behind <= right)
+        one = (x[begin:end].transpose(0, 1) for x in (q, k, v))
+        found.append(
+            torch.nn.functional.scaled_dot_product_attention(*one, attn_mask=mask, scale=scale).transpose(0, 1)
+        )
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (False, 2), (True, 2)])
+def test_a_kernel_for_unequal_lengths_is_called_as_it_is_documented(
+    net: Backbone, causal: bool, window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", unequal_lengths)
+    packing = Packing(join([one_batch(net, SINGLES), one_batch(net, SINGLES[:2])]))
+    q, k, v = torch.randn(3, packing.batch.count_tokens, 2, 8, generator=torch.Generator().manual_seed(0))
+    near = partial(allowed, causal=causal, window=window, device=torch.device("cpu"))
+    expected = by_runs(packing, q, k, v, plain_attention(0.3), near)
+    assert torch.allclose(by_kernel(packing, q, k, v, 0.3, causal, window), expected, atol=1e-6)
+
+
+def test_a_kernel_that_is_not_there_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch has none for CPUs. One that is off, or not differentiable, is not used either."""
+    cpu = torch.device("cpu")
+    assert not agrees(cpu, torch.bfloat16, 2, 16)
+    monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", unequal_lengths)
+    assert agrees.__wrapped__(cpu, torch.bfloat16, 2, 16)
+    monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", lambda q, *_, **__: 1.1 * q)
+    assert not agrees.__wrapped__(cpu, torch.bfloat16, 2, 16)
 
 
 def test_views_are_written_as_they_are_read() -> None:

@@ -273,7 +273,7 @@ def quickest(limit: float, *words: str) -> float:
     return best
 
 
-@pytest.mark.parametrize("words", [(), ("adapt",), ("predict",), ("tasks",), ("tasks", "build")])
+@pytest.mark.parametrize("words", [(), ("adapt",), ("compare",), ("tasks", "build")])
 def test_help_is_quick(words: tuple[str, ...]) -> None:
     assert quickest(1.0, "-c", "from metanlp.cli import main; main()", *words, "--help") <= 1.0
 

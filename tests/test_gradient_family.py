@@ -1,108 +1,34 @@
 """MAML of both orders, ANIL, Meta-SGD, Reptile: gradients are those of what they claim, to the last digit that counts.
 
-Exactness is shown in float64 on a small net of two adapted views, and again on the tiny BERT, there also against
-`higher`.
+Exactness is shown here in float64 on a small net of two adapted views; on the tiny BERT, and against `higher`, in
+`test_second_order.py`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from abc import ABC
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import higher
-import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModel
+from gradients import ADAM, CLIPPED, FREE, Toy, far, inner_product, slopes, stirred, toy_episode
 
 from metanlp import weights
 from metanlp.algorithms import ALGORITHMS, Algorithm, Anil, Maml, MetaSgd, ProtoNet, Reptile
-from metanlp.backbone import Backbone, Lora
-from metanlp.backbone.packing import pack
-from metanlp.episodes import Episodes, Sampling, group
+from metanlp.backbone import Backbone
+from metanlp.episodes import group
 from metanlp.errors import InputError
 from metanlp.experiment import make
-from metanlp.forms import FORMS
-from metanlp.heads import linear_scores
-from metanlp.inner import ADAM_EPSILON, Inner, last, twice_differentiable
+from metanlp.inner import ADAM_EPSILON, Inner, last
 from metanlp.learner import Learner, algorithm_from_json, algorithm_to_json
 from metanlp.options import Experiment
 from metanlp.preparation import methods
-from metanlp.types import Batch, Episode, Pass, Task, Tokens, Weights
-
-FREE = Inner(steps=3, lr=0.5, head_lr=0.3, clip=1e9)
-CLIPPED = replace(FREE, clip=0.05)  # binds on every task, at every step
-ADAM = Inner(steps=3, lr=0.02, head_lr=0.01, clip=0.3, optimiser="adam")
-
-
-def far(a: Weights, b: Weights) -> float:
-    """Distance, as a share of the length of `b`."""
-    assert a.keys() == b.keys()
-    return float(weights.norm(weights.add(a, b, -1.0)) / weights.norm(b))
-
-
-def inner_product(a: Weights, b: Weights) -> float:
-    return sum(float((a[key] * b[key]).sum()) for key in b)
-
-
-def stirred(algorithm: Algorithm, net: Any) -> Weights:
-    """θ off its beginning: a fresh B and fresh heads are zero, and hide much."""
-    theta = algorithm.init(net, torch.Generator().manual_seed(0))
-    generator = torch.Generator().manual_seed(1)
-    return {key: value + 0.1 * torch.randn(value.shape, generator=generator) for key, value in theta.items()}
-
-
-# In float64.
-
-
-class Toy:
-    """Mean token vectors through a layer with an adapter of rank 2, and a second one: all that a method asks of a
-    backbone."""
-
-    width, view_names, wide, rank = 6, ("adapted.1.all", "adapted.2.all"), 5, 2
-
-    def __init__(self) -> None:
-        generator = torch.Generator().manual_seed(3)
-        sizes = ((40, self.wide), (self.width, self.wide), (self.width, self.width))
-        self.table, self.first, self.second = (torch.randn(size, generator=generator) for size in sizes)
-
-    def init(self, generator: torch.Generator) -> Weights:
-        down = torch.rand(self.rank, self.wide, generator=generator) - 0.5
-        return {"lora/down": down, "lora/up": torch.zeros(self.width, self.rank)}
-
-    def with_trunk(self, batch: Batch) -> Batch:
-        return batch
-
-    def features(self, w: Weights, batch: Batch) -> Tensor:
-        shared = w["lora/down"].dim() == 2
-        down, up = (w[key] if shared else w[key][batch.task_of] for key in ("lora/down", "lora/up"))
-        sums = torch.zeros(len(batch.lengths), self.wide).index_add(0, batch.example_of, self.table[batch.ids])
-        x = sums / batch.lengths[:, None]
-        hidden = torch.tanh(x @ self.first.T + (up @ (down @ x[..., None]))[..., 0])
-        return torch.stack([hidden, torch.tanh(hidden @ self.second.T)], 1)
-
-    def work(self, batch: Batch, passes: int) -> int:
-        return batch.count_tokens * passes
-
-
-def toy_episode(number: int, ways: int, shots: int) -> Episode:
-    rng = np.random.default_rng(number)
-    rows = ways * (shots + 2)
-    lengths = rng.integers(2, 5, rows)
-    total, starts = int(lengths.sum()), np.cumsum([0, *lengths])
-    tokens = Tokens(rng.integers(0, 40, total), np.zeros(total, np.int64), np.ones(total, np.int64), starts)
-    support, query = np.arange(ways * shots), np.arange(ways * shots, rows)
-    sides = [pack(tokens, side, side % ways, ways) for side in (support, query)]
-    return Episode(f"toy/{number}", number, tuple(range(ways)), tuple(support), tuple(query), *sides)
+from metanlp.types import Batch, Pass, Weights
 
 
 @pytest.fixture
@@ -116,32 +42,6 @@ def toy() -> Iterator[Toy]:
 def episodes() -> Pass:
     """Three tasks of 3, 2 and 4 ways; the classes of the last have one row each, so that nothing moves there."""
     return group([toy_episode(1, 3, 3), toy_episode(2, 2, 2), toy_episode(3, 4, 1)])
-
-
-def outer_loss(algorithm: Maml, net: Any, theta: Weights, given: Pass) -> Tensor:
-    """What the outer loop minimises, by adapting and answering alone, summed over tasks: ()."""
-    total = torch.zeros(())
-    for steps, share in enumerate(algorithm.shares()):
-        if not share:
-            continue
-        fewer = replace(algorithm, inner=replace(algorithm.inner, steps=steps))
-        phi = fewer.adapt(net, theta, given.support)
-        sides = [(net.features(phi, side), side) for side in (given.support, given.query)]
-        total = total + share * fewer.scores_loss(fewer.scores(net, phi, given.query), given.query).sum()
-        total = (
-            total + share * algorithm.guide * torch.as_tensor(algorithm.tasks_loss(theta, sides, given.episodes)).sum()
-        )
-    return total
-
-
-def slopes(algorithm: Maml, net: Any, theta: Weights, given: Pass, ways: list[Weights], size: float) -> list[float]:
-    """Of the outer loss along each of `ways`, by central differences of fourth order."""
-    found: list[float] = []
-    for way in ways:
-        ends = [weights.add(theta, way, by * size) for by in (2, 1, -1, -2)]
-        far_up, up, down, far_down = (float(outer_loss(algorithm, net, end, given).double()) for end in ends)
-        found.append((8 * (up - down) - (far_up - far_down)) / (12 * size))
-    return found
 
 
 CLASSES = tuple((f"toy/{n}", ways) for n, ways in ((1, 3), (2, 2), (3, 4)))
@@ -334,163 +234,6 @@ def test_reptile_needs_steps_of_the_adapters(toy: Toy, episodes: Pass, inner: In
     algorithm = Reptile(inner)
     with pytest.raises(InputError, match="--inner-steps, --inner-lr"):
         algorithm.meta_grad(toy, stirred(algorithm, toy), episodes)
-
-
-# On the tiny BERT.
-
-
-@pytest.fixture(scope="module")
-def plain(tiny: Path) -> Backbone:
-    """Two adapted views of the last layer."""
-    views = ["adapted.4.all", "adapted.4.cls"]
-    return Backbone.load(str(tiny), Lora(rank=4, alpha=8), views=views, precision="fp32")
-
-
-def test_second_order_without_steps_is_the_plain_gradient(net: Backbone, toy_pass: Pass) -> None:
-    theta = stirred(ProtoNet(), net)
-    one, other = (Maml(Inner(0), second_order=order).meta_grad(net, theta, toy_pass) for order in (False, True))
-    assert weights.equal(one.grad, other.grad)
-    assert (one.tokens, torch.equal(one.loss, other.loss)) == (other.tokens, True)
-
-
-def test_second_order_is_that_of_finite_differences(net: Backbone, toy_pass: Pass) -> None:
-    """In fp32, along the gradient: first order is far off."""
-    inner = Inner(steps=2, lr=0.1, head_lr=0.3, clip=1e9)
-    first, second = Maml(inner), Maml(inner, second_order=True)
-    theta, few = stirred(first, net), group(toy_pass.episodes[:2])
-    one, two = (algorithm.meta_grad(net, theta, few).grad for algorithm in (first, second))
-    length = float(weights.norm(two))
-    way = weights.scale(two, 1 / length)
-    (slope,) = slopes(second, net, theta, few, [way], 1e-2)
-    assert slope == pytest.approx(length, rel=1e-4)
-    assert inner_product(one, way) < 0.9 * length
-
-
-@pytest.mark.parametrize("clip", [0.2, 1e9])
-def test_second_order_is_that_of_higher(
-    plain: Backbone, tiny: Path, tmp_path: Path, toy_pass: Pass, monkeypatch: pytest.MonkeyPatch, clip: float
-) -> None:
-    """Plain transformers and plain peft, padded and with eager attention, patched and stepped by `higher`."""
-    swap_bases(monkeypatch)
-    algorithm = Maml(Inner(steps=2, lr=0.02, head_lr=0.1, clip=clip), second_order=True)
-    theta = stirred(algorithm, plain)
-    plain.save_adapter_config(tmp_path)
-    for episode in toy_pass.episodes[:2]:
-        found = algorithm.meta_grad(plain, theta, group([episode]))
-        expected, loss = by_higher(Learnt(tiny, tmp_path, theta, episode), algorithm, theta, episode)
-        torch.testing.assert_close(found.loss, loss, atol=1e-5, rtol=1e-5)
-        assert far(weights.drop(found.grad, "regress/", "choose/", "multilabel/", "tag/"), expected) < 1e-5
-        first = replace(algorithm, second_order=False).meta_grad(plain, theta, group([episode])).grad
-        assert far(weights.pick(first, "lora/"), weights.pick(expected, "lora/")) > 0.01
-
-
-def swap_bases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`higher` declares (ABC, Module), peft (Module, ABC): no class can inherit from both."""
-    theirs: Any = higher.patch._MonkeyPatchBase
-    body = {key: value for key, value in vars(theirs).items() if key not in ("__dict__", "__weakref__", "_abc_impl")}
-    monkeypatch.setattr(higher.patch, "_MonkeyPatchBase", type(theirs)("Swapped", (nn.Module, ABC), body))
-
-
-class Learnt(nn.Module):
-    """peft's model at θ, and a linear head of zeros for the classes of an episode."""
-
-    def __init__(self, base: Path, config: Path, theta: Weights, episode: Episode) -> None:
-        super().__init__()
-        model: Any = AutoModel.from_pretrained(base, attn_implementation="eager")
-        adapters = LoraConfig.from_pretrained(config)
-        adapters.base_model_name_or_path = model.name_or_path
-        self.peft: Any = get_peft_model(model, adapters).eval()
-        self.named = {name.replace(".default", ""): p for name, p in self.peft.named_parameters() if ".lora_" in name}
-        with torch.no_grad():
-            for name, parameter in self.named.items():
-                parameter.copy_(theta[f"lora/{name}"])
-        self.weight = nn.Parameter(torch.zeros(len(episode.classes), 2 * model.config.hidden_size))
-        self.bias = nn.Parameter(torch.zeros(len(episode.classes)))
-
-    def forward(self, batch: Batch) -> tuple[Tensor, Weights]:
-        """Features of the views (N, 2, D), and the head with an axis for its one task."""
-        mine = [batch.example_of == text for text in range(len(batch.lengths))]
-        ids, kinds = (nn.utils.rnn.pad_sequence([flat[text] for text in mine], batch_first=True)
-                      for flat in (batch.ids, batch.types))  # fmt: skip
-        mask = torch.arange(ids.shape[1]) < batch.lengths[:, None]
-        x = self.peft(input_ids=ids, token_type_ids=kinds, attention_mask=mask.long()).last_hidden_state
-        mean = (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return torch.stack([mean, x[:, 0]], 1), {"head/weight": self.weight[None], "head/bias": self.bias[None]}
-
-
-def by_higher(model: Learnt, algorithm: Maml, theta: Weights, episode: Episode) -> tuple[Weights, Tensor]:
-    """Gradient and loss of one episode."""
-    inner, heads = algorithm.inner, weights.leaves(weights.pick(theta, "head/", "views/"))
-    lora, head = list(model.named.values()), [model.weight, model.bias]
-    sgd = torch.optim.SGD([{"params": lora, "lr": inner.lr}, {"params": head, "lr": inner.head_lr}])
-
-    def shortened(grads: list[Tensor | None]) -> list[Tensor | None]:
-        length = torch.cat([g.flatten() for g in grads if g is not None]).norm()
-        return [None if g is None else g * (inner.clip / length).clamp(max=1) for g in grads]
-
-    # At θ and not at `fast`, which starts there: the steps go down the support loss at given evidence.
-    evidence = algorithm.head.evidence(heads, model(episode.support)[0], episode.support)
-    with higher.innerloop_ctx(model, sgd, copy_initial_weights=False) as (fast, steps):
-        for _ in range(inner.steps):
-            features, residual = fast(episode.support)
-            scores, counted = algorithm.head.left_out(heads, evidence | residual, features, episode.support)
-            loss = FORMS["classify"].loss(scores, episode.support, counted).sum()
-            steps.step(loss, grad_callback=shortened)
-        features, residual = fast(episode.support)
-        phi = algorithm.head.finish(heads, evidence | residual, features, episode.support)
-        scores = linear_scores(phi["head/weight"], phi["head/bias"], fast(episode.query)[0], episode.query)
-        loss = nn.functional.cross_entropy(scores, episode.query.targets)
-        keys = [*(f"lora/{name}" for name in model.named), *heads]
-        grads = torch.autograd.grad(loss, [*lora, *heads.values()])
-    return dict(zip(keys, grads, strict=True)), loss.detach()[None]
-
-
-@pytest.mark.parametrize(
-    "algorithm",
-    [kind(inner, second_order=True) for kind, inner in ((Maml, FREE), (Maml, ADAM), (MetaSgd, CLIPPED))],
-    ids=["sgd", "adam", "meta_sgd"],
-)
-def test_where_no_row_counts_second_order_is_finite(
-    net: Backbone, toy_tasks: tuple[Task, ...], algorithm: Algorithm
-) -> None:
-    """One shot a class: no support gradient, and the slope of its length would be 0 / 0."""
-    given = group([Episodes(toy_tasks[:1], net.encode, Sampling(shots=(1, 1)), seed=0)[0]])
-    theta = algorithm.init(net, torch.Generator().manual_seed(0))
-    grad = algorithm.meta_grad(net, theta, given).grad
-    assert weights.finite(grad)
-    assert weights.norm(weights.pick(grad, "lora/"))
-
-
-def test_gradient_checkpoints_change_no_second_order_gradient(
-    tiny: Path, net: Backbone, toy_pass: Pass, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("metanlp.backbone.encoder.PART", 64)
-    saving = Backbone.load(str(tiny), net.options.adapt, precision="fp32", gradient_checkpoint=True)
-    algorithm = Maml(Inner(steps=2), second_order=True)
-    theta = stirred(algorithm, net)
-    plainly, saved = (algorithm.meta_grad(backbone, theta, toy_pass).grad for backbone in (net, saving))
-    assert far(saved, plainly) < 1e-4
-
-
-def test_the_cost_is_what_runs(net: Backbone, toy_tasks: tuple[Task, ...]) -> None:
-    """Operations a token, by torch's own count, are those of first order, to a fifth: attention and adapters weigh much
-    in so small a model. The fused attention is not in that count, so all run with the other."""
-    given = group([Episodes(toy_tasks[:1], net.encode, Sampling(shots=(4, 8)), seed=5)[0]])
-    inner = Inner(steps=3)
-
-    def operations(algorithm: Algorithm) -> float:
-        theta = stirred(algorithm, net)
-        with twice_differentiable(), FlopCounterMode(display=False) as counter:
-            found = algorithm.meta_grad(net, theta, given)
-        return counter.get_total_flops() / found.tokens
-
-    usual = operations(Maml(inner))
-    for algorithm in (
-        ProtoNet(), Anil(inner), Anil(inner, second_order=True), Maml(inner, second_order=True),
-        Maml(inner, multi_step=0.5), Maml(inner, second_order=True, multi_step=0.5), Reptile(inner),
-        MetaSgd(inner, second_order=True), Maml(replace(ADAM, steps=2), second_order=True),
-    ):  # fmt: skip
-        assert operations(algorithm) == pytest.approx(usual, rel=0.2)
 
 
 # As methods among others.

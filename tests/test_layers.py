@@ -17,9 +17,9 @@ STOREYS = (
     ("tasks", "forms", "pool", "episodes", "backbone", "heads", "metrics"),
     ("inner", "algorithms"),
     ("exams", "recipe", "parallel", "outer", "progress", "signals", "log", "checkpoint", "artefact", "learner",
-     "insight", "meta_train", "meta_test"),
+     "insight", "meta_train", "meta_test", "rivals"),
     ("report", "preparation", "experiment", "leave_one_out", "classifier", "card", "card_data", "publish", "export",
-     "serve", "cli", "__init__"),
+     "answers", "evaluation", "forecast", "info", "launch", "serve", "cli", "__main__", "__init__"),
     ("recipes",),
 )  # fmt: skip
 STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms}
@@ -53,7 +53,9 @@ DOORS = {
     "accelerate": ("metanlp.parallel", "metanlp.log"),
     "evaluate": ("metanlp.metrics",),
     "scipy": ("metanlp.metrics",),
-    "sklearn": ("metanlp.algorithms.frozen", "metanlp.classifier"),
+    "sklearn": ("metanlp.algorithms.frozen", "metanlp.classifier", "metanlp.rivals.setfit"),
+    "setfit": ("metanlp.rivals.setfit",),
+    "sentence_transformers": ("metanlp.rivals.setfit",),
     "higher": ("metanlp.inner",),
     "safetensors": ("metanlp.checkpoint", "metanlp.artefact", "metanlp.backbone.sentence", "metanlp.export.multi_lora"),
     "onnxruntime": ("metanlp.export.onnx",),
@@ -64,9 +66,15 @@ DOORS = {
     "gradio": ("metanlp.serve.page",),
     "jinja2": ("metanlp.report.page",),
     "tqdm": ("metanlp.progress",),
-    "datasets": ("metanlp.tasks.hub_client", "recipes.plain_loop"),
-    "huggingface_hub": ("metanlp.hub", "metanlp.card", "metanlp.card_data", "metanlp.tasks.hub_client"),
-    "urllib": ("metanlp.reach",),
+    "datasets": ("metanlp.tasks.hub_client", "metanlp.rivals.setfit"),
+    "huggingface_hub": (
+        "metanlp.hub",
+        "metanlp.card",
+        "metanlp.card_data",
+        "metanlp.tasks.hub_client",
+        "metanlp.rivals.endpoint",  # its httpx
+    ),
+    "urllib": ("metanlp.reach", "metanlp.rivals.endpoint"),
     "pyarrow": ("metanlp.tasks",),
     "pickle": (),
 }

@@ -389,7 +389,7 @@ def models(net: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
 ADAPT = "metanlp adapt --from {models}/learner --base {tiny} --out out --examples"
 PREDICT = "metanlp predict --from {models}/adapted --base {tiny} --out out.csv"
 GLUE = "maml_glue.py --model {tiny} --steps 2 --threads 1 --validation mini/politeness"
-LEOPARD = "leopard.py --from {models}/learner --base {tiny} --data"
+EVALUATE = "metanlp evaluate --from {models}/learner --base {tiny} --test"
 OWN = "custom_tasks.py --model {tiny} --texts texts.txt --out out --tasks"
 TWO = {"good.jsonl": EIGHT, "new.jsonl": lines(A, B)}
 UNSEEN = lines({"text": "where", "label": "delivery"}, {"text": "x", "label": None}, {"text": "y", "label": "refund"})
@@ -462,7 +462,7 @@ COMMANDS: dict[str, tuple[str, dict[str, Content], str]] = {
     "train: the home of nobody": (f"{GLUE} --data ~nobody-of-that-name/t.csv --test mini", {},
         "no file or folder here"),
     "train: a name with a way out": (f"{GLUE} --data mini/../x --test mini", {}, "no tasks called 'mini/../x'"),
-    "leopard: too few shots": (f"{LEOPARD} t", {"t": {"train_1shot_0.jsonl": FEW, "test.jsonl": lines(*GOOD)}},
+    "evaluate: too few shots": (f"{EVALUATE} t", {"t": {"train_1shot_0.jsonl": FEW, "test.jsonl": lines(*GOOD)}},
         "no test task can give any of [4, 8, 16] shots: task 't' (t): its support sets are for [1] shots"),
     "own tasks: too few rows": (f"{OWN} t --new good", {"t": TWO, "texts.txt": b"a\n"},
         "task 'new' has {'0': 1, '1': 1} different rows a class in new.jsonl, but 4 shots"),

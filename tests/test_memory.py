@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 from conftest import Here, mini_tasks
+from hypothesis import given
+from hypothesis import strategies as st
 from test_architectures import TINY, stirred, tiny_model, whole
 from test_quantized import distinct, frozen_tensors
 from torch import Tensor
@@ -20,7 +22,7 @@ from metanlp import weights
 from metanlp.algorithms import Algorithm, Anil, Hypernet, Maml, ProtoNet, Reptile
 from metanlp.backbone import Backbone, Lora
 from metanlp.backbone.encoder import outline
-from metanlp.backbone.memory import Memory, estimate, refuse
+from metanlp.backbone.memory import Memory, estimate, of_gpu, refuse, tasks_per_pass
 from metanlp.backbone.options import Options
 from metanlp.episodes import Sampling, largest_pass
 from metanlp.errors import InputError
@@ -195,3 +197,21 @@ def test_a_model_that_can_not_fit_is_refused_before_it_is_loaded(here: Here, tin
     assert said.count("\n") == 1
     assert "GB are free; take --quantize 4bit, --gradient-checkpoint or a smaller --model" in said
     assert not (tmp_path / "out").exists()
+
+
+@given(st.integers(1, 64), st.integers(1, 16), st.integers(0, 10**11), st.integers(1, 10**10), st.integers(0, 10**10))
+def test_episodes_share_a_pass_where_they_fit(
+    meta_batch: int, processes: int, gpu: int, activations: int, weights_: int
+) -> None:
+    """A divisor of the meta-batch; what it takes is there; every process has a pass; the next divisor would not do."""
+    needed = Memory(weights_, activations // 10, activations)
+
+    def fits(n: int) -> bool:
+        return meta_batch % n == 0 and needed.of(n, 1).total <= 0.8 * gpu and meta_batch // n >= processes
+
+    chosen = tasks_per_pass(needed, gpu, meta_batch, processes)
+    assert chosen == max([n for n in range(1, meta_batch + 1) if fits(n)], default=1)
+
+
+def test_a_cpu_has_one_episode_a_pass() -> None:
+    assert tasks_per_pass(Memory(0, 1, 1), of_gpu(CPU), 8, 1) == 1

@@ -47,7 +47,8 @@ import sys, runpy
 from dataclasses import replace
 from pathlib import Path
 from metanlp import Adapted, Experiment, Learner, publish
-from metanlp.cli import launch, main
+from metanlp.cli import main
+from metanlp.launch import launch
 from metanlp.meta_test import read_report
 def command(*words):
     sys.argv = ["metanlp", *words]
@@ -133,7 +134,7 @@ def lab(hub: GitHub, home: Path, tiny: Path) -> dict[str, Any]:
         said["again"] = online.call("uses.command", *words, model["base_model"])
         said["api"] = online.call("uses.api", str(home / "run"), "lab/api", str(home / "run" / RESULTS), str(tiny))
         words = ["publish", "--from", str(home / "adapted"), "lab/adapted", "--base-model", "lab/tiny-bert"]
-        said["adapted"] = online.call("uses.command", *words)
+        said["adapted"] = online.call("uses.command", *words, "--json")
         said["own folder"] = online.call("uses.command", *words[:3], "lab/folder")
         said["examples"] = online.call(
             "uses.command", *words[:3], "lab/rows", "--with-examples", str(home / "examples.csv")
@@ -186,6 +187,8 @@ def test_the_command_says_where_it_is_and_whether_it_is_new(hub: GitHub, lab: di
     assert f"{url}: published, private\n" in lab["log"]
     assert f"{url}: is there already, private\n" in lab["log"]
     assert hub.commits("lab/learner") == 2
+    adapted = f"{hub.url}/lab/adapted/commit/{hub.head('lab/adapted')}"
+    assert json.dumps({"url": adapted, "private": True, "new": True}) + "\n" in lab["log"]
     assert lab["api"]["made"] == f"{hub.url}/lab/api/commit/{hub.head('lab/api')}"
 
 

@@ -33,7 +33,6 @@ QUICK = {
     "custom_tasks.py": "--steps 1",
     "compare_all.py": "--steps 1 --baselines frozen maml --episodes 1 --shots 4"
     " --validation-trials 1 --search-trials 1 --test-rows 4 --threads 1",
-    "leopard.py": "--shots 4 --episodes 1",
 }
 
 needs_minilm = pytest.mark.skipif(
@@ -193,11 +192,20 @@ def test_command_runs(command: str, home: Path, here: Here, request: pytest.Fixt
 @needs_minilm
 def test_python_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
-    adapting, *_ = (code for code in blocks("python") if "from_hub" not in code)
+    (adapting,) = (code for code in blocks("python") if "clf.save" in code)
     names: dict[str, Any] = {}
     exec(adapting, names)
     assert names["clf"].predict(["keyboard has three dead keys"])[0] in ("access", "equipment")
     assert (home / "out" / "clf" / "meta_config.json").is_file()
+
+
+def test_python_of_a_run_asks_for_what_there_is() -> None:
+    """Run from start to end in an empty environment by test_wheel.py, as it takes longer."""
+    (running,) = (code for code in blocks("python") if "run(Experiment" in code)
+    names: dict[str, Any] = {}
+    exec(running.replace("run(Experiment", "asked = (Experiment"), names)
+    assert names["asked"].out == Path("out/demo")
+    assert callable(names["run"])
 
 
 @needs_minilm

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -219,7 +220,8 @@ def test_a_run_told_to_stop_saves_first(tiny: Path, tmp_path: Path) -> None:
     for run, (out, (_, code)) in enumerate(told.items()):
         step = (out / "metrics.jsonl").read_bytes().count(b"\n")
         ended, _, said = in_turn.ended(tmp_path / "ended", run)
-        assert (ended, said) == (code, f"stopped after meta-step {step}; go on with --resume\n")
+        asked = shlex.join([*map(str, words), str(out), "--resume"])
+        assert (ended, said) == (code, f"stopped after meta-step {step}; to go on: {asked}\n")
         saved = checkpoint.newest(out / "checkpoints")
         assert saved is not None
         assert saved.name == f"step_{step}"
@@ -298,7 +300,7 @@ def test_custom_tasks_is_short() -> None:
     assert len((RECIPES / "custom_tasks.py").read_text().splitlines()) < 60
 
 
-# recipes/leopard.py
+# metanlp evaluate, on support sets as others published them
 
 
 @pytest.fixture
@@ -320,21 +322,21 @@ def few_shot(tmp_path: Path) -> Path:
     return folder.parent
 
 
-def test_leopard(recipe: Here, net: Backbone, tiny: Path, few_shot: Path, tmp_path: Path) -> None:
+def test_fixed_support_sets(here: Here, net: Backbone, tiny: Path, few_shot: Path, tmp_path: Path) -> None:
     Learner(Maml(), net, Maml().init(net, torch.Generator().manual_seed(0))).save(tmp_path / "learner")
-    words = ["--from", tmp_path / "learner", "--base", tiny, "--data", few_shot, "--out", tmp_path / "out"]
-    code, out, said = recipe("leopard.py", *words)
+    words = ["--from", tmp_path / "learner", "--base", tiny, "--test", few_shot, "--out", tmp_path / "out"]
+    code, out, said = here("metanlp", "evaluate", *words)
     assert (code, said) == (0, "")
     assert "novels" in out
-    assert names(tmp_path / "out") == FOUND - {"local.json"}
+    assert names(tmp_path / "out") == FOUND
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {m: {t: list(by_k) for t, by_k in by_task.items()} for m, by_task in found["scores"].items()} == {
-        name: {"novels": ["4", "8"]} for name in ("frozen", "learner")
+        name: {"novels": ["4", "8"]} for name in ("frozen", "maml")
     }
     assert found["protocol"]["left_out"]["novels"]["shots"] == {"16": "its support sets are for [4, 8] shots"}
     repeats = found["protocol"]["left_out"]["novels"]["query_rows_in_support"]
     assert repeats == 4
-    assert len(found["scores"]["learner"]["novels"]["4"]["accuracy"]["episodes"]) == 2
+    assert len(found["scores"]["maml"]["novels"]["4"]["accuracy"]["episodes"]) == 2
 
 
 # recipes/compare_all.py

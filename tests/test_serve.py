@@ -25,9 +25,9 @@ from safetensors.torch import load_file, save_file
 
 from metanlp.algorithms import ALGORITHMS, Maml, ProtoNet
 from metanlp.backbone import Backbone, Lora
-from metanlp.cli import guarded
 from metanlp.errors import InputError
 from metanlp.inner import Inner
+from metanlp.launch import guarded
 from metanlp.learner import Adapted, Learner
 from metanlp.serve import box, cards, trial
 

@@ -24,14 +24,28 @@ Sides = Sequence[tuple[Tensor, Batch]]
 class Net(Protocol):
     """What an algorithm needs of a backbone."""
 
-    width: int
+    width: int  # D, features a view
 
     @property
-    def view_names(self) -> tuple[str, ...]: ...
-    def init(self, generator: torch.Generator) -> Weights: ...
-    def with_trunk(self, batch: Batch) -> Batch: ...
-    def features(self, w: Weights, batch: Batch) -> Tensor: ...
-    def work(self, batch: Batch, passes: int) -> int: ...
+    def view_names(self) -> tuple[str, ...]:
+        """V names."""
+        ...
+
+    def init(self, generator: torch.Generator) -> Weights:
+        """Adapters that change nothing yet, no task axis."""
+        ...
+
+    def with_trunk(self, batch: Batch) -> Batch:
+        """The batch with what the frozen model alone says of it, computed once."""
+        ...
+
+    def features(self, w: Weights, batch: Batch) -> Tensor:
+        """Of every unit under the adapters of its task: (N, V, D)."""
+        ...
+
+    def work(self, batch: Batch, passes: int) -> int:
+        """Tokens through the whole stack: once frozen, and `passes` times, forward or backward, where it is adapted."""
+        ...
 
 
 @dataclass(frozen=True)

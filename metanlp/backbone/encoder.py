@@ -19,12 +19,13 @@ from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from metanlp.backbone import bits, lora
+from metanlp.backbone.attention import ATTENTION, packed_attention
 from metanlp.backbone.bits import Precision, Quantize
 from metanlp.backbone.families import Family, family_of
 from metanlp.backbone.lora import Lora
 from metanlp.backbone.options import Options
 from metanlp.backbone.origin import folder_of, identity
-from metanlp.backbone.packing import ATTENTION, PART, Packing, pack, packed_attention, parts
+from metanlp.backbone.packing import PART, Packing, pack, parts
 from metanlp.backbone.sentence import Sentence, read_sentence
 from metanlp.backbone.tokens import encode
 from metanlp.backbone.trunk import Trees, record_states, skip_layers, twin
@@ -76,7 +77,7 @@ class Backbone:
         config.use_cache = False
         if self.family.packed:  # set after loading: a model that can't would take the name at load, and be wrong
             cast(Any, model).set_attn_implementation(ATTENTION)
-        if getattr(model, "pooler", None) is not None:
+        if hasattr(model, "pooler"):
             cast(Any, model).pooler = None
         self._build(model)
         self._probe()
@@ -279,9 +280,7 @@ class Backbone:
             alone = self.features(theta, one)
         together = self.features(theta, two)
         if not torch.allclose(alone[0], together[1], atol=0.05 * float(alone.abs().max())):
-            raise RuntimeError(
-                f"{self.name}: rows of a pack see each other; this architecture can't be packed as it is"
-            )
+            raise RuntimeError(f"{self.name}: rows of a pack see each other; it can't be packed as it is")
 
 
 def outline(name: str) -> nn.Module:

@@ -52,10 +52,15 @@ class Memory:
     learned: int  # adapters, gradients, optimizer
     activations: int  # of the largest pass with gradients, inner steps and all: an upper estimate
     passes: int = 1  # at a time
+    tasks: int = 1  # episodes a pass
 
     @property
     def total(self) -> int:
         return self.weights + self.learned + self.passes * self.activations
+
+    def of(self, tasks: int, passes: int) -> Memory:
+        """The same where a pass has so many episodes, and so many passes run at a time."""
+        return Memory(self.weights, tasks * self.learned, tasks * self.activations, passes, tasks)
 
     def __str__(self) -> str:
         times = f"{self.passes} × " if self.passes > 1 else ""
@@ -88,6 +93,20 @@ def require(needed: Memory, device: torch.device) -> None:
         refuse("the run", needed.total, torch.cuda.mem_get_info(device)[0])
     else:
         refuse("the frozen weights alone", needed.weights, psutil.virtual_memory().available)
+
+
+def tasks_per_pass(needed: Memory, gpu: int, meta_batch: int, processes: int) -> int:
+    """How many episodes of a meta-batch share a call of the model: a divisor of it, the largest that fits into four
+    fifths of a GPU's bytes and leaves each process a pass. `needed` is for one episode a pass. 1 where none fits, and
+    on CPUs, where larger passes were not faster."""
+    room = (0.8 * gpu - needed.weights) // (needed.learned + needed.activations)
+    most = min(room, meta_batch // processes)
+    return max((n for n in range(1, meta_batch + 1) if meta_batch % n == 0 and n <= most), default=1)
+
+
+def of_gpu(device: torch.device) -> int:
+    """All bytes of a GPU, so that the same one always gives the same passes; 0 for a CPU."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
 
 
 def refuse(what: str, needed: int, free: int) -> None:

@@ -1,15 +1,14 @@
 """Token-packed passes: all sequences lie end to end, and only attention looks at where one ends.
 
-Linear layers, norms and adapters see no padding, and on CPUs attention sees none either. Letters: P packed tokens,
-N sequences, L the longest, H heads, d head size.
+Linear layers, norms and adapters see no padding. Letters: P packed tokens, N sequences, L the longest.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import groupby
 from typing import Any, cast
 
@@ -20,9 +19,7 @@ from torch import Tensor, nn
 from metanlp.ragged import counts, spread
 from metanlp.types import Batch, Tokens
 
-ATTENTION = "metanlp_packed"  # the name of `packed_attention` in transformers' registry
 PART = 1_024  # tokens of a part, where gradients are computed part by part
-HARMLESS = {"position_ids", "deterministic", "output_attentions", "use_cache", "cache_position", "output_hidden_states"}
 
 
 def pack(
@@ -186,6 +183,12 @@ class Packing:
         there = torch.zeros(count * longest, dtype=torch.bool, device=self.slots.device)
         return there.index_fill(0, self.slots, True).view(count, 1, 1, longest)
 
+    @cached_property
+    def ends(self) -> Tensor:
+        """Where each text begins, and where the last one ends: (N + 1,) int32."""
+        texts = torch.arange(self.shape[0] + 1, device=self.text_of.device)
+        return torch.searchsorted(self.text_of, texts, out_int32=True)
+
     @property
     def padded_ends(self) -> Tensor:
         """Where each task's places end in the padded grid: (T,) int32. A task without texts ends where the one before
@@ -208,92 +211,3 @@ class Packing:
         found = flat.split([count * length for count, length in self.batch.runs])
         shapes = [(count, length, *flat.shape[1:]) for count, length in self.batch.runs]
         return [part.view(shape).transpose(1, 2) for part, shape in zip(found, shapes, strict=True)]
-
-
-Near = Callable[[int], Tensor | None]
-"""Which token of a text of this length may look at which: (L, L), None for all at all."""
-Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
-"""Attention proper: queries, keys, values (n, H, L, d) and which may look at which, None for all -> (n, H, L, d)."""
-
-
-def packed_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    packing: Packing,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    is_causal: bool | None = None,
-    **others: object,
-) -> tuple[Tensor, None]:
-    """Attention within each sequence: queries (1, H, P, d), keys and values of as many heads or a divisor of it
-    -> (1, P, H, d). Registered under `ATTENTION`.
-
-    On CPUs nothing is padded; elsewhere it pads inside itself only. Keywords that would change the result are refused
-    rather than passed over.
-    """
-    unknown = sorted(name for name, what in others.items() if what is not None and name not in HARMLESS)
-    if unknown or attention_mask is not None or dropout:
-        raise NotImplementedError(f"packed attention does not know {unknown or ['attention_mask', 'dropout']}")
-    packing.attended.append(type(module).__name__)
-    heads, size = query.shape[1], query.shape[3]
-    on_cpu = query.device.type == "cpu"
-    # bf16 attention is slow on CPUs (42 % of a pass when measured), so it runs in fp32 there.
-    q, k, v = (x[0].transpose(0, 1).to(torch.float32 if on_cpu else query.dtype) for x in (query, key, value))
-    if k.shape[1] != heads:  # grouped queries: Ainslie et al. 2023
-        k, v = (x.repeat_interleave(heads // x.shape[1], dim=1) for x in (k, v))
-    causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
-    near = partial(allowed, causal=causal, window=sliding_window, device=query.device)
-    attend = plain_attention(scaling) if softcap is None else capped_attention(size, scaling, softcap)
-    out = (by_runs if on_cpu else by_padding)(packing, q, k, v, attend, near)
-    return out.view(1, -1, heads, size).to(query.dtype), None
-
-
-def by_runs(packing: Packing, q: Tensor, k: Tensor, v: Tensor, attend: Attend, near: Near) -> Tensor:
-    """Equally long texts together, a call for each length: (P, H, d) each -> (P, H, d). On a CPU half the time of one
-    padded call, where few-shot sets are concerned; a GPU would wait for the launches."""
-    runs = zip(packing.batch.runs, *(packing.rectangles(x) for x in (q, k, v)), strict=True)
-    return torch.cat([attend(a, b, c, near(length)).transpose(1, 2).flatten(0, 1) for (_, length), a, b, c in runs])
-
-
-def by_padding(packing: Packing, q: Tensor, k: Tensor, v: Tensor, attend: Attend, near: Near) -> Tensor:
-    """All texts in one call: (P, H, d) each -> (P, H, d)."""
-    a, b, c = (packing.padded(x).transpose(1, 2) for x in (q, k, v))
-    places = near(packing.shape[1])
-    mask = packing.mask if places is None else packing.mask & places
-    return packing.packed(attend(a, b, c, mask).transpose(1, 2))
-
-
-def allowed(longest: int, causal: bool, window: int | None, device: torch.device) -> Tensor | None:
-    """Which token may look at which, by their places alone: (L, L), or None where all may."""
-    if not causal and (window is None or window >= longest):
-        return None
-    place = torch.arange(longest, device=device)
-    behind = place[:, None] - place
-    near = behind.abs() < (window or longest)  # transformers counts a window with the token itself, on each side
-    return near & (behind >= 0) if causal else near
-
-
-def plain_attention(scaling: float | None) -> Attend:
-    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
-
-    return attend
-
-
-def capped_attention(size: int, scaling: float | None, cap: float) -> Attend:
-    """Attention whose scores are bent to stay below `cap` (Gemma 2, arXiv 2408.00118, §2)."""
-    scale = size**-0.5 if scaling is None else scaling
-
-    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        scores = torch.tanh((q @ k.transpose(2, 3)) * scale / cap) * cap
-        if mask is not None:
-            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        return torch.softmax(scores, dim=-1) @ v
-
-    return attend

@@ -48,7 +48,7 @@ class Scored:
 class Form(ABC):
     """Stateless: a form is a set of pure functions over rows, scores and answers."""
 
-    name: ClassVar[str]
+    name: ClassVar[str]  # as in `FORMS`
     metric: ClassVar[str]  # by which a task is judged
     answer: ClassVar[str]  # the part of `answers` that says it shortly
     shown: ClassVar[str] = ""  # the part that people read, where it is another
@@ -133,6 +133,7 @@ class Form(ABC):
 
 
 def folded(text: str) -> str:
+    """Without differences of case, compatible characters and white space."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metanlp.metrics import Interval, interval, metric_of_means, paired
+from metanlp.report.tables import no_label
+from metanlp.rivals import RIVALS
 
 if TYPE_CHECKING:
     from metanlp.meta_test import Report
 
-PLAIN = ("frozen", "finetune", "multitask")  # what one does without meta-learning
+PLAIN = ("frozen", "finetune", "multitask", *RIVALS)  # what one does without meta-learning
 POINTS = 40  # of a training curve
 
 Rows = list[dict[str, Any]]
@@ -143,6 +145,7 @@ def by_seconds(found: Report) -> Rows:
     return [
         {"method": name, "adapt_s": round(cost["adapt_s"], 4)} | percents(interval(pooled(found, name)))
         for name, cost in found.methods.items()
+        if cost["adapt_s"] > 0  # else it does not adapt, and the axis has no place for it
     ]
 
 
@@ -150,7 +153,8 @@ def costs(found: Report) -> Rows:
     """What each method took."""
     rows: Rows = []
     for name, cost in found.methods.items():
-        steps = cost["recipe"]["inner"]["steps"] if "recipe" in cost else None  # each task left out has its own
+        # Each task left out has a recipe of its own, a rival none.
+        steps = cost.get("recipe", {}).get("inner", {}).get("steps")
         errors = found.calibration.get(name, {}).values()
         rows.append({
             "method": name, "train s": round(cost["train_s"]), "M tokens": round(cost["tokens"] / 1e6, 2),
@@ -264,4 +268,5 @@ def facts(found: Report) -> dict[str, str]:
         "support sets a task and shots": " to ".join(map(str, sorted({min(episodes), max(episodes)}))),
         "query rows a task": f"at most {protocol['test_rows']}" if protocol.get("test_rows") else "all",
     }
+    said |= {f"{name}'s answers that are no label": f"{100 * share:.1f} %" for name, share in no_label(found).items()}
     return {name: str(value) for name, value in said.items() if value is not None}

@@ -46,7 +46,19 @@ def show_left_out(found: Report) -> None:
             out.print(f"{task}: no {shots} shots, {reason}")
         if notes["query_rows_in_support"]:
             repeats = notes["query_rows_in_support"]
-            out.print(f"{task}: {repeats} query rows stand in a published support set; scored as published")
+            done = "left out beside it" if found.protocol.get("drop_repeats") else "scored as published"
+            out.print(f"{task}: {repeats} query rows stand in a published support set; {done}")
+    for name, share in no_label(found).items():
+        out.print(f"{name}: {100 * share:.1f} % of its answers are none of the labels, and count as wrong")
+
+
+def no_label(found: Report) -> dict[str, float]:
+    """The share of a method's answers that are none of the labels, over tasks, shots and episodes, where one can be."""
+    cells = {
+        name: [cell["no_label"]["mean"] for by_k in by_task.values() for cell in by_k.values() if "no_label" in cell]
+        for name, by_task in found.scores.items()
+    }
+    return {name: float(np.mean(each)) for name, each in cells.items() if each}
 
 
 def show_scores(found: Report) -> None:
@@ -140,12 +152,13 @@ def cost_table(found: Report) -> Table:
     for column in names:
         table.add_column(column, justify="left" if column == "method" else "right")
     for name, cost in found.methods.items():
-        inner = cost["recipe"]["inner"]
+        inner = cost["recipe"].get("inner")  # none of a rival
         kind = cost["recipe"].get("classifier")  # "prototypes" are a ridge regression in forms without classes
-        rates = {None: f"{inner['lr']:g} / {inner['head_lr']:g}", "prototypes": "closed form"}.get(kind, kind)
+        stepped = f"{inner['lr']:g} / {inner['head_lr']:g}" if inner else "-"
+        rates = {None: stepped, "prototypes": "closed form"}.get(kind, kind)
         errors = found.calibration[name].values()
         seconds = [f"{cost['train_s']:.0f}", f"{cost['tokens'] / 1e6:.2f}", f"{cost['recipe_s']:.0f}"]
-        once = [f"{cost['adapt_s']:.2f}", f"{cost['peak_mb']:.0f}", str(inner["steps"]), rates]
+        once = [f"{cost['adapt_s']:.2f}", f"{cost['peak_mb']:.0f}", str(inner["steps"]) if inner else "-", rates]
         table.add_row(name, *seconds, *once, f"{sum(errors) / len(errors):.3f}" if errors else "-")
     return table
 

@@ -46,12 +46,12 @@ def read_roles(
     what the sources of `data` keep for it, where they have more tasks to teach, and mini's validation tasks. A task
     named for validation or test does not teach. Raises InputError, StorageError.
     """
-    taught = _read_role(data, "train", data_root, columns)
+    taught = read_role(data, "train", data_root, columns)
     if validation == "auto":
         judging = (*_kept(taught), *read("mini/validation", data_root=data_root))
     else:
-        judging = _read_role(validation, "validation", data_root, columns)
-    tested = () if test is None else _read_role(test, "test", data_root, columns)
+        judging = read_role(validation, "validation", data_root, columns)
+    tested = () if test is None else read_role(test, "test", data_root, columns)
     away = {task.name for task in (*judging, *tested)}
     train = tuple(task for task in taught if task.name not in away)
     if not train:
@@ -59,7 +59,8 @@ def read_roles(
     return Roles(train, judging, tested)
 
 
-def _read_role(names: str, role: str, data_root: Path | None, columns: Mapping[str, str] | None) -> tuple[Task, ...]:
+def read_role(names: str, role: str, data_root: Path | None, columns: Mapping[str, str] | None) -> tuple[Task, ...]:
+    """The tasks of one option: of a source named alone, those of that role."""
     if os.path.lexists(os.path.expanduser(names)):
         return _of_role(names, role, read(names, data_root=data_root, columns=columns))
     found = [

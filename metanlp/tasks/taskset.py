@@ -28,7 +28,7 @@ from metanlp.types import Roles, Task
 class TaskSet:
     """Tasks with different names."""
 
-    tasks: Sequence[Task]
+    tasks: Sequence[Task]  # kept as a tuple
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(self.tasks))
@@ -52,6 +52,7 @@ class TaskSet:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Of the tasks, in their order."""
         return tuple(task.name for task in self.tasks)
 
     def split(self, validation: Sequence[str] = (), test: Sequence[str] = ()) -> Roles:

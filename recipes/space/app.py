@@ -4,7 +4,8 @@ or as the Space's variable METANLP_LEARNER; HF_TOKEN as a secret lets it read a 
 import os
 from pathlib import Path
 
-from metanlp.cli import Serve, guarded
+from metanlp.cli import Serve
+from metanlp.launch import guarded
 
 LEARNER = "your-name/your-learner"
 
