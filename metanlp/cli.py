@@ -221,6 +221,34 @@ class BuildTasks(ForPrograms):
 
 
 @dataclass(frozen=True)
+class Serve:
+    """A page to try a learner on: label a few texts, adapt, look at the answers and why, download the adapted model."""
+
+    source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of a learner or a run, or owner/name on the Hub
+    host: str = "127.0.0.1"  # this machine alone; 0.0.0.0 is whoever can reach it
+    port: int = 7860  # of the page
+    base: str | None = None  # where the pretrained model is, if not at its public id
+    columns: str = ""  # dropped files' names for our columns: text=body,label=intent
+
+    def run(self) -> None:
+        from importlib.util import find_spec
+
+        from metanlp.serve.address import check_free
+        from metanlp.tasks.columns import parse_columns
+
+        if not find_spec("gradio"):
+            raise InputError("the page is made by gradio, which is not installed; pip install 'metanlp[serve]'")
+        columns = parse_columns(self.columns)
+        check_free(self.host, self.port)
+        from metanlp.learner import Learner
+
+        learner = Learner.load(self.source, base=self.base)
+        from metanlp.serve.page import serve  # seconds to import
+
+        serve(learner, self.host, self.port, columns)
+
+
+@dataclass(frozen=True)
 class Info(ForPrograms):
     """Say what a folder holds and how to use it; without one, what is installed here."""
 
@@ -254,6 +282,7 @@ Command = (  # in the order of --help
     | Annotated[Page, tyro.conf.subcommand("report")]
     | Annotated[Publish, tyro.conf.subcommand("publish")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Serve, tyro.conf.subcommand("serve")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Completion, tyro.conf.subcommand("completion")]
 )

@@ -19,7 +19,7 @@ STOREYS = (
     ("exams", "recipe", "parallel", "outer", "progress", "signals", "log", "checkpoint", "artefact", "learner",
      "insight", "meta_train", "meta_test", "rivals"),
     ("report", "preparation", "experiment", "leave_one_out", "classifier", "card", "card_data", "publish", "export",
-     "answers", "evaluation", "forecast", "info", "launch", "cli", "__main__", "__init__"),
+     "answers", "evaluation", "forecast", "info", "launch", "serve", "cli", "__main__", "__init__"),
     ("recipes",),
 )  # fmt: skip
 STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms}
@@ -63,6 +63,7 @@ DOORS = {
     "pydantic": ("metanlp.config",),
     "rich": ("metanlp.report.tables", "recipes.bench_engine"),
     "matplotlib": ("metanlp.report.canvas",),
+    "gradio": ("metanlp.serve.page",),
     "jinja2": ("metanlp.report.page",),
     "tqdm": ("metanlp.progress",),
     "datasets": ("metanlp.tasks.hub_client", "metanlp.rivals.setfit"),

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import chromium
 import numpy as np
 import pytest
 from runs import TEXT, looked_at, scored, written
@@ -22,9 +23,6 @@ from metanlp.meta_test import Report
 from metanlp.report import canvas, findings
 from metanlp.report.page import write_page
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-         "disable-component-update", "disable-sync")  # fmt: skip
 drawn = pytest.mark.skipif(not canvas.can_plot(), reason="the extra `report` is not installed")
 
 
@@ -219,20 +217,7 @@ def test_what_is_no_run_is_said_in_one_line(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    if not CHROMIUM or not DRIVER:
-        pytest.skip("Chromium is not installed: Debian's chromium and chromium-driver")
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in FLAGS:
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
+    yield from chromium.running(tmp_path_factory.mktemp("chromium"))
 
 
 LOOK = """
@@ -289,8 +274,7 @@ def test_the_page_in_a_browser(pages: dict[str, Path], browser: Any, shape: str)
 
 
 def opened(browser: Any, page: Path, width: int, theme: str, media: str = "screen") -> dict[str, Any]:
-    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    chromium.set_width(browser, width)
     features = [{"name": "prefers-color-scheme", "value": theme}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
     browser.get(page.as_uri())
