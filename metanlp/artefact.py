@@ -89,7 +89,7 @@ def read_artefact(
     config, adapters, others = verified(folder, kind)
     net = net or _backbone(config, base, device)
     weights = _in_order(folder, net, {f"lora/{key}": value for key, value in adapters.items()}) | others
-    return Artefact(net, {key: value.to(device) for key, value in weights.items()}, config)
+    return Artefact(net, {key: value.to(net.device) for key, value in weights.items()}, config)
 
 
 def located(name: str | Path) -> Path:

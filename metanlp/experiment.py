@@ -145,7 +145,7 @@ def with_recipe(shared: Run, name: str, made: Learner | None) -> Learner:
     here; one that a resumed run saved before is taken from its folder."""
     asked, folder = shared.asked, folder_of(shared.asked, name)
     if asked.resume and (folder / CONFIG).is_file():
-        return replace(Learner.load(folder, base=asked.model), net=shared.net)
+        return Learner.load(folder, base=asked.model, net=shared.net)
     if made is None:
         algorithm = make(name, asked, shared.roles.train)
         made = Learner(algorithm, shared.net, algorithm.init(shared.net, torch.Generator().manual_seed(asked.seed)))

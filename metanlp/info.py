@@ -25,6 +25,8 @@ EXTRAS = {  # what each extra brings, by the module that it is known by
     "quantize": "bitsandbytes",
     "onnx": "onnxruntime",
     "report": "matplotlib",
+    "serve": "gradio",
+    "setfit": "setfit",
 }
 
 

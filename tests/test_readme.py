@@ -31,6 +31,9 @@ QUICK = {
     "maml_glue.py": "--steps 1 --baselines frozen --shots 4 --episodes 1"
     " --validation-trials 1 --search-trials 1 --test-rows 4 --threads 1",
     "custom_tasks.py": "--steps 1",
+    "compare": "--steps 1 --baselines frozen --shots 4 --episodes 1 --validation-trials 1 --search-trials 1"
+    " --test-rows 4 --threads 1 --validation mini/politeness --no-page",
+    "evaluate": "--shots 4 --episodes 1 --test-rows 4 --no-page",
     "compare_all.py": "--steps 1 --baselines frozen maml --episodes 1 --shots 4"
     " --validation-trials 1 --search-trials 1 --test-rows 4 --threads 1",
 }
