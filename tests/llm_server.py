@@ -8,7 +8,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -105,8 +105,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Retry-After", "0")
         if status == 307:
             self.send_header("Location", self.server.url.replace("/v1", "/v1/elsewhere"))
-        self.end_headers()
-        self.wfile.write(content)
+        with suppress(BrokenPipeError, ConnectionResetError):  # who only asks whether somebody is there does not listen
+            self.end_headers()
+            self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing."""
