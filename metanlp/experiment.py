@@ -11,7 +11,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -43,13 +43,14 @@ from metanlp.types import Roles, Weights
 COMPARED = 100  # training tasks, at the most, that a test task's nearest are looked for among
 
 
-def run(asked: Experiment, roles: Roles | None = None) -> Report | None:
+def run(asked: Experiment, roles: Roles | None = None, *, anew: Sequence[Path] = ()) -> Report | None:
     """Everything, on as many processes as the launcher started; they train together, then rank 0 tests.
 
     Leaves the files of the README's table in `asked.out`. The report, on rank 0. `roles` are read as `asked` says where
-    they are not given.
+    they are not given. What an earlier run left there, and in the folders `anew`, is given up when the input has proved
+    good, unless that run is to go on.
     """
-    names, others, plan = methods(asked), rivals(asked), plan_of(asked)
+    names, others, plan = settled(asked)
     ranks = Ranks.start(threads=asked.threads)
     with ExitStack() as held:
         # Whether a folder is in use is said at once; a new one is made when the input has proved good.
@@ -60,7 +61,7 @@ def run(asked: Experiment, roles: Roles | None = None) -> Report | None:
         if new:
             ranks.on_main(lambda: held.enter_context(checkpoint.lock(asked.out)))
         if not asked.resume:  # only now, as bad input must not cost what an earlier run left
-            ranks.on_main(lambda: forget(asked.out))
+            ranks.on_main(lambda: [forget(out) for out in (asked.out, *anew)])
         ranks.on_main(lambda: write_json(asked.out / "leakage.json", {"schema": 1, **asdict(shared.leakage)}))
         plan = replace(plan, tasks_per_pass=shared.needed.tasks)
         if not asked.resume:
@@ -80,10 +81,16 @@ def run(asked: Experiment, roles: Roles | None = None) -> Report | None:
         return found
 
 
+def settled(asked: Experiment) -> tuple[tuple[str, ...], Mapping[str, Rival], Plan]:
+    """The methods, those of others among them, and the outer loop. Raises InputError for options that can't be, before
+    anything is read or touched."""
+    return methods(asked), rivals(asked), plan_of(asked)
+
+
 def forget(out: Path) -> None:
     """Learners, answers and a report that an earlier run left in the folder are not this run's."""
     each = (*out.glob(f"baselines/*/{CONFIG}"), *out.glob(f"baselines/*/{KEPT}"))
-    for made in (out / CONFIG, *each, out / PAGE, out / LOCAL, *out.glob(f"{PLOTS}/*.*")):
+    for made in (out / CONFIG, *each, out / RESULTS, out / PAGE, out / LOCAL, *out.glob(f"{PLOTS}/*.*")):
         made.unlink(missing_ok=True)
 
 

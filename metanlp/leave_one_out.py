@@ -27,20 +27,19 @@ from metanlp.types import Roles
 
 def run(asked: Experiment) -> Report:
     """Every task of --data in turn. With --resume those that are done stay as they are. Raises InputError."""
+    experiment.settled(asked)
     if (ranks := Ranks.start(threads=asked.threads)).size > 1:
         raise InputError(f"--test {asked.test} runs on one process, here are {ranks.size}; start it without a launcher")
     folds = leave_one_out(roles_of(asked, None))
     for roles in folds.values():  # now, as the last of them should not spoil hours
         check_shots(roles.test, asked.shots)
     with checkpoint.lock(asked.out):
-        if not asked.resume:  # what an earlier run found is not this run's
-            for name in folds:
-                (asked.out / name / RESULTS).unlink(missing_ok=True)
         reports: dict[str, Report] = {}
         for number, (name, roles) in enumerate(folds.items(), start=1):
             report.say({"left out": f"{name}, {number} of {len(folds)}"})
             fold = replace(asked, out=asked.out / name)
-            reports[name] = done(fold) or never_none(experiment.run(fold, roles))
+            anew = () if reports else (asked.out, *(asked.out / other for other in folds))
+            reports[name] = done(fold) or never_none(experiment.run(fold, roles, anew=anew))
         found = combined(reports, asked.method)
         experiment.write_json(asked.out / RESULTS, asdict(found))
         experiment.write_json(asked.out / LOCAL, {"schema": 1, **experiment.here()})

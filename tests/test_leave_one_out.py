@@ -121,3 +121,21 @@ def test_bad_input_leaves_nothing(asked: Experiment, change: dict[str, Any], sai
         leave_one_out.run(replace(asked, out=tmp_path / "out", **change))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"method": "mamll"}, "'mamll' is not known"),
+        ({"baselines": ("frozen", "llm")}, "--llm-url"),
+        ({"tasks_per_pass": 3}, "not a multiple of --tasks-per-pass 3"),
+        ({"model": "nobody/nothing"}, "nobody/nothing"),
+    ],
+)
+def test_bad_input_costs_nothing_of_an_earlier_run(
+    asked: Experiment, found: Report, change: dict[str, Any], said: str
+) -> None:
+    before = {path: path.read_bytes() for path in asked.out.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=said):
+        leave_one_out.run(replace(asked, **change))
+    assert {path: path.read_bytes() for path in asked.out.rglob("*") if path.is_file()} == before

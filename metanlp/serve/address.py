@@ -10,7 +10,7 @@ from metanlp.errors import InputError
 def check_free(host: str, port: int) -> None:
     """Raises InputError where a port is taken, or an address is none of this machine's."""
     if not 0 < port < 2**16:
-        raise InputError(f"--port {port}: is no port; give one from 1 to {2**16 - 1}")
+        raise InputError(f"--port {port} is no port; give one from 1 to {2**16 - 1}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as trying:
