@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := $(THREADS)
 export GOMP_SPINCOUNT := 10000
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: env demo test check docs cards leopard bench compare proof clean
+.PHONY: env demo test machines check docs cards leopard bench compare proof clean
 
 env: .venv/.complete
 
@@ -19,11 +19,17 @@ env: .venv/.complete
 
 demo: env  ## meta-train, compare with the baselines, adapt to a task from a CSV: at most 5 minutes on 2 cores
 	$(BIN)/python recipes/demo.py
-	$(BIN)/metanlp adapt --from out/demo --examples recipes/tickets.csv --out out/demo/tickets
+	$(BIN)/metanlp adapt --from out/demo --examples recipes/tickets.csv --out out/demo/tickets --replace
 	$(BIN)/metanlp predict --from out/demo/tickets recipes/tickets.txt
 
 test: env  ## two files at a time, one thread each; what a file prepares is made once
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+machines: env  ## the tests of numbers with the kernels of other processors, on one thread and on two
+	for kernels in default avx2; do for threads in 1 2; do \
+		echo "$$kernels, $$threads threads:" && ATEN_CPU_CAPABILITY=$$kernels OMP_NUM_THREADS=$$threads $(BIN)/python -m pytest \
+			-m "numbers and not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder || exit 1; \
+	done; done
 
 check: env  ## lint, types, layers
 	$(BIN)/ruff check .
@@ -32,17 +38,17 @@ check: env  ## lint, types, layers
 	$(BIN)/python -m pytest tests/test_layers.py
 
 docs: env  ## the README and the reference as pages in out/docs; a warning is an error
-	$(BIN)/python .docs/build.py out/docs
+	$(BIN)/python docs/tools/build.py out/docs
 
 cards: env  ## write data_cards/ anew from the tasks
-	$(BIN)/python -m metanlp.tasks.cards
+	$(BIN)/python docs/tools/task_cards.py
 
 leopard: env  ## the README's table: train on GLUE, test on LEOPARD, about two hours on 2 cores; METANLP_DATA names the folder of both
 	$(BIN)/accelerate launch recipes/maml_glue.py --model minilm --data $(METANLP_DATA)/glue --test $(METANLP_DATA)/leopard \
 		--max-minutes 20 --test-rows 500 --out out/leopard
 
 bench: env  ## the engine against a plain peft loop and the machine's limit, at most 25 minutes on 2 cores
-	$(BIN)/python recipes/bench_engine.py --data $(if $(METANLP_DATA),leopard/airline,mini)
+	$(BIN)/python recipes/bench/bench_engine.py --data $(if $(METANLP_DATA),leopard/airline,mini) --replace
 
 compare: env  ## every method on the embedded tasks at equal compute, about half an hour on 2 cores
 	$(BIN)/python recipes/compare_all.py

@@ -5,9 +5,7 @@ The public names; each is imported when it is first used, so that `import metanl
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,22 +25,25 @@ if TYPE_CHECKING:
         Reptile,
         Siamese,
     )
+    from metanlp.algorithms.base import Inner
+    from metanlp.algorithms.check import check_algorithm
     from metanlp.backbone import Backbone, Lora
-    from metanlp.classifier import FewShotClassifier
-    from metanlp.episodes import Episodes, Sampling
-    from metanlp.errors import DamagedError, DivergedError, InputError, StorageError
-    from metanlp.exams import Protocol
-    from metanlp.export import export
-    from metanlp.inner import Inner
-    from metanlp.learner import Adapted, Learner
-    from metanlp.meta_test import Report, meta_test
-    from metanlp.meta_train import Plan, meta_train
-    from metanlp.options import Experiment
-    from metanlp.publish import publish
-    from metanlp.rivals import Llm, SetFit
-    from metanlp.tasks.mini import read_mini
+    from metanlp.core.errors import DamagedError, DivergedError, InputError, StorageError
+    from metanlp.core.types import Roles, Task
+    from metanlp.episodes.sampling import Episodes, Sampling
+    from metanlp.evaluation.external import Llm, SetFit
+    from metanlp.evaluation.held_out import Protocol
+    from metanlp.evaluation.meta_test import meta_test
+    from metanlp.evaluation.results import Report
+    from metanlp.experiment.options import Experiment, Pretraining
+    from metanlp.experiment.pretrain import pretrain
+    from metanlp.learner.learner import Adapted, Learner
+    from metanlp.learner.sklearn_classifier import FewShotClassifier
+    from metanlp.share.export import export
+    from metanlp.share.publish import publish
+    from metanlp.tasks.sources.mini import read_mini
     from metanlp.tasks.taskset import TaskSet
-    from metanlp.types import Roles, Task
+    from metanlp.training.meta_train import Plan, meta_train
 
 NAMES = {
     "algorithms": (
@@ -50,30 +51,33 @@ NAMES = {
         "MetaSgd", "Multitask", "ProtoNet", "Reptile", "Siamese",
     ),
     "backbone": ("Backbone", "Lora"),
-    "classifier": ("FewShotClassifier",),
-    "episodes": ("Episodes", "Sampling"),
-    "errors": ("DamagedError", "DivergedError", "InputError", "StorageError"),
-    "exams": ("Protocol",),
-    "export": ("export",),
-    "inner": ("Inner",),
-    "learner": ("Adapted", "Learner"),
-    "meta_test": ("Report", "meta_test"),
-    "meta_train": ("Plan", "meta_train"),
-    "options": ("Experiment",),
-    "publish": ("publish",),
-    "rivals": ("Llm", "SetFit"),
-    "tasks.mini": ("read_mini",),
+    "core.errors": ("DamagedError", "DivergedError", "InputError", "StorageError"),
+    "core.types": ("Roles", "Task"),
+    "episodes.sampling": ("Episodes", "Sampling"),
+    "algorithms.base": ("Inner",),
+    "algorithms.check": ("check_algorithm",),
+    "learner.learner": ("Adapted", "Learner"),
+    "learner.sklearn_classifier": ("FewShotClassifier",),
+    "training.meta_train": ("Plan", "meta_train"),
+    "evaluation.external": ("Llm", "SetFit"),
+    "evaluation.held_out": ("Protocol",),
+    "evaluation.meta_test": ("meta_test",),
+    "evaluation.results": ("Report",),
+    "experiment.options": ("Experiment", "Pretraining"),
+    "experiment.pretrain": ("pretrain",),
+    "share.export": ("export",),
+    "share.publish": ("publish",),
+    "tasks.sources.mini": ("read_mini",),
     "tasks.taskset": ("TaskSet",),
-    "types": ("Roles", "Task"),
 }  # fmt: skip
 HOME = {name: module for module, names in NAMES.items() for name in names}
 
 __all__ = [
     "Adapted", "Anil", "Backbone", "DamagedError", "DivergedError", "Episodes", "Experiment", "FewShotClassifier",
     "Finetune", "Frozen", "Hypernet", "Inner", "InputError", "LearnedOptimizer", "Learner", "Llm", "Lora", "Maml",
-    "Mapping", "Matching", "Memory", "MetaSgd", "Multitask", "Plan", "ProtoNet", "Protocol", "Report", "Reptile",
-    "Roles", "Sampling", "SetFit", "Siamese", "StorageError", "Task", "TaskSet", "export", "meta_test", "meta_train",
-    "publish", "read_mini",
+    "Mapping", "Matching", "Memory", "MetaSgd", "Multitask", "Plan", "Pretraining", "ProtoNet", "Protocol", "Report",
+    "Reptile", "Roles", "Sampling", "SetFit", "Siamese", "StorageError", "Task", "TaskSet", "check_algorithm", "export",
+    "meta_test", "meta_train", "pretrain", "publish", "read_mini",
 ]  # fmt: skip
 
 
@@ -85,14 +89,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-class _Index(ModuleType):
-    """Importing a module puts it here under its name, but not in the place of a function, as `meta_train` is one."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name not in HOME:
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Index

@@ -9,8 +9,8 @@ The page's plots need matplotlib: pip install 'metanlp[report]'. A run that was 
 
 from pathlib import Path
 
-from metanlp.launch import launch
-from metanlp.options import ALL, Experiment
+from metanlp.cli.launch import launch
+from metanlp.experiment.options import ALL, Experiment
 
 DEFAULTS = Experiment(
     model="minilm",
@@ -19,8 +19,9 @@ DEFAULTS = Experiment(
     method="multitask",
     baselines=(ALL,),
     steps=50,
+    store_gb=2.0,
     meta_batch=2,
-    lr=2e-3,
+    lr="auto",  # a ranking at one rate for all is none of methods
     shots=(4, 8),
     episodes=10,
     test_rows=40,

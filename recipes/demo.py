@@ -2,24 +2,25 @@
 
 from pathlib import Path
 
-from metanlp.launch import launch
-from metanlp.options import Experiment
+from metanlp.cli.launch import launch
+from metanlp.experiment.options import Experiment
 
 DEFAULTS = Experiment(
     model="minilm",
+    start="default",  # the learner that comes with the package
     data="mini",
     test="mini/urgency,mini/answer_match,mini/student_answers",
     baselines=("frozen", "finetune", "multitask"),
     max_minutes=0.5,
     meta_batch=2,
-    lr=2e-3,
+    lr=5e-4,  # lower than from nothing: the start has learned much already
     shots=(4, 8),
     episodes=10,
-    test_rows=60,
     validations=3,
     validation_trials=5,
     search_trials=5,
     out=Path("out/demo"),
+    replace=True,  # the demo may be run again
 )
 
 if __name__ == "__main__":

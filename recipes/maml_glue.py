@@ -9,8 +9,8 @@ of `mini`.
 
 from pathlib import Path
 
-from metanlp.launch import launch
-from metanlp.options import Experiment
+from metanlp.cli.launch import launch
+from metanlp.experiment.options import Experiment
 
 DEFAULTS = Experiment(data="glue", test="leopard", out=Path("out/maml_glue"))
 

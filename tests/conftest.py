@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,11 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from metanlp.backbone import Backbone, Lora
-from metanlp.episodes import Episodes, Sampling, group
+from metanlp.core.types import Batch, Meaning, Pass, Row, Task
+from metanlp.episodes.pool import Encode, Pool
+from metanlp.episodes.sampling import Episodes, Sampling, group
 from metanlp.forms import FORMS
-from metanlp.pool import Encode, Pool
-from metanlp.tasks.mini import read_mini
-from metanlp.types import Batch, Pass, Row, Task
+from metanlp.tasks.sources.mini import read_mini
 
 TOYS = ("mini/emotions", "mini/answer_match", "mini/commit_types", "mini/intents_home", "mini/formality")
 
@@ -28,11 +30,33 @@ Here = Callable[..., in_turn.Ended]
 # Two workers take whole files, from the first on: the longest come first, so that neither is left alone with one.
 LONGEST = ("test_readme", "test_recipes", "test_forms", "test_algorithms", "test_meta_train", "test_quantized")
 
-torch.set_num_threads(1)
+# What a test calls that holds computed numbers against others: it is one for `make machines`.
+COMPARES = {"near", "far", "equal", "array_equal", "slopes"}
+
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (*LONGEST, item.path.stem).index(item.path.stem))
+    for item in items:
+        if isinstance(item, pytest.Function) and COMPARES & {*item.function.__code__.co_names}:
+            item.add_marker("numbers")
+
+
+@contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    with on_threads(2):
+        yield
 
 
 def mini_tasks() -> dict[str, Task]:
@@ -71,8 +95,7 @@ def write_tiny(folder: Path, texts: Sequence[str]) -> None:
 
 def pack_rows(rows: Sequence[Row], ways: int, encode: Encode) -> Batch:
     """Rows of classes that are numbered, as one batch."""
-    task = Task("given", {"train": rows}, tuple(map(str, range(ways))), "test")
-    return Pool(task, rows, encode).pack(range(len(rows)))
+    return Pool(Meaning("classify", tuple(map(str, range(ways)))), rows, encode).pack(range(len(rows)))
 
 
 @pytest.fixture(scope="session")

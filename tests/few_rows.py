@@ -12,7 +12,7 @@ from torch import Tensor
 from metanlp.algorithms import ProtoNet
 from metanlp.algorithms.direct import Direct
 from metanlp.backbone.packing import join
-from metanlp.types import Batch, Weights
+from metanlp.core.types import Batch, Pass, Weights
 
 VIEWS, WIDTH = 2, 6
 
@@ -31,7 +31,7 @@ def features_of(batch: Batch, seed: int = 0) -> Tensor:
 def theta_of(algorithm: Direct, seed: int = 1) -> Weights:
     """θ without a backbone, off its beginning, in double precision."""
     generator = torch.Generator().manual_seed(seed)
-    first = ProtoNet().head.init(VIEWS, WIDTH) | algorithm.network(VIEWS * WIDTH, generator)
+    first = ProtoNet().head.init(VIEWS, WIDTH) | algorithm.network({}, VIEWS * WIDTH, generator)
     return {k: (v + 0.3 * torch.randn(v.shape, generator=generator)).double() for k, v in first.items()}
 
 
@@ -40,3 +40,9 @@ def scores_of(algorithm: Direct, theta: Weights, support: Batch, seen: Tensor, q
 
 
 SUPPORT, QUERY = batch_of([0, 1, 0, 1, 2], [0, 1, 1]), batch_of([2, 1, 0], [1, 0, 0, 1])
+
+
+def loss_of(algorithm: Direct, theta: Weights, seen: Tensor, asked: Tensor, support: Batch, query: Batch) -> Tensor:
+    """The query loss: (T,)."""
+    phi = algorithm.condition(theta, seen, support)
+    return algorithm.query_loss(theta, phi, seen, asked, Pass((), support, query))

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from metanlp.tasks.build import task_from_rows
-from metanlp.types import Task
+from metanlp.core.types import Task
+from metanlp.tasks.reading.build import task_from_rows
 
 GOOD = ("good", "great", "lovely", "fine", "superb")
 BAD = ("bad", "awful", "poor", "sad", "broken")

@@ -9,32 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metanlp import weights
-from metanlp.algorithms import Algorithm, Maml
+from metanlp.algorithms import Maml, ProtoNet
+from metanlp.algorithms.inner import Inner
 from metanlp.backbone.packing import pack
-from metanlp.inner import Inner
-from metanlp.types import Batch, Episode, Pass, Tokens, Weights
+from metanlp.core import weights
+from metanlp.core.types import Batch, Episode, Pass, Tokens, Weights
 
 FREE = Inner(steps=3, lr=0.5, head_lr=0.3, clip=1e9)
 CLIPPED = replace(FREE, clip=0.05)  # binds on every task, at every step
 ADAM = Inner(steps=3, lr=0.02, head_lr=0.01, clip=0.3, optimiser="adam")
 
 
-def far(a: Weights, b: Weights) -> float:
-    """Distance, as a share of the length of `b`."""
-    assert a.keys() == b.keys()
-    return float(weights.norm(weights.add(a, b, -1.0)) / weights.norm(b))
-
-
 def inner_product(a: Weights, b: Weights) -> float:
     return sum(float((a[key] * b[key]).sum()) for key in b)
-
-
-def stirred(algorithm: Algorithm, net: Any) -> Weights:
-    """θ off its beginning: a fresh B and fresh heads are zero, and hide much."""
-    theta = algorithm.init(net, torch.Generator().manual_seed(0))
-    generator = torch.Generator().manual_seed(1)
-    return {key: value + 0.1 * torch.randn(value.shape, generator=generator) for key, value in theta.items()}
 
 
 # In float64.
@@ -81,23 +68,22 @@ def toy_episode(number: int, ways: int, shots: int) -> Episode:
     return Episode(f"toy/{number}", number, tuple(range(ways)), tuple(support), tuple(query), *sides)
 
 
-def outer_loss(algorithm: Maml, net: Any, theta: Weights, given: Pass) -> Tensor:
+def outer_loss(algorithm: Maml | ProtoNet, net: Any, theta: Weights, given: Pass) -> Tensor:
     """What the outer loop minimises, by adapting and answering alone, summed over tasks: ()."""
     total = torch.zeros(())
-    for steps, share in enumerate(algorithm.shares()):
+    for steps, share in enumerate(algorithm.shares() if isinstance(algorithm, Maml) else (1.0,)):
         if not share:
             continue
         fewer = replace(algorithm, inner=replace(algorithm.inner, steps=steps))
         phi = fewer.adapt(net, theta, given.support)
-        sides = [(net.features(phi, side), side) for side in (given.support, given.query)]
-        total = total + share * fewer.scores_loss(fewer.scores(net, phi, given.query), given.query).sum()
-        total = (
-            total + share * algorithm.guide * torch.as_tensor(algorithm.tasks_loss(theta, sides, given.episodes)).sum()
-        )
+        seen, asked = (net.features(phi, side) for side in (given.support, given.query))
+        total = total + share * fewer.outer_loss(theta, phi, seen, asked, given)[1].sum()
     return total
 
 
-def slopes(algorithm: Maml, net: Any, theta: Weights, given: Pass, ways: list[Weights], size: float) -> list[float]:
+def slopes(
+    algorithm: Maml | ProtoNet, net: Any, theta: Weights, given: Pass, ways: list[Weights], size: float
+) -> list[float]:
     """Of the outer loss along each of `ways`, by central differences of fourth order."""
     found: list[float] = []
     for way in ways:

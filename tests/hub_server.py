@@ -54,6 +54,7 @@ class HubServer(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.sent: dict[str, int] = {}
         self.silent: set[str] = set()  # whatever is asked for with one of these in its path gets no answer
+        self.busy: dict[str, int] = {}  # how often whatever has one of these in its path is answered with 503
         self.over = threading.Event()
 
     @property
@@ -83,6 +84,9 @@ class Handler(BaseHTTPRequestHandler):
         if any(part in path for part in self.server.silent):
             self.server.over.wait(90)
             self.close_connection = True
+        elif part := next((part for part, left in self.server.busy.items() if left and part in path), None):
+            self.server.busy[part] -= 1
+            self.say(503, b"")
         elif found := RESOLVE.fullmatch(path):
             self.resolve(*found.groups())
         elif found := API.fullmatch(path):

@@ -22,9 +22,14 @@ def run(start: str, *words: str) -> None:
     """`metanlp …` or `python recipe.py …`, here."""
     sys.argv = [*words] if start == "python" else [start, *words]
     if start == "python":
-        runpy.run_path(words[0], run_name="__main__")
+        beside = str(Path(words[0]).resolve().parent)  # as Python has it, for what a recipe imports from there
+        sys.path.insert(0, beside)
+        try:
+            runpy.run_path(words[0], run_name="__main__")
+        finally:
+            sys.path.remove(beside)
     else:
-        from metanlp.cli import main
+        from metanlp.cli.commands import main
 
         main()
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from metanlp import weights
+from metanlp import algorithms
 from metanlp.algorithms import (
     Algorithm,
     Anil,
@@ -17,7 +17,6 @@ from metanlp.algorithms import (
     Hypernet,
     LearnedOptimizer,
     Maml,
-    Mapping,
     Matching,
     Memory,
     MetaSgd,
@@ -26,16 +25,18 @@ from metanlp.algorithms import (
     Reptile,
     Siamese,
 )
+from metanlp.algorithms.base import Net
+from metanlp.algorithms.inner import Inner
 from metanlp.backbone import Backbone
-from metanlp.inner import Inner
-from metanlp.types import Pass, Task, Tokens, Weights
+from metanlp.core.types import Pass, Task, Tokens, Weights
+from metanlp.training.task_heads import TaskHeads
 
 TWO = Inner(steps=2)
 ADAM = Inner(steps=2, lr=0.001, head_lr=0.001, optimiser="adam")
 
 KINDS: dict[str, Algorithm] = {
     "frozen": Frozen(),
-    "frozen, logistic": Frozen(classifier="logistic"),
+    "frozen, mixture": Frozen(classifier="mixture"),
     "finetune": Finetune(),
     "multitask": Multitask(),
     "protonet": ProtoNet(),
@@ -52,38 +53,33 @@ KINDS: dict[str, Algorithm] = {
     "meta_sgd, second order": MetaSgd(TWO, second_order=True),
     "reptile": Reptile(),
     "learned_optimizer": LearnedOptimizer(),
-    "mapping": Mapping(),
-    "mapping, cnp": Mapping(kind="cnp"),
+    "mapping": algorithms.Mapping(),
+    "mapping, cnp": algorithms.Mapping(kind="cnp"),
     "memory": Memory(),
     "memory, recurrent": Memory(kind="recurrent"),
     "hypernet": Hypernet(),
 }
-BASELINES = ("frozen", "frozen, logistic", "finetune")
+BASELINES = ("frozen", "frozen, mixture", "finetune")
 ADAPT = tuple(kind for kind in KINDS if "second order" not in kind)  # which is of the outer loop alone
 LEARN = tuple(kind for kind in KINDS if kind not in BASELINES)
 
 
-def classes_of(tasks: tuple[Task, ...]) -> tuple[tuple[str, int], ...]:
-    return tuple((task.name, len(task.labels)) for task in tasks)
+def made(kind: str) -> Algorithm:
+    """With three inner steps at the most: more would show no more, later."""
+    return replace(KINDS[kind], inner=replace(KINDS[kind].inner, steps=min(3, KINDS[kind].inner.steps)))
 
 
-def made(kind: str, tasks: tuple[Task, ...]) -> Algorithm:
-    """With heads for these tasks, and with three inner steps at the most: more would show no more, later."""
-    algorithm = replace(KINDS[kind], inner=replace(KINDS[kind].inner, steps=min(3, KINDS[kind].inner.steps)))
-    return replace(algorithm, classes=classes_of(tasks)) if kind in LEARN else algorithm
+def classes_of(tasks: Sequence[Task]) -> dict[str, int]:
+    return {task.name: len(task.labels) for task in tasks}
 
 
-def start(algorithm: Algorithm, net: Backbone) -> Weights:
-    """θ off its beginning: a fresh B and fresh heads are zero, and hide much."""
+def start(algorithm: Algorithm, net: Net, tasks: Mapping[str, int] | None = None) -> Weights:
+    """θ off its beginning: a fresh B and fresh heads are zero, and hide much. With heads for `tasks`, by their numbers
+    of classes, where the method uses them."""
     theta = algorithm.init(net, torch.Generator().manual_seed(0))
+    heads = TaskHeads(algorithm, net, 0.0, torch.device("cpu")).of(tasks or {})
     generator = torch.Generator().manual_seed(1)
-    return {key: value + 0.1 * torch.randn(value.shape, generator=generator) for key, value in theta.items()}
-
-
-def far(a: Weights, b: Weights) -> float:
-    """Distance, as a share of the length of `b`."""
-    assert a.keys() == b.keys()
-    return float(weights.norm(weights.add(a, b, -1.0)) / weights.norm(b))
+    return {key: v + 0.1 * torch.randn(v.shape, generator=generator) for key, v in (theta | heads).items()}
 
 
 WORDS = [

@@ -4,40 +4,52 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from metanlp.algorithms import BASELINES
-from metanlp.meta_test import Report, summed_up
+from metanlp.core.versions import versions
+from metanlp.evaluation.results import Report, Result
 
 TEXT = "a text that nobody may publish"
 VIEWS = ["adapted.6.all", "adapted.6.second", "frozen.6.all", "frozen.4.all", "frozen.3.second"]
 
 
 def scored(
-    methods: Mapping[str, float], tasks: Sequence[str], shots: Sequence[int], *, episodes: int = 10, noise: float = 0.02
+    methods: Mapping[str, float],
+    tasks: Sequence[str],
+    shots: Sequence[int],
+    *,
+    episodes: int = 10,
+    distinct: int | None = None,
+    rows: int = 60,
+    noise: float = 0.02,
 ) -> Report:
-    """A report in which each method scores so much; support sets are as hard for one as for another. The last is the
-    main one."""
-    rng = np.random.default_rng(0)
-    found: dict[str, Any] = {name: {} for name in methods}
-    for task in tasks:
-        for k in shots:
-            hard = rng.normal(0, 0.05, episodes)
-            for name, level in methods.items():
-                drawn = (level + hard + rng.normal(0, noise, episodes)).clip(0, 1)
-                found[name].setdefault(task, {})[k] = [{"accuracy": float(value), "ece": 0.1} for value in drawn]
+    """A report in which each method scores so much; support sets and blocks of query rows are as hard for one as for
+    another. The last is the main one."""
+    rng, table = np.random.default_rng(0), list[Result]()
+    for task, k in product(tasks, shots):
+        hard = {"episodes": rng.normal(0, 0.05, episodes), "blocks": rng.normal(0, 0.05, 10)}
+        for name, level in methods.items():
+            for part, values in hard.items():
+                drawn = (level + values + rng.normal(0, noise, len(values))).clip(0, 1)
+                for metric, each in (("accuracy", drawn), ("recall", drawn - 0.01), ("ece", np.full(len(drawn), 0.1))):
+                    table += [Result(name, task, k, metric, part, n, float(value)) for n, value in enumerate(each)]
     asked = {
-        "episodes_sha256": "0" * 64, "seed": 0, "test_rows": 60, "metrics": dict.fromkeys(tasks, "accuracy"),
+        "episodes": episodes, "episodes_sha256": "0" * 64, "seed": 0, "test_rows": rows,
+        "metrics": dict.fromkeys(tasks, "accuracy"),
         "left_out": {task: {"shots": {"64": "it has 20 rows"}, "query_rows_in_support": 3} for task in tasks},
         "asked": {"model": "minilm", "data": "mini", "test": "mini", "shots": list(shots)},
     }  # fmt: skip
+    sets = {"support_sets": episodes, "distinct": distinct or episodes, "overlap": 0.0}
+    counts = {task: {"query_rows": rows, "available": 80, "shots": {str(k): sets for k in shots}} for task in tasks}
     costs = {name: cost(name, 0.05 * 2**number) for number, name in enumerate(methods)}
     curves = {name: curve(level) for name, level in methods.items() if name != "frozen"}
-    return summed_up(asked, costs, found, list(methods)[-1], curves)
+    return Report(asked, versions(), costs, tuple(table), list(methods)[-1], counts, curves)
 
 
 def cost(name: str, seconds: float) -> dict[str, Any]:
@@ -55,7 +67,7 @@ def curve(level: float) -> dict[str, Any]:
 def looked_at(found: Report, classes: int) -> Report:
     """With all that a test shows beside its scores."""
     rng = np.random.default_rng(1)
-    tasks = list(next(iter(found.scores.values())))
+    tasks = list(found.tasks)
     answers = np.array([0, 0, 5, 20, 40, 60, 70, 80, 90, 120])
     sure = answers * (np.arange(10) / 10 + 0.05)
     bins = {"answers": answers.tolist(), "sure": sure.tolist(), "right": (0.9 * sure).tolist()}
@@ -75,10 +87,11 @@ def looked_at(found: Report, classes: int) -> Report:
 def written(folder: Path, found: Report) -> Path:
     """The files that the page is made of."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(asdict(found)))
+    (folder / "results.json").write_text(json.dumps(found.to_json()))
     row = {"text": [TEXT, "and <b>its</b> second part"], "right": "up", "said": "down", "probability": 0.97}
     mistakes = {"task": next(iter(found.protocol["metrics"])), "shots": 4, "rows": [row, row | {"probability": None}]}
-    local = {"command": "python recipes/demo.py --steps 50", "python": "3.11", "machine": "a test", "ended": "now"}
+    local = {"command": "python recipes/demo.py --steps 50", "python": "3.11", "machine": "a test", "ended": "now",
+             "learners": {name: f"out/demo/{name}" for name in found.methods}}  # fmt: skip
     (folder / "local.json").write_text(json.dumps({"schema": 1, **local, "mistakes": mistakes}))
     for name in found.methods:
         if name not in BASELINES:

@@ -3,78 +3,80 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+from metanlp.forms import FORMS
+
 ROOT = Path(__file__).parents[1]
 
-# DESIGN, "The house": a room may import from its own storey and from those below it, never from one above.
-STOREYS = (
-    ("errors", "types", "weights", "options", "config", "reach", "hub", "ragged", "disk"),
-    ("tasks", "forms", "pool", "episodes", "backbone", "heads", "metrics"),
-    ("inner", "algorithms"),
-    ("exams", "recipe", "parallel", "outer", "progress", "signals", "log", "checkpoint", "artefact", "learner",
-     "insight", "meta_train", "meta_test", "rivals"),
-    ("report", "preparation", "experiment", "leave_one_out", "classifier", "card", "card_data", "publish", "export",
-     "answers", "evaluation", "forecast", "info", "launch", "serve", "cli", "__main__", "__init__"),
-    ("recipes",),
+# docs/architecture.md: the rooms in the order of the pipeline, a storey each. A room imports from those before it.
+ROOMS = (
+    "core", "forms", "tasks", "backbone", "episodes", "algorithms", "learner", "training", "evaluation", "report",
+    "experiment", "share", "serve", "cli", "__main__", "__init__", "recipes",
 )  # fmt: skip
-STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms}
+STOREY = {room: number for number, room in enumerate(ROOMS)}
 
 # Arrows that the storeys would allow and the design does not.
 CLOSED = {
-    "algorithms": (
-        "metanlp.tasks",
-        "metanlp.exams",
-        "metanlp.parallel",
-        "metanlp.episodes",
-        "metanlp.pool",
-        "metanlp.backbone",
-    ),
-    "inner": ("metanlp.tasks", "metanlp.episodes", "metanlp.backbone"),
-    "backbone": ("metanlp.tasks", "metanlp.forms", "metanlp.episodes"),
-    "tasks": ("metanlp.backbone", "metanlp.episodes", "torch"),
-    "meta_train": ("metanlp.tasks", "metanlp.exams", "transformers", "peft", "accelerate"),
+    "algorithms": ("metanlp.tasks", "metanlp.episodes", "metanlp.backbone"),
+    "backbone": ("metanlp.tasks", "metanlp.forms"),
+    "tasks": ("torch",),
+    "training": ("metanlp.tasks", "transformers", "peft"),
+    "evaluation": ("metanlp.training",),
+    "report": ("metanlp.training",),
 }
 
 # A library, and where it may be named.
 DOORS = {
     "transformers": (
         "metanlp.backbone.encoder",
-        "metanlp.export",
-        "recipes.plain_loop",
-    ),  # the loop that the engine is compared with
-    "peft": ("metanlp.backbone.lora", "metanlp.export.plain", "recipes.plain_loop"),
-    "bitsandbytes": ("metanlp.backbone.bits",),
-    "psutil": ("metanlp.backbone.memory",),
-    "accelerate": ("metanlp.parallel", "metanlp.log"),
-    "evaluate": ("metanlp.metrics",),
-    "scipy": ("metanlp.metrics",),
-    "sklearn": ("metanlp.algorithms.frozen", "metanlp.classifier", "metanlp.rivals.setfit"),
-    "setfit": ("metanlp.rivals.setfit",),
-    "sentence_transformers": ("metanlp.rivals.setfit",),
-    "higher": ("metanlp.inner",),
-    "safetensors": ("metanlp.checkpoint", "metanlp.artefact", "metanlp.backbone.sentence", "metanlp.export.multi_lora"),
-    "onnxruntime": ("metanlp.export.onnx",),
-    "tyro": ("metanlp.config", "metanlp.cli", "recipes"),
-    "pydantic": ("metanlp.config",),
-    "rich": ("metanlp.report.tables", "recipes.bench_engine"),
+        "metanlp.backbone.pretrained",
+        "metanlp.backbone.masked_lm",
+        "metanlp.backbone.new_tokenizer",
+        "metanlp.share.export",
+        "recipes.bench.plain_loop",  # the loop that the engine is compared with
+        "recipes.bench.bench_pretrain",  # and the Trainer
+    ),
+    "peft": ("metanlp.backbone.lora", "metanlp.share.export.plain", "recipes.bench.plain_loop"),
+    "tokenizers": ("metanlp.backbone.new_tokenizer",),
+    "bitsandbytes": ("metanlp.backbone.quantize",),
+    "psutil": ("metanlp.backbone.memory_estimate",),
+    "accelerate": ("metanlp.training.processes", "metanlp.training.log"),
+    "evaluate": ("metanlp.forms.metrics",),
+    "scipy": ("metanlp.forms.metrics", "metanlp.core.intervals", "metanlp.report.canvas"),
+    "sklearn": (
+        "metanlp.forms.heads.logistic",
+        "metanlp.learner.sklearn_classifier",
+        "metanlp.evaluation.external.setfit",
+    ),
+    "threadpoolctl": ("metanlp.forms.heads.logistic",),
+    "setfit": ("metanlp.evaluation.external.setfit",),
+    "sentence_transformers": ("metanlp.evaluation.external.setfit",),
+    "higher": ("metanlp.algorithms.steps",),
+    "safetensors": ("metanlp.core.weights",),
+    "onnxruntime": ("metanlp.share.export.onnx",),
+    "regex": ("metanlp.forms.tag",),
+    "tyro": ("metanlp.core.settings", "metanlp.cli", "recipes"),
+    "pydantic": ("metanlp.core.settings",),
+    "rich": ("metanlp.report.tables", "recipes.bench.bench_engine"),
     "matplotlib": ("metanlp.report.canvas",),
+    "pandas": ("metanlp.report.page",),
     "gradio": ("metanlp.serve.page",),
     "jinja2": ("metanlp.report.page",),
-    "tqdm": ("metanlp.progress",),
-    "datasets": ("metanlp.tasks.hub_client", "metanlp.rivals.setfit"),
+    "tqdm": ("metanlp.core.progress",),
+    "datasets": ("metanlp.tasks.sources.hub_rows", "metanlp.evaluation.external.setfit"),
     "huggingface_hub": (
-        "metanlp.hub",
-        "metanlp.card",
-        "metanlp.card_data",
-        "metanlp.tasks.hub_client",
-        "metanlp.rivals.endpoint",  # its httpx
+        "metanlp.core.hub",
+        "metanlp.share.model_card",
+        "metanlp.share.card_header",
+        "metanlp.evaluation.external.endpoint",  # its httpx
     ),
-    "urllib": ("metanlp.reach", "metanlp.rivals.endpoint"),
+    "urllib": ("metanlp.core.hub", "metanlp.evaluation.external.endpoint"),
     "pyarrow": ("metanlp.tasks",),
     "pickle": (),
 }
@@ -92,7 +94,7 @@ def sources() -> Sources:
 
 
 def room(module: str) -> str:
-    """metanlp.tasks.files -> tasks; metanlp -> __init__; recipes.demo -> recipes."""
+    """metanlp.tasks.reading.files -> tasks; metanlp -> __init__; recipes.demo -> recipes."""
     parts = module.removesuffix(".__init__").split(".")
     return parts[0] if parts[0] != "metanlp" else parts[1] if len(parts) > 1 else "__init__"
 
@@ -168,9 +170,69 @@ def too_long(found: Sources) -> list[str]:
     return wrong
 
 
+def forms_by_name(found: Sources) -> list[str]:
+    """Places outside of forms/ that compare with the name of a form, have it as a key, or list several: what they ask
+    is a fact about forms, which a form says itself. A default value may name one."""
+    wrong: list[str] = []
+    for module, source in found.items():
+        for node in ast.walk(ast.parse(source)) if room(module) != "forms" else ():
+            asked: list[ast.expr | None] = []
+            if isinstance(node, ast.Compare):
+                asked = [node.left, *node.comparators]
+            elif isinstance(node, ast.Dict):
+                asked = node.keys
+            elif isinstance(node, ast.Tuple | ast.List | ast.Set):
+                asked = list(node.elts)
+            elif isinstance(node, ast.Subscript):
+                asked = [node.slice]
+            elif isinstance(node, ast.MatchValue):
+                asked = [node.value]
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+                asked = list(node.args[:1])
+            named = [each.value for each in asked if isinstance(each, ast.Constant) and each.value in FORMS]
+            wrong += [f"{module}:{node.lineno} asks for {name!r}" for name in named]
+    return wrong
+
+
+def unused(found: Sources, documented: str) -> list[str]:
+    """Names of the package, their fields and methods that nothing but tests uses: not the code, not the pages."""
+    trees = {module: ast.parse(source) for module, source in found.items()}
+    used = set(re.findall(r"\w+", documented))
+    for node in (node for tree in trees.values() for node in ast.walk(tree)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            used.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            used.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            used.add(node.value)
+    return [
+        f"{module}.{name}"
+        for module, tree in trees.items()
+        for name in named(tree.body)
+        if module.startswith("metanlp") and name not in used and not name.startswith("__")
+    ]
+
+
+def named(body: Iterable[ast.stmt]) -> Iterator[str]:
+    """What a module defines, and what its classes do."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        if isinstance(node, ast.ClassDef):
+            yield from named(node.body)
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
 def test_every_room_has_its_storey() -> None:
     rooms = {room(module) for module in sources()}
     assert rooms <= STOREY.keys(), f"new rooms: {rooms - STOREY.keys()}; give each its storey above"
+
+
+def test_nothing_lies_flat() -> None:
+    assert {path.name for path in (ROOT / "metanlp").glob("*.py")} == {"__init__.py", "__main__.py"}
 
 
 def test_imports_go_one_way() -> None:
@@ -189,6 +251,33 @@ def test_nothing_is_too_long() -> None:
     assert too_long(sources()) == []
 
 
+def test_what_is_particular_to_a_form_stands_in_the_form() -> None:
+    assert forms_by_name(sources()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'if task.form == "classify": pass',
+        'whole = task.form not in ("choose", "tag")',
+        'WORDS = {"regress": "a number"}',
+        'key = FORMS["multilabel"].key',
+        'key = FORMS.get("tag").key',
+        'match form:\n    case "tag": pass',
+    ],
+)
+def test_a_planted_form_is_caught(line: str) -> None:
+    assert forms_by_name({"metanlp.serve.trial": line})
+    assert not forms_by_name({"metanlp.forms.tag": line})
+
+
+def test_no_name_is_there_for_tests_alone() -> None:
+    pages = (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "metanlp").rglob("*.j2"))
+    assert unused(sources(), "".join(page.read_text(encoding="utf-8") for page in pages)) == []
+    planted = {"metanlp.core.weights": "class Kept:\n    size: int\n    def used(self): ...\nKept().used()"}
+    assert unused(planted, "") == ["metanlp.core.weights.size"]
+
+
 def test_the_doors_are_in_use() -> None:
     """A door that nobody goes through any more should leave the table."""
     found = sources()
@@ -200,14 +289,14 @@ def test_the_doors_are_in_use() -> None:
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("metanlp.weights", "from metanlp.meta_train import Plan"),
-        ("metanlp.weights", "from metanlp import experiment"),
-        ("metanlp.tasks.files", "import metanlp.algorithms.maml"),
-        ("metanlp.algorithms.maml", "from metanlp.tasks.files import read_task"),
-        ("metanlp.algorithms.maml", "from metanlp import parallel"),
-        ("metanlp.meta_train", "def f():\n    from transformers.utils import logging"),
-        ("metanlp.checkpoint", "from metanlp import Learner"),
-        ("metanlp.cli", "import recipes.demo"),
+        ("metanlp.core.weights", "from metanlp.training.meta_train import Plan"),
+        ("metanlp.core.weights", "from metanlp import experiment"),
+        ("metanlp.tasks.reading.files", "import metanlp.algorithms.maml"),
+        ("metanlp.algorithms.maml", "from metanlp.tasks.reading.files import read_task"),
+        ("metanlp.algorithms.maml", "from metanlp.training import processes"),
+        ("metanlp.training.meta_train", "def f():\n    from transformers.utils import logging"),
+        ("metanlp.training.checkpoint", "from metanlp import Learner"),
+        ("metanlp.cli.commands", "import recipes.demo"),
     ],
 )
 def test_a_planted_arrow_is_caught(module: str, line: str) -> None:
@@ -219,11 +308,11 @@ def test_a_planted_arrow_is_caught(module: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("metanlp.learner", "from transformers import AutoModel"),
-        ("metanlp.meta_train", "if TYPE_CHECKING:\n    import accelerate"),
-        ("metanlp.cli", "class A:\n    def f(self):\n        import rich.table"),
+        ("metanlp.learner.learner", "from transformers import AutoModel"),
+        ("metanlp.training.meta_train", "if TYPE_CHECKING:\n    import accelerate"),
+        ("metanlp.cli.commands", "class A:\n    def f(self):\n        import rich.table"),
         ("metanlp.backbone.encoder", "from peft.tuners.lora import layer"),
-        ("metanlp.exams", 'arrow = import_module("pyarrow.parquet")'),
+        ("metanlp.evaluation.held_out", 'arrow = import_module("pyarrow.parquet")'),
         ("recipes.demo", "import pickle"),
     ],
 )
@@ -234,10 +323,15 @@ def test_a_planted_door_is_caught(module: str, line: str) -> None:
 
 
 def test_a_planted_ring_and_a_long_function_are_caught() -> None:
-    ring = {"metanlp.inner": "from metanlp import heads", "metanlp.heads": "def f():\n    import metanlp.inner"}
-    assert set(cycle(ring)) == {"metanlp.inner", "metanlp.heads"}
+    ring = {
+        "metanlp.algorithms.inner": "from metanlp.forms import heads",
+        "metanlp.forms.heads": "def f():\n    import metanlp.algorithms.inner",
+    }
+    assert set(cycle(ring)) == {"metanlp.algorithms.inner", "metanlp.forms.heads"}
     body = "    pass\n" * 60
-    assert too_long({"metanlp.inner": f"class A:\n  def f():\n{body}", "metanlp.heads": "#\n" * 321}) == [
-        "metanlp.heads has 321 lines",
-        "metanlp.inner.f has 61 lines",
+    assert too_long(
+        {"metanlp.algorithms.inner": f"class A:\n  def f():\n{body}", "metanlp.forms.heads": "#\n" * 321}
+    ) == [
+        "metanlp.forms.heads has 321 lines",
+        "metanlp.algorithms.inner.f has 61 lines",
     ]

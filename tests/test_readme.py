@@ -1,4 +1,4 @@
-"""The README is true: its commands run, its Python runs, its make targets and files exist."""
+"""The README and the pages of docs/ are true: their commands and Python run, their make targets and files exist."""
 
 from __future__ import annotations
 
@@ -21,19 +21,25 @@ from form_tasks import write_tasks
 from git_hub import WRITE, GitHub
 from hub_server import HubServer, Repo, configs, jsonl, parquet, running
 
-from metanlp.tasks import glue
-from metanlp.tasks.mini import read_mini
+from metanlp.tasks.sources.mini import read_mini
+from metanlp.tasks.sources.table import ENTAILMENT
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+README = PAGES[ROOT / "README.md"]
 # What makes a command of minutes or hours one of seconds. `--max-minutes` is replaced, the rest is added.
 QUICK = {
     "maml_glue.py": "--steps 1 --baselines frozen --shots 4 --episodes 1"
     " --validation-trials 1 --search-trials 1 --test-rows 4 --threads 1",
     "custom_tasks.py": "--steps 1",
+    "pretrain_mlm.py": "--steps 1 --layers 1 --width 16 --heads 2 --vocabulary 300 --batch 4 --max-length 16",
     "compare": "--steps 1 --baselines frozen --shots 4 --episodes 1 --validation-trials 1 --search-trials 1"
     " --test-rows 4 --threads 1 --validation mini/politeness --no-page",
     "evaluate": "--shots 4 --episodes 1 --test-rows 4 --no-page",
+    "null_verdict.py": "--runs 2",
+    "bench_default.py": "--tasks mini/urgency mini/answer_match --shots 4 --episodes 1 --rows 4",
+    "bench_names.py": "--tasks mini/urgency --shots 1 --draws 1",
+    "small_classes.py": "--draws 1 --tasks urgency",
     "compare_all.py": "--steps 1 --baselines frozen maml --episodes 1 --shots 4"
     " --validation-trials 1 --search-trials 1 --test-rows 4 --threads 1",
 }
@@ -44,13 +50,15 @@ needs_minilm = pytest.mark.skipif(
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    return [
+        block for page in PAGES.values() for block in re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
+    ]
 
 
 def commands() -> list[str]:
-    """Every command of a shell block; continued lines joined, comments off."""
+    """Every command of a shell block, once; continued lines joined, comments off."""
     lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
-    return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+    return list(dict.fromkeys(line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()))
 
 
 MAKE = [command for command in commands() if command.startswith("make ")]
@@ -69,6 +77,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my_tasks").mkdir()
     for name, source in {"kitchen": "reviews_kitchen", "spam": "spam_messages", "tickets": "urgency"}.items():
         _write(folder / "my_tasks" / f"{name}.jsonl", tasks[source], range(len(tasks[source].pools["train"])))
+    (folder / "my_texts").mkdir()
+    texts = [row["text"] for task in tasks.values() for row in task.pools["train"] if "text" in row]
+    (folder / "my_texts" / "notes.txt").write_text("\n".join(texts))
     (folder / "new_tickets.txt").write_text("the boiler is leaking\nplease send the invoice again\n")
     for name, source in {"sst2": "reviews_hotels", "rte": "entailment_rules"}.items():
         _write(folder / "DATA" / "glue" / name / "train.jsonl", tasks[source], range(40), numbers=True)
@@ -86,8 +97,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     learner = Learner(Maml(), net, Maml().init(net, torch.Generator().manual_seed(0)))
-    for place in ("demo", "leopard"):
-        learner.save(folder / "out" / place)
+    learner.save(folder / "out" / "demo")
     return folder
 
 
@@ -100,7 +110,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     intents = [{"text": f"{i} {n}", "intent": i} for i in ("transfer", "balance", "recipe", "calories") for n in "ab"]
     for name in ("stanfordnlp/snli", "nyu-mll/glue", "clinc/clinc_oos"):
         server.repos[name] = Repo()
-    server.repos["stanfordnlp/snli"].commit({"train.parquet": parquet(pairs, "label", glue.ENTAILMENT)})
+    server.repos["stanfordnlp/snli"].commit({"train.parquet": parquet(pairs, "label", ENTAILMENT)})
     sst2 = parquet(singles, "label", ("negative", "positive"))
     server.repos["nyu-mll/glue"].commit({"README.md": configs(sst2=("train",)), "sst2/train.parquet": sst2})
     plus = configs(plus=("train",)).replace(b".parquet", b".jsonl")
@@ -247,14 +257,33 @@ def test_make_target_exists(command: str) -> None:
     assert ran.returncode == 0
 
 
-def test_links_and_modules_exist() -> None:
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / link).exists(), link
-    (tree,) = re.findall(r"```\nmetanlp/\n(.*?)```", README, flags=re.DOTALL)
-    for name in re.findall(r"[\w/]+\.py|\w+/(?=\s)", tree):
-        assert (ROOT / name).exists() or any((ROOT / "metanlp").rglob(Path(name).name)), name
-    listed = set(re.findall(r"(\w+)\.py", tree))
-    assert {path.stem for path in (ROOT / "metanlp").glob("*.py")} - {"__init__"} <= listed
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for file, _, heading in re.findall(r"\]\((?!http)([^)#]*)(#([^)]+))?\)", PAGES[page]):
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), file
+        assert not heading or heading in headings(target), (file, heading)
+
+
+def headings(page: Path) -> set[str]:
+    """Their anchors."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+def test_the_readme_fits_its_readers() -> None:
+    assert len(README.splitlines()) <= 250
+    linked = set(re.findall(r"\]\(docs/(\w+\.md)", README))
+    assert linked == {path.name for path in PAGES if path.parent.name == "docs"}
+
+
+def test_the_architecture_names_every_room() -> None:
+    (tree,) = re.findall(r"```\nmetanlp/\n(.*?)```", PAGES[ROOT / "docs" / "architecture.md"], flags=re.DOTALL)
+    rooms = re.findall(r"^  (\w+)/ ", tree, flags=re.MULTILINE)
+    assert rooms == [*dict.fromkeys(rooms)]
+    assert {*rooms} == {path.name for path in (ROOT / "metanlp").iterdir() if path.is_dir() and path.name[0] != "_"}
+    for name in re.findall(r"\w+(?:/\w+)*\.py", tree):
+        assert any((ROOT / "metanlp").rglob(Path(name).name)), name
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:

@@ -81,7 +81,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: tuple[Path, str]) -
     assert names == tracked("metanlp")
     assert {"metanlp/py.typed", "metanlp/data/mini/index.json", "metanlp/report/page.html.j2"} <= names
     assert "licenses/LICENSE" in about
-    assert "metanlp = metanlp.cli:main" in entries
+    assert "metanlp = metanlp.__main__:main" in entries
 
 
 def test_the_source_archive_holds_what_building_needs(built: tuple[Path, str]) -> None:

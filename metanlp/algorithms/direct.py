@@ -11,31 +11,25 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metanlp import weights
-from metanlp.algorithms.base import Algorithm, Net
-from metanlp.heads import beyond
-from metanlp.inner import Inner
-from metanlp.types import Batch, MetaGrad, Pass, Weights
+from metanlp.algorithms.base import Adaptations, Guided, Inner, Look, Net, Reader
+from metanlp.core import weights
+from metanlp.core.types import Batch, Weights
+from metanlp.forms import Form
+from metanlp.forms.heads import beyond
 
 
 @dataclass(frozen=True)
-class Direct(Algorithm):
+class Direct(Guided):
     """A method says how a support set becomes φ (`condition`), and how φ answers (`answer`); the rest is here. The
     meta-gradient is exact: nothing is held fixed."""
 
-    forms: ClassVar[tuple[str, ...]] = ("classify", "tag")
+    linear_head: ClassVar[bool] = False
 
     inner: Inner = Inner(steps=0)  # no gradient step
-    guide: float = 1.0  # weight of the training tasks' own linear heads in the outer loss, where `classes` names them
 
-    def init(self, net: Net, generator: torch.Generator) -> Weights:
-        theta = super().init(net, generator)
-        own = self.network(len(net.view_names) * net.width, generator)
-        return theta | weights.to(own, next(iter(theta.values())).device)
-
-    def network(self, width: int, generator: torch.Generator) -> Weights:
-        """The method's own part of θ, for features of `width` = V·D; drawn from `generator` alone."""
-        return {}
+    @classmethod
+    def learns(cls, form: Form) -> bool:
+        return form.class_targets
 
     @abstractmethod
     def condition(self, theta: Weights, features: Tensor, support: Batch) -> Weights:
@@ -45,14 +39,7 @@ class Direct(Algorithm):
     def answer(self, phi: Weights, features: Tensor, batch: Batch) -> Tensor:
         """Scores from features: (N, V, D) -> (N, K). Anything beyond a task's own classes."""
 
-    def loss(self, theta: Weights, seen: Tensor, asked: Tensor, support: Batch, query: Batch) -> Tensor:
-        """What θ is to lower, from the features of both sides, (N, V, D) each: (T,). The query loss of φ's scores."""
-        scores = self.answer(self.condition(theta, seen, support), asked, query)
-        return self.scores_loss(scores.masked_fill(beyond(query), -math.inf), query)
-
-    def adapting(
-        self, net: Net, theta: Weights, support: Batch, steps: Collection[int]
-    ) -> Iterator[tuple[int, Weights]]:
+    def adapting(self, net: Net, theta: Weights, support: Batch, steps: Collection[int]) -> Adaptations:
         support = net.with_trunk(support)
         start = weights.expand(weights.detach(weights.pick(theta, "lora/")), support.count_tasks)
         with torch.no_grad():
@@ -61,9 +48,9 @@ class Direct(Algorithm):
 
     def left_out(self, net: Net, theta: Weights, support: Batch) -> tuple[Tensor, Tensor]:
         """Every row scored by φ of a support set in which the next row of its class stands in its place: N
-        conditionings, one run of the model. With a row less its class would score lower than the others whatever the
-        rows are, where each row is a vote; so left-out scores are those of a new row where the rows of a class are
-        alike. What is left is that a class has a row less that is different: a maximum over its rows feels that."""
+        conditionings, one run of the model. A class that was a row smaller would have fewer votes and score lower. The
+        scores are those of a new row where the rows of a class are alike; else the class lacks one of its different
+        rows, which a maximum over them feels."""
         with torch.no_grad():
             features = net.features(weights.pick(theta, "lora/"), net.with_trunk(support))
             instead = next_of_class(support)
@@ -72,36 +59,22 @@ class Direct(Algorithm):
             for row in usable.nonzero().flatten().tolist():
                 others = features.index_copy(0, instead.new_tensor([row]), features[instead[row], None])
                 phi = self.condition(theta, others, support)
-                scores[row] = self.answer(phi, features[row, None], one_of(support, row))[0]
+                # What heads read of a batch, for one of its units.
+                parts = {name: getattr(support, name)[row, None] for name in ("task_of", "targets", "group")}
+                scores[row] = self.answer(phi, features[row, None], replace(support, **parts, trunk=None))[0]
         return scores.masked_fill(beyond(support), -math.inf), usable.to(features.dtype)
 
-    def scores(self, net: Net, phi: Weights, batch: Batch) -> Tensor:
-        return self.answer(phi, net.features(phi, batch), batch).masked_fill(beyond(batch), -math.inf)
+    def head_scores(self, phi: Weights, features: Tensor, batch: Batch) -> Tensor:
+        return self.answer(phi, features, batch).masked_fill(beyond(batch), -math.inf)
 
-    def meta_grad(self, net: Net, theta: Weights, episodes: Pass) -> MetaGrad:
-        support, query = net.with_trunk(episodes.support), net.with_trunk(episodes.query)
-        theta = weights.leaves(theta)
-        adapters = weights.pick(theta, "lora/")
-        seen, asked = net.features(adapters, support), net.features(adapters, query)
-        loss = self.loss(theta, seen, asked, support, query)
-        outer = loss + self.guide * self.tasks_loss(theta, [(seen, support), (asked, query)], episodes.episodes)
-        grad = weights.gradient(outer.sum(), theta)
-        return MetaGrad(grad, loss.detach(), net.work(support, 2) + net.work(query, 2))
+    def looks(self, theta: Weights, support: Reader, query: Reader) -> Iterator[Look]:
+        seen, asked = support(theta), query(theta)
+        yield 1.0, self.condition(theta, seen, support.batch), seen, asked
 
 
 def next_of_class(batch: Batch) -> Tensor:
     """For each unit the next of the same class and task, for the last of them the first: (N,)."""
     own = batch.task_of * batch.max_ways + batch.targets
-    order = own.argsort(stable=True)
-    kind = own[order]
-    after = order.roll(-1)
-    first = torch.searchsorted(kind, kind)
-    return torch.empty_like(order).index_copy(0, order, torch.where(kind.roll(-1) == kind, after, order[first]))
-
-
-def one_of(batch: Batch, unit: int) -> Batch:
-    """What heads read of a batch, for one of its units. Its tokens stay as they are."""
-    chosen = slice(unit, unit + 1)
-    return replace(
-        batch, task_of=batch.task_of[chosen], targets=batch.targets[chosen], group=batch.group[chosen], trunk=None
-    )
+    same = (own[:, None] == own).int()
+    later = same.triu(1)
+    return torch.where(later.any(1), later.argmax(1), same.argmax(1))

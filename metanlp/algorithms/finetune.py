@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from metanlp.algorithms.base import Algorithm, Net
-from metanlp.algorithms.maml import gradient_recipes
-from metanlp.errors import InputError
-from metanlp.types import MetaGrad, Pass, Weights
+from metanlp.algorithms.inner import InnerLoop
 
 
 @dataclass(frozen=True)
-class Finetune(Algorithm):
+class Finetune(InnerLoop):
     """Fresh adapters on every new task, head and inner loop as in the other methods."""
 
-    def meta_grad(self, net: Net, theta: Weights, episodes: Pass) -> MetaGrad:
-        raise InputError("finetune learns nothing from other tasks, so it can't be meta-trained; use it as it is")
-
-    def recipes(self) -> tuple[Algorithm, ...]:
-        return gradient_recipes(self)
+    meta_trains: ClassVar[bool] = False

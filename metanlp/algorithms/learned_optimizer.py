@@ -8,18 +8,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from metanlp import weights
-from metanlp.algorithms.base import Net
 from metanlp.algorithms.maml import Maml
-from metanlp.errors import InputError
-from metanlp.inner import Rates, Update
-from metanlp.types import Weights
+from metanlp.algorithms.steps import Rates, Update
+from metanlp.core import weights
+from metanlp.core.errors import InputError
+from metanlp.core.types import Weights
 
 SMALL = 10.0  # p: gradients below e^-p count as small
 PART = 2**15  # coordinates whose step is computed in one go: 4 MB an intermediate result of 8 units
@@ -32,8 +31,10 @@ class LearnedOptimizer(Maml):
     gradient and the loss; both have the same weights for all coordinates, `optimizer/…` in θ.
 
     At the start f is near 1 and i the rate of plain gradient descent. Inner gradients and losses are held fixed in the
-    outer gradient, as in the paper (§3.3). A gate lies between 0 and 1, and so must rates.
+    outer gradient, as in the paper (§3.3). Gates lie between 0 and 1, and so must rates.
     """
+
+    differentiable: ClassVar[bool] = False
 
     hidden: int = 8  # units of the LSTM that reads gradients; each coordinate has its own
     forget: float = 8.0  # logit of the forget gate at the start: a step then shrinks weights by 0.03 %
@@ -45,21 +46,11 @@ class LearnedOptimizer(Maml):
         if self.second_order or self.inner.optimiser != "sgd":
             raise InputError("learned_optimizer is first order and takes the steps itself; leave both as they are")
 
-    def init(self, net: Net, generator: torch.Generator) -> Weights:
-        theta = super().init(net, generator)
-        own = weights.to(start(self.hidden, self.forget, generator), next(iter(theta.values())).device)
-        return theta | {f"optimizer/{key}": value for key, value in own.items()}
+    def network(self, theta: Weights, width: int, generator: torch.Generator) -> Weights:
+        return {f"optimizer/{key}": value for key, value in start(self.hidden, self.forget, generator).items()}
 
     def update(self, theta: Weights) -> Update:
         return partial(update, weights.pick_inside(theta, "optimizer/"))
-
-
-class State(NamedTuple):
-    """What is remembered of n coordinates."""
-
-    hidden: Tensor  # (T, n, H)
-    cell: Tensor  # (T, n, H)
-    gates: Tensor  # (T, n, 2) f and i of the last step
 
 
 def start(hidden: int, forget: float, generator: torch.Generator) -> Weights:
@@ -76,14 +67,15 @@ def start(hidden: int, forget: float, generator: torch.Generator) -> Weights:
 
 
 def update(
-    w: Weights, state: list[State] | None, moving: Weights, grad: Weights, loss: Tensor, rates: Rates
-) -> tuple[list[State], Weights]:
+    w: Weights, state: list[Tensor] | None, moving: Weights, grad: Weights, loss: Tensor, rates: Rates
+) -> tuple[list[Tensor], Weights]:
     """One step of all that moves, (T, …) each: an `Update` of the inner loop, once `w` is given. The gradient for `w`
     computes each step again: kept are the states, and of the LSTM's insides those of one part at a time."""
     shapes = {key: moving[key].shape for key in rates}
     c, g = (torch.cat([side[key].flatten(1) for key in rates], 1).split(PART, 1) for side in (moving, grad))
-    prior = torch.cat([loss.new_full((shapes[key][1:].numel(),), _logit(rate)) for key, rate in rates.items()])
-    states = state or [_nothing(part, len(w["lstm/bias"]) // 4) for part in g]
+    logits = {key: math.inf if rate == 1 else math.log(rate / (1 - rate)) for key, rate in rates.items()}
+    prior = torch.cat([loss.new_full((shapes[key][1:].numel(),), logit) for key, logit in logits.items()])
+    states = state or [part.new_zeros(*part.shape, len(w["lstm/bias"]) // 2 + 2) for part in g]
     stepped = [
         checkpoint(step, w, *part, loss, use_reentrant=False, preserve_rng_state=False)
         for part in zip(states, c, g, prior.split(PART), strict=True)
@@ -93,16 +85,19 @@ def update(
     return [part for part, _ in stepped], {key: value.reshape(shape) for (key, shape), value in together}
 
 
-def step(w: Weights, state: State, c: Tensor, grad: Tensor, prior: Tensor, loss: Tensor) -> tuple[State, Tensor]:
-    """The step itself, coordinate by coordinate: c and its gradient (T, n), the logit of its rate (n,), loss (T,)."""
+def step(w: Weights, state: Tensor, c: Tensor, grad: Tensor, prior: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:
+    """The step itself, coordinate by coordinate: from the state (T, n, 2 H + 2), which is the LSTM's hidden state, its
+    cell and the last f and i, c and its gradient (T, n), the logit of its rate (n,) and the loss (T,)."""
+    size = len(w["lstm/bias"]) // 4
+    hidden, cell, gates = state.split([size, size, 2], -1)
     seen = squash(torch.stack([grad, loss[:, None].expand_as(grad)], -1)).flatten(2)
-    i, f, o, new = (torch.cat([seen, state.hidden], -1) @ w["lstm/weight"] + w["lstm/bias"]).chunk(4, -1)
-    cell = f.sigmoid() * state.cell + i.sigmoid() * new.tanh()
+    i, f, o, new = (torch.cat([seen, hidden], -1) @ w["lstm/weight"] + w["lstm/bias"]).chunk(4, -1)
+    cell = f.sigmoid() * cell + i.sigmoid() * new.tanh()
     hidden = o.sigmoid() * cell.tanh()
-    logits = torch.cat([hidden, c[..., None]], -1) @ w["gates/weight"] + w["gates/before"] * state.gates
+    logits = torch.cat([hidden, c[..., None]], -1) @ w["gates/weight"] + w["gates/before"] * gates
     forget, take = (logits + w["gates/bias"]).unbind(-1)
-    forget, take = forget.sigmoid(), (take + prior).sigmoid()
-    return State(hidden, cell, torch.stack([forget, take], -1)), forget * c - take * grad
+    gates = torch.stack([forget.sigmoid(), (take + prior).sigmoid()], -1)
+    return torch.cat([hidden, cell, gates], -1), gates[..., 0] * c - gates[..., 1] * grad
 
 
 def squash(x: Tensor) -> Tensor:
@@ -111,12 +106,3 @@ def squash(x: Tensor) -> Tensor:
     small = x.abs() < math.exp(-SMALL)
     size = torch.where(small, -1.0, x.abs().clamp(min=math.exp(-SMALL)).log() / SMALL)
     return torch.stack([size, torch.where(small, x * math.exp(SMALL), x.sign())], -1)
-
-
-def _nothing(like: Tensor, hidden: int) -> State:
-    zeros = like.new_zeros(*like.shape, 2 * hidden + 2)
-    return State(*zeros.split([hidden, hidden, 2], -1))
-
-
-def _logit(rate: float | Tensor) -> float:
-    return math.inf if rate == 1 else math.log(rate / (1 - rate))

@@ -8,23 +8,23 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metanlp import weights
-from metanlp.algorithms.attention import HEADS, moments, standard
 from metanlp.algorithms.direct import Direct
-from metanlp.algorithms.readers import READERS
-from metanlp.algorithms.sets import shared
-from metanlp.errors import InputError
-from metanlp.types import Batch, Weights
+from metanlp.algorithms.networks.readers import READERS
+from metanlp.algorithms.networks.set_attention import HEADS, moments, standard
+from metanlp.algorithms.networks.sets import shared
+from metanlp.core import weights
+from metanlp.core.errors import InputError
+from metanlp.core.types import Batch, Weights
 
 
 @dataclass(frozen=True)
 class Mapping(Direct):
-    """A network that reads a support set adds its scores to those of prototypes. It is `cnp`, a conditional neural
-    process, or `transformer`, a prior-fitted network; both stand in `readers.py`. Its scores begin at zero, so that the
-    start is a prototypical network: from scratch it would need far more tasks than there are.
+    """A network that reads a support set adds its scores to those of prototypes: `cnp` (conditional neural process) or
+    `transformer` (prior-fitted network), in `readers.py`. Its scores begin at zero, so that the start is a prototypical
+    network: from scratch it would need far more tasks than there are.
 
-    Classes have no numbers in it: there may be any number of them, and permuting them permutes the scores. φ holds the
-    head of the prototypes, what was read, and the network, which all tasks share without a copy.
+    There may be any number of classes, and permuting them permutes the scores. φ holds the head of the prototypes, what
+    was read, and the network, which all tasks share without a copy.
     """
 
     kind: Literal["cnp", "transformer"] = "transformer"  # how the support set is read
@@ -36,19 +36,15 @@ class Mapping(Direct):
         if self.width < 1 or self.width % HEADS:
             raise InputError(f"width {self.width} is not a positive multiple of {HEADS}; take 32, 64 or 128")
 
-    def network(self, width: int, generator: torch.Generator) -> Weights:
-        made = READERS[self.kind].init(width, self.width, generator)
-        return {f"mapping/{key}": value for key, value in made.items()}
+    def network(self, theta: Weights, width: int, generator: torch.Generator) -> Weights:
+        return {f"mapping/{key}": value for key, value in READERS[self.kind].init(width, self.width, generator).items()}
 
     def condition(self, theta: Weights, features: Tensor, support: Batch) -> Weights:
         w = weights.pick_inside(theta, "mapping/")
         mean, spread = moments(features, support)
         memory = READERS[self.kind].read(w, standard(features, mean, spread, support), support)
-        found = (
-            shared(w, support.count_tasks)
-            | {f"memory/{key}": value for key, value in memory.items()}
-            | {"mean": mean, "spread": spread}
-        )
+        found = shared(w, support.count_tasks) | {f"memory/{key}": value for key, value in memory.items()}
+        found |= {"mean": mean, "spread": spread}
         head = self.head.finish(theta, self.head.residual(features[0].numel(), support), features, support)
         return head | {f"mapping/{key}": value for key, value in found.items()}
 

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from metanlp.algorithms.direct import Direct
-from metanlp.algorithms.sets import Sets, attended, in_order, products, recurrent, shared
-from metanlp.errors import InputError
-from metanlp.heads import own
-from metanlp.heads.base import view_weights
-from metanlp.types import Batch, Weights
-from metanlp.weights import pick_inside
+from metanlp.algorithms.networks.sets import Sets, attended, in_order, kinds, recurrent, shared, sum_by_kind
+from metanlp.core.errors import InputError
+from metanlp.core.types import Batch, Weights
+from metanlp.core.weights import pick, pick_inside
+from metanlp.forms import own
+from metanlp.forms.heads.base import products, view_weights
 
 NONE = torch.finfo(torch.float32).min  # stands for log 0 where −∞ would give gradients that are no numbers
 
@@ -24,16 +24,15 @@ NONE = torch.finfo(torch.float32).min  # stands for log 0 where −∞ would giv
 class Matching(Direct):
     """Vinyals et al. 2016, arXiv 1606.04080: a query row is of the classes of the support rows that it attends to.
 
-    Attention is the softmax of cosines (§2.1.1), here times twice the learned scale of the head; the score of a class
-    is the logarithm of what its rows get (eq. 1), up to a constant of the query row: log Σ exp(2 scale · cosine), so
-    that a row far from all has low scores throughout. Rows are votes: a class with more of them is likelier. Views are
-    weighed as the prototype head weighs them: with one row a class this is a prototypical network. A class without
-    support rows scores as with one row opposite to the query row.
+    Attention is the softmax of cosines (§2.1.1) times twice the head's learned scale; the score of a class is the
+    logarithm of the attention to its rows (eq. 1) up to a constant of the query row, log Σ exp(2 scale · cosine): low
+    for all classes where a row is far from all. Rows vote, weighted so that every class has as many votes as the
+    largest. Views are weighed as in the prototype head: with one row a class this is a prototypical network. A class
+    without support rows scores as with one row opposite to the query row.
 
     With `full_context` rows are embedded in the light of the support set: g by a bidirectional LSTM over it (A.2), f by
-    an LSTM that attends to it `reads` times (A.1, started at h = f′). Unlike there, features are first brought to
-    `hidden` numbers by a learned matrix, and products are divided by √`hidden`. `Sets` says in which order support rows
-    are read.
+    an LSTM that attends to it `reads` times (A.1, started at h = f′). Unlike there, a learned matrix first reduces
+    features to `hidden` numbers, and products are divided by √`hidden`. `Sets` has the order of support rows.
     """
 
     full_context: bool = False  # embed rows in the light of the whole support set
@@ -44,51 +43,50 @@ class Matching(Direct):
         if self.hidden < 1 or self.reads < 1:
             raise InputError(f"{self} is not possible: hidden and reads are at least 1")
 
-    def network(self, width: int, generator: torch.Generator) -> Weights:
-        """`matching/project` (H, V·D); of the LSTMs `forward`, `backward` (over the support set) and `read` (of the
-        query) `w_ih` (4H, H or 2H), `w_hh` (4H, H), `b_ih` and `b_hh` (4H,)."""
+    def network(self, theta: Weights, width: int, generator: torch.Generator) -> Weights:
+        """`matching/project` (H, V·D), and the LSTMs `matching/forward`, `matching/backward` and `matching/read`."""
         if not self.full_context:
             return {}
-        project = {"matching/project": torch.randn(self.hidden, width, generator=generator)}
-        inputs = {"forward": self.hidden, "backward": self.hidden, "read": 2 * self.hidden}
-        parts = [recurrent(f"matching/{name}", 4, size, self.hidden, generator) for name, size in inputs.items()]
-        return project | parts[0] | parts[1] | parts[2]
+        made = {"matching/project": torch.randn(self.hidden, width, generator=generator)}
+        for name, size in (("forward", 1), ("backward", 1), ("read", 2)):
+            made |= recurrent(f"matching/{name}", 4, size * self.hidden, self.hidden, generator)
+        return made
 
     def condition(self, theta: Weights, features: Tensor, support: Batch) -> Weights:
-        """`matching/keys` (T, n, V·D or H), `matching/classes` (T, n, K), one-hot, zeros where a set has ended,
-        `matching/scale` (T,), `matching/share` (T, V) and, with full context, the weights that read a query row."""
-        head, tasks, sets = own(theta, support.form), support.count_tasks, Sets.of(support)
+        """`matching/keys` (T, n, V·D or H), `matching/classes` (T, n, K), the votes of each row, `matching/scale` (T,),
+        `matching/share` (T, V) of the views and, with full context, the weights that read a query."""
+        head, tasks, sets, reader = own(theta, support), support.count_tasks, Sets.of(support), Weights()
         share = view_weights(head, self.head.evidence(theta, features, support)["views/loss"])
-        x = weighed(features, share[support.task_of])
+        x = weighed(features, share.index_select(0, support.task_of))
         phi = {"scale": 2 * head["head/scale"].exp().expand(tasks), "share": share, "classes": sets.classes(support, x)}
         if self.full_context:
             w = pick_inside(theta, "matching/")
             x = x @ w["project"].T
-            both = over(w, "forward", x, sets.place, sets) + over(w, "backward", x, sets.back, sets)
-            phi["keys"] = sets.stack(x + both)
-            phi |= shared({key: w[key] for key in w if key.startswith(("project", "read"))}, tasks)
-        else:
-            phi["keys"] = sets.stack(x)
-        return {f"matching/{key}": value for key, value in phi.items()}
+            x = x + (over(w, "forward", x, sets.place, sets) + over(w, "backward", x, sets.back, sets))
+            reader = shared(pick(w, "project", "read"), tasks)
+        return {f"matching/{key}": value for key, value in (phi | {"keys": sets.stack(x)} | reader).items()}
 
     def answer(self, phi: Weights, features: Tensor, batch: Batch) -> Tensor:
         w = pick_inside(phi, "matching/")
-        x = weighed(features, w["share"][batch.task_of])
+        x = weighed(features, w["share"].index_select(0, batch.task_of))
         if self.full_context:
             x = self._read(w, x, batch)
         cosine = products(normalize(x, dim=-1), normalize(w["keys"], dim=-1), batch)
-        scale = w["scale"][batch.task_of, None]
-        theirs = w["classes"][batch.task_of] > 0  # (N, n, K)
-        return torch.where(theirs, (scale * cosine)[..., None], NONE).logsumexp(1).maximum(-scale)
+        scale = w["scale"].index_select(0, batch.task_of)[:, None]
+        kind, ways = kinds(w["classes"], batch), w["classes"].shape[2]
+        near = scale * cosine + w["classes"].sum(-1).clamp(min=1).log()[batch.task_of]
+        top = near.detach().new_full((len(near), ways + 1), NONE).scatter_reduce(1, kind, near.detach(), "amax")
+        odds = sum_by_kind((near - top.gather(1, kind)).exp(), kind, ways)
+        return (odds.clamp(min=0.5).log() + top[:, :ways]).maximum(-scale)  # 0.5: at 0 the slope would be infinite
 
     def _read(self, w: Weights, x: Tensor, batch: Batch) -> Tensor:
         """f: (N, V·D) -> (N, H)."""
         x = x @ w["project"][0].T  # one network for all tasks
         lstm = [part[0] for part in in_order(w, "read")]
-        h, c, real = x, torch.zeros_like(x), (w["classes"].sum(-1) > 0)[batch.task_of]
+        h, c, said = x, torch.zeros_like(x), w["classes"].sum(-1).log()[batch.task_of]  # −∞ where a set has ended
         for _ in range(self.reads):
             near = products(h, w["keys"], batch) / math.sqrt(self.hidden)
-            seen = attended(near.masked_fill(~real, -math.inf), w["keys"], batch)
+            seen = attended(near + said, w["keys"], batch)
             h, c = torch.lstm_cell(torch.cat([x, seen], 1), [h, c], *lstm)
             h = h + x
         return h
@@ -97,7 +95,7 @@ class Matching(Direct):
 def weighed(features: Tensor, share: Tensor) -> Tensor:
     """Each view to the length √share, then end to end: (N, V, D), (N, V) -> (N, V·D), of length one. Cosines are then
     averages of those of the views."""
-    # At a share of zero the slope of a root is infinite.
+    # The slope of a root is infinite at zero.
     return (normalize(features, dim=-1) * share.clamp(min=1e-12).sqrt()[..., None]).flatten(1)
 
 

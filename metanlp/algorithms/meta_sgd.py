@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from metanlp import weights
-from metanlp.algorithms.base import Algorithm, Net
+from metanlp.algorithms.base import Algorithm
 from metanlp.algorithms.maml import Maml
-from metanlp.errors import InputError
-from metanlp.inner import Rates
-from metanlp.types import Weights
+from metanlp.algorithms.steps import Rates
+from metanlp.core import weights
+from metanlp.core.errors import InputError
+from metanlp.core.types import Weights
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class MetaSgd(Maml):
     """Li, Zhou, Chen & Li 2017, arXiv 1707.03835: the inner rates are part of θ. One for each matrix and each step, as
     in MAML++ (Antoniou, Edwards & Storkey 2019, arXiv 1810.09502, §4), rather than one for each number.
 
-    `rates/KEY` (steps,) is the logarithm of a factor on the rate that `inner` gives to the tensor KEY, 0 at first: so
-    rates stay above zero, and MAML is where it starts. Steps beyond those that θ knows take the rates of the last one.
+    `rates/KEY` (steps,) is the logarithm of a factor on the rate that `inner` gives to the tensor KEY, 0 at first: the
+    start is MAML, and rates stay above zero. Steps beyond those that θ knows take the rates of the last one.
 
-    With rates α and support gradients g, shortened, φ_S = θ − Σ α_s g_s. First order holds every g_s fixed, so that
-    ∂L/∂ log α_s = −α_s ⟨∇L_query(φ_S), g_s⟩: a rate grows where its step went the query rows' way. That is exact for
-    the last step; an earlier one also changes the gradients after it, which only `second_order` sees.
+    First order holds the shortened support gradients g fixed: with φ_S = θ − Σ α_s g_s the gradient of log α_s is
+    −α_s ⟨∇L_query(φ_S), g_s⟩. That is exact for the last step; an earlier one also changes the gradients after it,
+    which only `second_order` sees.
     """
 
     def __post_init__(self) -> None:
@@ -33,12 +33,10 @@ class MetaSgd(Maml):
         if self.inner.optimiser != "sgd":
             raise InputError(f"meta_sgd learns the rates of 'sgd', but inner.optimiser is {self.inner.optimiser!r}")
 
-    def init(self, net: Net, generator: torch.Generator) -> Weights:
-        """With `rates/…` for every tensor that may move."""
-        theta = super().init(net, generator)
-        like = theta["head/scale"].new_zeros(max(1, self.inner.steps))
+    def network(self, theta: Weights, width: int, generator: torch.Generator) -> Weights:
+        """`rates/…` for every tensor that may move."""
         keys = (*weights.pick(theta, "lora/"), "head/weight", "head/bias")
-        return theta | {f"rates/{key}": like.clone() for key in keys}
+        return {f"rates/{key}": torch.zeros(max(1, self.inner.steps)) for key in keys}
 
     def rates(self, theta: Weights, keys: Iterable[str]) -> Sequence[Rates]:
         start = self.inner.moving(keys)
@@ -49,8 +47,7 @@ class MetaSgd(Maml):
         ]
 
     def recipes(self) -> tuple[Algorithm, ...]:
-        """The learned rates as they are, halved and doubled."""
+        """The learned rates as they are, halved and doubled; and no step but a regression."""
         inner = replace(self.inner, steps=max(5, self.inner.steps))
-        return tuple(
-            replace(self, inner=replace(inner, lr=by * inner.lr, head_lr=by * inner.head_lr)) for by in (1.0, 0.5, 2.0)
-        )
+        scaled = (replace(inner, lr=by * inner.lr, head_lr=by * inner.head_lr) for by in (1.0, 0.5, 2.0))
+        return *(replace(self, inner=each) for each in scaled), self.regressed()

@@ -1,8 +1,7 @@
-"""Attention within each sequence of a packed pass, and nothing across.
+"""Attention within each sequence of a packed pass.
 
-On CPUs nothing is padded. On GPUs a kernel for texts of many lengths does it, where it is there for the size and agrees
-with the plain way; else attention pads inside itself. Letters: P packed tokens, N sequences, L the longest, H heads,
-d head size.
+CPUs pad nothing. GPUs use the kernel for unequal lengths where it exists for the head size and agrees with padding,
+else they pad. Letters: P packed tokens, N sequences, L the longest, H heads, d head size.
 """
 
 from __future__ import annotations
@@ -16,40 +15,30 @@ import torch
 from torch import Tensor, nn
 
 from metanlp.backbone.packing import Packing, pack
-from metanlp.types import Tokens
+from metanlp.core.types import Tokens
 
 ATTENTION = "metanlp_packed"  # the name of `packed_attention` in transformers' registry
 HARMLESS = {"position_ids", "deterministic", "output_attentions", "use_cache", "cache_position", "output_hidden_states"}
 CLOSE = 0.02  # the most that the kernel may be off on numbers of about one, in half precision
 
 Near = Callable[[int], Tensor | None]
-"""Which token of a text of this length may look at which: (L, L), None for all at all."""
+"""Length L -> mask by position (L, L), None where every token may attend to every other."""
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
-"""Attention proper: queries, keys, values (n, H, L, d) and which may look at which, None for all -> (n, H, L, d)."""
+"""Attention: queries, keys, values (n, H, L, d) and a mask or None -> (n, H, L, d)."""
 
 
 def packed_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    packing: Packing,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    is_causal: bool | None = None,
-    **others: object,
-) -> tuple[Tensor, None]:
-    """Attention within each sequence: queries (1, H, P, d), keys and values of as many heads or a divisor of it
-    -> (1, P, H, d). Registered under `ATTENTION`. Keywords that would change the result are refused rather than passed
-    over.
-    """
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, *,
+    packing: Packing, scaling: float | None = None, dropout: float = 0.0, sliding_window: int | None = None,
+    softcap: float | None = None, is_causal: bool | None = None, **others: object,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """Queries (1, H, P, d), keys and values with H heads or a divisor of it -> (1, P, H, d). Registered with
+    transformers as `ATTENTION`. Raises NotImplementedError for keywords that would change the result."""
     unknown = sorted(name for name, what in others.items() if what is not None and name not in HARMLESS)
-    if unknown or attention_mask is not None or dropout:
-        raise NotImplementedError(f"packed attention does not know {unknown or ['attention_mask', 'dropout']}")
+    if unknown or attention_mask is not None or (dropout and softcap):
+        raise NotImplementedError(
+            f"packed attention does not know {unknown or 'attention_mask, or dropout and softcap'}"
+        )
     packing.attended.append(type(module).__name__)
     heads, size = query.shape[1], query.shape[3]
     on_cpu = query.device.type == "cpu"
@@ -58,25 +47,26 @@ def packed_attention(
     if k.shape[1] != heads:  # grouped queries: Ainslie et al. 2023
         k, v = (x.repeat_interleave(heads // x.shape[1], dim=1) for x in (k, v))
     causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
-    if softcap is None and has_kernel(query.device, query.dtype, heads, size):
+    if softcap is None and not dropout and has_kernel(query.device, query.dtype, heads, size):
         out = by_kernel(packing, q, k, v, scaling, causal, sliding_window)
     else:
         near = partial(allowed, causal=causal, window=sliding_window, device=query.device)
-        attend = plain_attention(scaling) if softcap is None else capped_attention(size, scaling, softcap)
+        plain: Attend = partial(nn.functional.scaled_dot_product_attention, dropout_p=dropout, scale=scaling)
+        attend = plain if softcap is None else partial(capped_attention, scaling=scaling, cap=softcap)
         out = (by_runs if on_cpu else by_padding)(packing, q, k, v, attend, near)
     return out.view(1, -1, heads, size).to(query.dtype), None
 
 
 def has_kernel(device: torch.device, dtype: torch.dtype, heads: int, size: int) -> bool:
-    """Whether `by_kernel` can be used: on a GPU, in half precision, for first derivatives. Who wants second ones has
-    turned flash attention off."""
+    """Whether `by_kernel` can be used: on a GPU, in half precision, with first derivatives only (for second ones flash
+    attention is turned off)."""
     wanted = dtype in (torch.bfloat16, torch.float16) and torch.backends.cuda.flash_sdp_enabled()
     return device.type == "cuda" and wanted and agrees(device, dtype, heads, size)
 
 
 @lru_cache
 def agrees(device: torch.device, dtype: torch.dtype, heads: int, size: int) -> bool:
-    """Tries the kernel on two short texts: whether it runs here, and gives what padding gives, gradients too."""
+    """Whether the kernel runs here and gives what padding gives on two short texts, gradients too."""
     zeros, generator = np.zeros(8, dtype=np.int64), torch.Generator().manual_seed(0)
     tokens = Tokens(ids=zeros, types=zeros, segments=zeros, starts=np.array([0, 3, 8]))
     packing = Packing(pack(tokens, [0, 1], [0, 0], 1).to(device))
@@ -89,7 +79,7 @@ def agrees(device: torch.device, dtype: torch.dtype, heads: int, size: int) -> b
             return [out.detach(), *torch.autograd.grad(out.square().sum(), (q, k, v))]
 
     near = partial(allowed, causal=False, window=None, device=device)
-    expected = told(lambda q, k, v: by_padding(packing, q, k, v, plain_attention(None), near))
+    expected = told(lambda q, k, v: by_padding(packing, q, k, v, nn.functional.scaled_dot_product_attention, near))
     try:
         found = told(lambda q, k, v: by_kernel(packing, q, k, v, None, False, None))
     except (RuntimeError, ImportError):  # an older GPU, or a head size that it has not
@@ -102,7 +92,7 @@ def agrees(device: torch.device, dtype: torch.dtype, heads: int, size: int) -> b
 def by_kernel(
     packing: Packing, q: Tensor, k: Tensor, v: Tensor, scaling: float | None, causal: bool, window: int | None
 ) -> Tensor:
-    """All texts in one call of flash attention for unequal lengths (Dao 2023): (P, H, d) each -> (P, H, d)."""
+    """One call of flash attention for unequal lengths (Dao 2023): (P, H, d) each -> (P, H, d)."""
     from torch.nn.attention.varlen import varlen_attn
 
     most = packing.batch.max_length
@@ -112,14 +102,14 @@ def by_kernel(
 
 
 def by_runs(packing: Packing, q: Tensor, k: Tensor, v: Tensor, attend: Attend, near: Near) -> Tensor:
-    """Equally long texts together, a call for each length: (P, H, d) each -> (P, H, d). On a CPU half the time of one
-    padded call, where few-shot sets are concerned; a GPU would wait for the launches."""
+    """A call for each length of text: (P, H, d) each -> (P, H, d). On CPUs half the time of one padded call for
+    few-shot sets; a GPU would wait for the launches."""
     runs = zip(packing.batch.runs, *(packing.rectangles(x) for x in (q, k, v)), strict=True)
     return torch.cat([attend(a, b, c, near(length)).transpose(1, 2).flatten(0, 1) for (_, length), a, b, c in runs])
 
 
 def by_padding(packing: Packing, q: Tensor, k: Tensor, v: Tensor, attend: Attend, near: Near) -> Tensor:
-    """All texts in one call: (P, H, d) each -> (P, H, d)."""
+    """One padded call: (P, H, d) each -> (P, H, d)."""
     a, b, c = (packing.padded(x).transpose(1, 2) for x in (q, k, v))
     places = near(packing.shape[1])
     mask = packing.mask if places is None else packing.mask & places
@@ -127,7 +117,7 @@ def by_padding(packing: Packing, q: Tensor, k: Tensor, v: Tensor, attend: Attend
 
 
 def allowed(longest: int, causal: bool, window: int | None, device: torch.device) -> Tensor | None:
-    """Which token may look at which, by their places alone: (L, L), or None where all may."""
+    """Mask by position: (L, L), or None where every token may attend to every other."""
     if not causal and (window is None or window >= longest):
         return None
     place = torch.arange(longest, device=device)
@@ -136,21 +126,12 @@ def allowed(longest: int, causal: bool, window: int | None, device: torch.device
     return near & (behind >= 0) if causal else near
 
 
-def plain_attention(scaling: float | None) -> Attend:
-    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
-
-    return attend
-
-
-def capped_attention(size: int, scaling: float | None, cap: float) -> Attend:
+def capped_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scaling: float | None, cap: float
+) -> Tensor:
     """Attention whose scores are bent to stay below `cap` (Gemma 2, arXiv 2408.00118, §2)."""
-    scale = size**-0.5 if scaling is None else scaling
-
-    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        scores = torch.tanh((q @ k.transpose(2, 3)) * scale / cap) * cap
-        if mask is not None:
-            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        return torch.softmax(scores, dim=-1) @ v
-
-    return attend
+    scale = q.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = torch.tanh((q @ k.transpose(2, 3)) * scale / cap) * cap
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return torch.softmax(scores, dim=-1) @ v

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import nn
 
-from metanlp.errors import InputError
+from metanlp.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class Family:
     conv1d: bool = False  # whether linear layers keep their weight transposed
 
     def targets(self, which: str) -> tuple[str, ...]:
-        """Paths of the linear layers that `Lora.targets` means. Where projections of attention are one layer, that one
-        stands for query and value."""
+        """Paths inside a layer for a value of `Lora.targets`. Where attention has one projection for all, it stands for
+        query and value."""
         if which == "query and value":
             return self.attention[0:3:2] if len(self.attention) == 4 else self.attention[:1]
         return self.attention + (self.feed_forward if which == "all linear" else ())
@@ -36,80 +38,81 @@ class Family:
         return config.pad_token_id + 1 if self.after_padding else 0
 
 
+def inside(block: str, *names: str) -> tuple[str, ...]:
+    """Paths of linear layers, from that of the block that has them."""
+    return tuple(f"{block}.{name}" for name in names)
+
+
 BERT = Family(
     layers="encoder.layer",
-    attention=("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"),
+    attention=(*inside("attention.self", "query", "key", "value"), "attention.output.dense"),
     feed_forward=("intermediate.dense", "output.dense"),
     types=True,
 )
-ROBERTA = Family(BERT.layers, BERT.attention, BERT.feed_forward, types=True, after_padding=True)
+ROBERTA = replace(BERT, after_padding=True)
 LLAMA = Family(
     layers="layers",
-    attention=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
-    feed_forward=("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+    attention=inside("self_attn", "q_proj", "k_proj", "v_proj", "o_proj"),
+    feed_forward=inside("mlp", "gate_proj", "up_proj", "down_proj"),
     pooling="last",
 )
 FAMILIES = {
-    "bert": BERT,
-    "electra": BERT,
-    "roberta": ROBERTA,
-    "xlm-roberta": ROBERTA,
-    "distilbert": Family(
-        layers="transformer.layer",
-        attention=("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"),
-        feed_forward=("ffn.lin1", "ffn.lin2"),
-    ),
-    "albert": Family(
-        layers="encoder.albert_layer_groups.0.albert_layers",
-        attention=("attention.query", "attention.key", "attention.value", "attention.dense"),
-        feed_forward=("ffn", "ffn_output"),
-        types=True,
-        shared=True,
-    ),
-    "modernbert": Family(layers="layers", attention=("attn.Wqkv", "attn.Wo"), feed_forward=("mlp.Wi", "mlp.Wo")),
-    "gpt2": Family(
-        layers="h",
-        attention=("attn.c_attn", "attn.c_proj"),
-        feed_forward=("mlp.c_fc", "mlp.c_proj"),
-        pooling="last",
-        conv1d=True,
-    ),
+    **dict.fromkeys(("bert", "electra"), BERT),
+    **dict.fromkeys(("roberta", "xlm-roberta"), ROBERTA),
     **dict.fromkeys(("llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "mistral"), LLAMA),
+    "distilbert": Family("transformer.layer", inside("attention", "q_lin", "k_lin", "v_lin", "out_lin"),
+                         inside("ffn", "lin1", "lin2")),
+    "albert": Family("encoder.albert_layer_groups.0.albert_layers",
+                     inside("attention", "query", "key", "value", "dense"), ("ffn", "ffn_output"), types=True,
+                     shared=True),
+    "modernbert": Family("layers", inside("attn", "Wqkv", "Wo"), inside("mlp", "Wi", "Wo")),
+    "gpt2": Family("h", inside("attn", "c_attn", "c_proj"), inside("mlp", "c_fc", "c_proj"), pooling="last",
+                   conv1d=True),
     # These two build their own masks or pass tables through their projections: packed they would run, and be wrong.
-    "mpnet": Family(
-        layers="encoder.layer",
-        attention=("attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o"),
-        feed_forward=("intermediate.dense", "output.dense"),
-        after_padding=True,
-        packed=False,
-    ),
+    "mpnet": replace(BERT, attention=inside("attention.attn", "q", "k", "v", "o"), types=False, after_padding=True,
+                     packed=False),
     # The table of relative positions passes through query and key, which therefore can't differ from task to task.
-    "deberta-v2": Family(
-        layers="encoder.layer",
-        attention=("attention.self.value_proj", "attention.output.dense"),
-        feed_forward=("intermediate.dense", "output.dense"),
-        types=True,
-        packed=False,
-    ),
-}
+    "deberta-v2": replace(BERT, attention=("attention.self.value_proj", "attention.output.dense"), packed=False),
+}  # fmt: skip
 
 
 def family_of(model: nn.Module, config: Any) -> Family:
-    """The row of an architecture; one that is not known is read off the model, and run padded."""
-    return FAMILIES.get(config.model_type) or read_off(model, config.num_hidden_layers)
+    """The row of an architecture; one outside the table is read off the model. Raises InputError where that fails."""
+    if config.model_type in FAMILIES:
+        return FAMILIES[config.model_type]
+    if getattr(config, "is_encoder_decoder", False):
+        raise not_adaptable(config.model_type, "it has an encoder and a decoder")
+    return read_off(model, config.model_type, getattr(config, "num_hidden_layers", 0))
 
 
-def read_off(model: nn.Module, depth: int) -> Family:
-    """Layers are the list as long as the model is deep; every linear layer inside takes an adapter."""
+def read_off(model: nn.Module, kind: str, depth: int) -> Family:
+    """A padded family whose layers are the list of `depth` modules; every linear layer inside takes an adapter."""
     lists = [name for name, part in model.named_modules() if isinstance(part, nn.ModuleList) and len(part) == depth]
-    if not lists:
-        raise InputError(
-            f"{type(model).__name__} has no list of {depth} layers, so there is no place for adapters; take a model of "
-            f"one of {sorted(FAMILIES)}"
-        )
-    inside = [
-        name for name, part in model.get_submodule(f"{lists[0]}.0").named_modules() if isinstance(part, nn.Linear)
-    ]
-    attention = tuple(name for name in inside if "att" in name.lower())
-    rest = tuple(name for name in inside if name not in attention)
+    if not depth or not lists:
+        raise not_adaptable(kind, f"it has no list of {depth or 'its'} layers")
+    modules = model.get_submodule(f"{lists[0]}.0").named_modules()
+    linear = [name for name, part in modules if isinstance(part, nn.Linear)]
+    if not linear:
+        raise not_adaptable(kind, "its layers have no linear layers")
+    attention = tuple(name for name in linear if "att" in name.lower())
+    rest = tuple(name for name in linear if name not in attention)
     return Family(lists[0], attention or rest, rest if attention else (), packed=False)
+
+
+def not_adaptable(kind: str, reason: str) -> InputError:
+    known = ", ".join(sorted(FAMILIES))
+    return InputError(f"a {kind} model can't be adapted: {reason}; take a model of one of {known}")
+
+
+@contextmanager
+def tried(kind: str) -> Generator[None]:
+    """Turns what an architecture outside the table raises when it is built and first run into InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if kind in FAMILIES:
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise not_adaptable(kind, reason) from error

@@ -1,4 +1,4 @@
-"""LoRA adapters with a task axis: the one door of peft. LoRA: Hu et al. 2022, arXiv 2106.09685."""
+"""LoRA adapters (Hu et al. 2022, arXiv 2106.09685) with a task axis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -16,10 +15,12 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
 from metanlp.backbone.families import FAMILIES, Family
-from metanlp.errors import InputError
-from metanlp.types import Weights
+from metanlp.core.errors import InputError
+from metanlp.core.types import Weights
+from metanlp.core.weights import pick_inside
 
 PREFIX = "lora/base_model.model."  # our prefix and peft's, in front of a module's name inside the bare model
+DEFAULT = ".default.weight"  # how the names of peft's parameters end in memory; in its files, ".weight"
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,11 @@ class Lora:
 
 
 class TaskLinear(LoraLinear):
-    """A linear layer whose adapter may differ from task to task within one pass.
+    """A linear layer with an adapter for each of T tasks.
 
-    With `lora_A` (T, r, in) and `lora_B` (T, out, r) in place of peft's matrices, rows `ends[t-1]:ends[t]` of the
-    input, packed or padded, go through task t's adapter. Both, and `ends`, are handed in by `functional_call`. Without
-    gradients the adapter of a single task is merged first, where there are more rows than outputs.
+    `functional_call` puts `lora_A` (T, r, in) and `lora_B` (T, out, r) in place of peft's matrices; rows
+    `ends[t-1]:ends[t]` of the input, packed or padded, go through task t's. Without gradients a single task's adapter
+    is merged into the layer, where there are more rows than outputs.
     """
 
     ends: Tensor
@@ -72,23 +73,21 @@ class TaskLinear(LoraLinear):
 
 
 def _product(x: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
-    """Each task's rows times its matrix: (P, in), (T, out, in) -> (P, out). `grouped_mm` needs no host sync."""
-    if matrices.dim() == 2:
-        return x @ matrices.T
-    if matrices.shape[0] == 1:
-        return x @ matrices[0].T
+    """Each task's rows times its matrix: (P, in), (T, out, in) or (out, in) -> (P, out). No host sync."""
+    if matrices.dim() == 2 or len(matrices) == 1:
+        return x @ matrices.view(matrices.shape[-2:]).T
     return nn.functional.grouped_mm(x, matrices.transpose(1, 2), offs=ends)
 
 
-def peft_config(lora: Lora, family: Family, depth: int, base_name: str) -> LoraConfig:
-    """What `adapter_config.json` says. Targets are a regular expression over full names: `layers_to_transform`
+def peft_config(lora: Lora, family: Family, depth: int, base_name: str, revision: str = "") -> LoraConfig:
+    """The contents of `adapter_config.json`. Targets are a regular expression over full names, as `layers_to_transform`
     raises on several architectures."""
-    inside = family.targets(lora.targets)
-    numbers = "0" if family.shared else "|".join(str(n) for n in range(lora.lowest(depth), depth))
-    names = "|".join(re.escape(path) for path in inside)
+    numbers = "0" if family.shared else "|".join(map(str, range(lora.lowest(depth), depth)))
+    names = "|".join(map(re.escape, family.targets(lora.targets)))
     return LoraConfig(
         task_type=TaskType.FEATURE_EXTRACTION,
         base_model_name_or_path=base_name,
+        revision=revision or None,
         r=lora.rank,
         lora_alpha=cast(int, lora.alpha),
         lora_dropout=0.0,
@@ -110,24 +109,21 @@ def add_adapters(model: nn.Module, config: LoraConfig) -> nn.Module:
     return inject_adapter_in_model(config, model)
 
 
-def adapter_shapes(model: nn.Module) -> dict[str, torch.Size]:
-    """Key in Weights -> shape without a task axis."""
-    return {_key(name): p.shape for name, p in model.named_parameters() if ".lora_" in name}
-
-
 def init(model: nn.Module, generator: torch.Generator) -> Weights:
     """Fresh adapters: A uniform as in a linear layer (Kaiming, a = √5, peft's own choice), B zero."""
     weights: Weights = {}
-    for key, shape in adapter_shapes(model).items():
-        bound = shape[1] ** -0.5
-        uniform = torch.rand(shape, generator=generator) * 2 - 1
-        weights[key] = uniform * bound if ".lora_A." in key else torch.zeros(shape)
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            shape = parameter.shape
+            uniform = (torch.rand(shape, generator=generator) * 2 - 1) * shape[1] ** -0.5
+            weights[PREFIX + name.replace(DEFAULT, ".weight")] = uniform if ".lora_A." in name else torch.zeros(shape)
     return weights
 
 
 def arguments(w: Weights, task_layers: Iterable[str], ends: Tensor) -> dict[str, Tensor]:
     """The dictionary for `functional_call`: adapters under peft's module names, and every layer's `ends`."""
-    named = {_name(key): value for key, value in w.items() if key.startswith(PREFIX)}
+    adapters = pick_inside(w, PREFIX).items()
+    named = {key.removesuffix(".weight") + DEFAULT: value for key, value in adapters}
     return named | {f"{layer}.ends": ends for layer in task_layers}
 
 
@@ -137,8 +133,8 @@ def task_layers(model: nn.Module) -> tuple[str, ...]:
 
 @contextmanager
 def only_texts(model: nn.Module, tokens: int, name: str) -> Generator[None]:
-    """Watches a call of the model on one text. Raises InputError where something else goes through an adapter, such as
-    a table of relative positions: its rows are of no task, and would be given to the wrong ones."""
+    """Watches a call of the model on one text of so many `tokens`. Raises InputError where other rows go through an
+    adapter, such as a table of relative positions: they belong to no task."""
     foreign: list[str] = []
 
     def look(layer: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -155,15 +151,3 @@ def only_texts(model: nn.Module, tokens: int, name: str) -> Generator[None]:
             f"{name}: not only texts go through its layer {foreign[0]}, so that it can't differ from task to task; "
             f"take a model of one of {', '.join(FAMILIES)}"
         )
-
-
-def save_config(config: LoraConfig, folder: Path) -> None:
-    config.save_pretrained(str(folder))
-
-
-def _key(name: str) -> str:
-    return PREFIX + name.replace(".default.weight", ".weight")
-
-
-def _name(key: str) -> str:
-    return key.removeprefix(PREFIX).removesuffix(".weight") + ".default.weight"

@@ -1,16 +1,16 @@
-"""How the backbone is used."""
+"""Options of the backbone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanlp.backbone.bits import Precision, Quantize
 from metanlp.backbone.lora import Lora
+from metanlp.backbone.quantize import Precision, Quantize
 
 
 @dataclass(frozen=True)
 class Options:
-    """How the backbone is used; all of it travels with a learner."""
+    """How the backbone is used; saved with a learner."""
 
     adapt: Lora = Lora()  # the adapters
     views: tuple[str, ...] = ()  # what is read off the encoder; () takes `default_views`

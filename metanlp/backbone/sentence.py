@@ -1,21 +1,18 @@
-"""What a sentence-transformers folder says of its model: how a vector is read, and what stands in front of a text.
-
-Normalisation needs no word here: heads normalise every view.
-"""
+"""What a sentence-transformers folder says of its model: pooling, dense layers, prompt. Heads normalise anyway."""
 
 from __future__ import annotations
 
-import importlib
 import json
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import safetensors.torch
 from torch import nn
 
-from metanlp.errors import InputError
+from metanlp.core.errors import InputError
+from metanlp.core.weights import from_safetensors
 
 Find = Callable[[str], Path | None]
 """A file of the model by its path inside the folder, or None where the folder has no such file."""
@@ -28,7 +25,7 @@ OLD_FLAGS = {"pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max", 
 
 @dataclass(frozen=True)
 class Sentence:
-    """How the makers of a model meant it to be read."""
+    """How a model is meant to be read."""
 
     pooling: str  # one of the poolings of a view
     prompt: str = ""  # in front of every text
@@ -43,22 +40,20 @@ class Sentence:
 
 def read_sentence(find: Find, name: str) -> Sentence | None:
     """None where there is no `modules.json`. Raises InputError for a module or a pooling that is not known here."""
-    listed = find("modules.json")
-    if listed is None:
+    modules, pooling, layers = _json(find, "modules.json"), "all", list[nn.Module]()
+    if modules is None:
         return None
-    pooling, layers = "all", list[nn.Module]()
-    for module in json.loads(listed.read_text(encoding="utf-8")):
+    for module in modules:
         kind = module["type"].rsplit(".", 1)[-1]
         if kind == "Pooling":
-            pooling = _pooling(_config(find, module["path"]), name)
+            pooling = _pooling(_json(find, f"{module['path']}/config.json") or {}, name)
         elif kind == "Dense":
             layers += _dense(find, module["path"], name)
         elif kind not in ("Transformer", "Normalize", "Dropout"):
             raise InputError(f"{name}: its modules.json asks for {kind!r}; known are Transformer, Pooling, Dense, "
                              "Normalize; take another model")  # fmt: skip
-    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    dense = nn.Sequential(*layers) if layers else None
-    return Sentence(pooling, _prompt(find), dense, linear[-1].out_features if linear else 0)
+    widths = [0, *(layer.out_features for layer in layers if isinstance(layer, nn.Linear))]
+    return Sentence(pooling, _prompt(find), nn.Sequential(*layers) if layers else None, widths[-1])
 
 
 def _pooling(config: dict[str, Any], name: str) -> str:
@@ -72,26 +67,24 @@ def _pooling(config: dict[str, Any], name: str) -> str:
 
 
 def _dense(find: Find, path: str, name: str) -> list[nn.Module]:
-    """A linear layer and what bends it, frozen."""
-    config, weights = _config(find, path), find(f"{path}/model.safetensors")
+    """A linear layer and its activation, frozen."""
+    config, weights = _json(find, f"{path}/config.json") or {}, find(f"{path}/model.safetensors")
     kind = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     if weights is None or not kind.startswith("torch.nn."):
         raise InputError(f"{name}: {path} has no model.safetensors, or an activation outside torch ({kind})")
     linear = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
-    tensors = safetensors.torch.load_file(weights)
+    tensors = from_safetensors(weights.read_bytes())
     linear.load_state_dict({key.removeprefix("linear."): value.float() for key, value in tensors.items()})
-    module, _, activation = kind.rpartition(".")
-    return [linear.requires_grad_(False), cast(nn.Module, getattr(importlib.import_module(module), activation)())]
+    return [linear.requires_grad_(False), cast(nn.Module, pkgutil.resolve_name(kind)())]
 
 
 def _prompt(find: Find) -> str:
     """The default prompt, else the one for classification."""
-    found = find("config_sentence_transformers.json")
-    config = json.loads(found.read_text(encoding="utf-8")) if found else {}
+    config = _json(find, "config_sentence_transformers.json") or {}
     prompts = {key.lower(): text for key, text in (config.get("prompts") or {}).items() if text}
     return prompts.get((config.get("default_prompt_name") or "classification").lower(), "")
 
 
-def _config(find: Find, path: str) -> dict[str, Any]:
-    found = find(f"{path}/config.json")
-    return json.loads(found.read_text(encoding="utf-8")) if found else {}
+def _json(find: Find, path: str) -> Any:
+    found = find(path)
+    return json.loads(found.read_text(encoding="utf-8")) if found else None

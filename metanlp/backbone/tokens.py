@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from metanlp.types import Tokens
+from metanlp.core.types import MASK, Tokens
 
 
 def encode(
     tokenizer: Any, texts: Sequence[tuple[str, ...]], prompt: str, max_length: int, words: bool = False
 ) -> Tokens:
-    """Token ids of N texts, each of one part or two, cut to `max_length` tokens. `prompt` stands in front of each. With
-    `words` also which word of the first part, counted between spaces, a token begins in."""
-    columns = [list(column) for column in zip(*texts, strict=True)]
-    columns[0] = [f"{prompt}{text}" for text in columns[0]]
-    if columns[1:]:
-        gap = between(tokenizer)
-        columns[1:] = [[f"{gap}{text}" for text in column] for column in columns[1:]]
-    # A tokenizer is asked for offsets only where they are needed: they cost as much as the ids.
-    offsets = {"return_offsets_mapping": True} if words else {}
-    encoded = tokenizer(*columns, truncation=True, max_length=max_length, **offsets)
+    """Token ids of N texts of one part or two, after `prompt`, cut to `max_length` tokens. With `words` also the number
+    of the word, between spaces, of the first part in which a token begins."""
+    columns = columns_of(tokenizer, texts, prompt)
+    # Offsets cost as much as the ids.
+    encoded = tokenizer(*columns, truncation=True, max_length=max_length, return_offsets_mapping=words)
     ids: list[list[int]] = encoded["input_ids"]
     segments = [[0 if s is None else s + 1 for s in encoded.sequence_ids(n)] for n in range(len(ids))]
     types = encoded["token_type_ids"] if "token_type_ids" in encoded else [[0] * len(row) for row in ids]
@@ -31,12 +27,37 @@ def encode(
     if words:
         found = zip(columns[0], encoded["offset_mapping"], segments, strict=True)
         numbers = np.concatenate([word_numbers(*each, len(prompt)) for each in found])
-    return Tokens(flat[0], flat[1], flat[2], starts, numbers)
+    cut = sum(len(row) >= max_length and bool(encoded[n].overflowing) for n, row in enumerate(ids))
+    strange = flat[0] == tokenizer.unk_token_id if tokenizer.unk_token_id is not None else np.zeros(len(flat[0]), bool)
+    sums = [np.add.reduceat(which, starts[:-1], dtype=np.int64) for which in (strange, flat[2] > 0)]
+    return Tokens(flat[0], flat[1], flat[2], starts, numbers, cut, int((2 * sums[0] > sums[1]).sum()))
+
+
+def notice(read: Mapping[str, int], max_length: int) -> str:
+    """One line about texts that were cut or mostly unknown, from counts by `Backbone.encode`; "" if none were."""
+    of, found = f"of {read.get('texts', 0)} texts that were read", list[str]()
+    if read.get("cut"):
+        found.append(f"{read['cut']} {of} were cut after {max_length} tokens")
+    if read.get("unknown"):
+        found.append(f"{read['unknown']} {of} consist mostly of pieces that the tokenizer does not know")
+    return "; ".join(found)
+
+
+def columns_of(tokenizer: Any, texts: Sequence[tuple[str, ...]], prompt: str) -> list[list[str]]:
+    """The tokenizer's arguments: first parts of N texts, each after `prompt`, and second parts if there are any."""
+    columns = [list(column) for column in zip(*texts, strict=True)]
+    if (mask := tokenizer.mask_token or "_") != MASK:
+        columns = [[text.replace(MASK, mask) for text in column] for column in columns]
+    columns[0] = [f"{prompt}{text}" for text in columns[0]]
+    if columns[1:]:
+        gap = between(tokenizer)
+        columns[1:] = [[f"{gap}{text}" for text in column] for column in columns[1:]]
+    return columns
 
 
 def word_numbers(text: str, offsets: Sequence[tuple[int, int]], segments: Sequence[int], begins: int) -> np.ndarray:
-    """Of each token the word in which it begins, counted between spaces from the character `begins` on; -1 for one
-    that stands before it or outside the first part: (tokens,)."""
+    """The word in which each token begins, counted between spaces from the character `begins` on; -1 before it and
+    outside the first part: (tokens,)."""
     firsts = np.array([start + len(text[start:end]) - len(text[start:end].lstrip()) for start, end in offsets])
     spaces = np.cumsum([0] + [letter == " " for letter in text[begins:]])
     inside = (np.array(segments) == 1) & (firsts >= begins)
@@ -44,6 +65,25 @@ def word_numbers(text: str, offsets: Sequence[tuple[int, int]], segments: Sequen
 
 
 def between(tokenizer: Any) -> str:
-    """What must stand before a second part, because this tokenizer puts nothing between two."""
+    """A line break for a tokenizer that puts no token between two parts, else ""."""
     owners = tokenizer("a", "b").sequence_ids(0)
     return "" if None in owners[owners.index(0) : owners.index(1)] else "\n"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A text, or a part of one that is longer than the model may read, with its special tokens."""
+
+    ids: np.ndarray  # (P,)
+    kinds: np.ndarray  # (P,) 0 special, 1 the first token of a word, 2 a later one
+
+
+def chunks_of(tokenizer: Any, texts: Sequence[str], max_length: int) -> Iterator[Chunk]:
+    """All tokens of the texts, in chunks of at most `max_length`; those without a word are left out."""
+    encoded = tokenizer(list(texts), truncation=True, max_length=max_length, return_overflowing_tokens=True)
+    for number, ids in enumerate(encoded["input_ids"]):
+        words = np.array([-1 if word is None else word for word in encoded.word_ids(number)])
+        begins = np.diff(words, prepend=-1) != 0
+        kinds = np.where(words < 0, 0, np.where(begins, 1, 2))
+        if kinds.any():
+            yield Chunk(np.asarray(ids, np.int64), kinds)

@@ -1,7 +1,4 @@
-"""The trunk: layers below the lowest adapter never change, so an inner loop recalls their output.
-
-All but `twin` change the module tree they are given, which the backbone made for itself.
-"""
+"""The trunk: layers below the lowest adapter never change, so that their output is computed once and reused."""
 
 from __future__ import annotations
 
@@ -11,18 +8,28 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from metanlp.backbone import bits
+from metanlp.backbone import quantize as bits
 from metanlp.backbone.packing import Packing
+from metanlp.core import weights
 
 
 def twin(model: nn.Module) -> nn.Module:
-    """A second module tree, with its own configuration, over the same tensors."""
+    """A second module tree, with its own configuration, that shares all tensors."""
     return copy.deepcopy(model, memo=bits.shared(model))
 
 
+def align(model: nn.Module) -> nn.Module:
+    """Moves the model's tensors out of a file's pages to where torch itself would put them."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        found = weights.aligned({"": tensor.data})[""]
+        if found is not tensor.data:
+            tensor.data = found
+    return model
+
+
 class Trees:
-    """Module trees over the same tensors, of each a twin for every thread. A call swaps weights into the modules that
-    it goes through, so that threads which shared them would compute with each other's."""
+    """Module trees, with a twin of each for every thread: `functional_call` swaps weights into modules, which threads
+    therefore can't share."""
 
     def __init__(self, *trees: nn.Module) -> None:
         self._trees, self._of_thread = trees, dict[int, tuple[nn.Module, ...]]()
@@ -38,7 +45,7 @@ class Trees:
 
 
 class Skipped(nn.Module):
-    """Stands where a layer was; gives back the trunk's states in place of whatever comes in."""
+    """In place of a layer: returns the trunk's states, whatever comes in."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -57,7 +64,7 @@ def skip_layers(tree: nn.Module, path: str, count: int) -> None:
 
 
 def record_states(tree: nn.Module, path: str) -> None:
-    """Every layer adds its output to the `packing` that came with the call, each time it runs."""
+    """Every layer appends its output to the call's `packing.states`."""
     for layer in cast(nn.ModuleList, tree.get_submodule(path)):
         layer.register_forward_hook(_record, with_kwargs=True)
 

@@ -1,4 +1,4 @@
-"""What is read off an encoder: which layer, with or without adapters, and over which tokens."""
+"""Views: vectors read off the encoder, of a layer, with or without adapters, over some tokens."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor
 
-from metanlp.errors import InputError
-from metanlp.types import Batch
+from metanlp.core.errors import InputError
+from metanlp.core.types import Batch
 
 Pooling = Literal["all", "first", "second", "cls", "last", "sentence"]
 
 
 @dataclass(frozen=True)
 class View:
-    """One way of reading a vector off the encoder. Written `frozen.4.second` or `adapted.6.all`."""
+    """A vector read off the encoder, written `frozen.4.second` or `adapted.6.all`."""
 
     adapted: bool  # with the adapters, or the pretrained model as it came
     layer: int  # number of layers passed, from 1
-    # Mean over all tokens, over the first or the second text; the first or the last token alone; or as the folder of a
-    # sentence-transformers model has it, with its dense layers.
+    # Mean over all tokens, or the first or second text; the first or last token; or pooling and dense layers of a
+    # sentence-transformers folder.
     pooling: Pooling
 
     def __str__(self) -> str:
@@ -40,8 +40,8 @@ class View:
 
 
 def default_views(depth: int, pooling: str = "all") -> tuple[str, ...]:
-    """The last layer, adapted and frozen, and the frozen middle: sentiment shows best at two thirds of the depth, the
-    type of a marked phrase (the second text) at half of it."""
+    """The last layer, adapted and frozen, and frozen middle layers: sentiment is read best at two thirds of the depth,
+    the type of a marked phrase (the second text) at half of it."""
     two_thirds, half = max(1, round(depth * 2 / 3)), max(1, depth // 2)
     adapted = [f"adapted.{depth}.{pooling}", f"adapted.{depth}.second"]
     frozen = [f"frozen.{depth}.{pooling}", f"frozen.{two_thirds}.all", f"frozen.{half}.second"]
@@ -49,10 +49,11 @@ def default_views(depth: int, pooling: str = "all") -> tuple[str, ...]:
 
 
 def pool(hidden: Tensor, batch: Batch, pooling: str) -> Tensor:
-    """Mean over some tokens of each text, or over those of each word where words get the scores: (P, H) -> (N, H),
-    fp32. A text without such tokens reads all."""
+    """Mean over some tokens of each text, all where it has none of them, or over those of each word where words get
+    scores: (P, H) -> (N, H), fp32."""
     if batch.unit_of is not None:
-        return mean_of(hidden, batch.unit_of, len(batch.task_of) + 1)[:-1]
+        weight = torch.ones_like(batch.unit_of, dtype=torch.float32)
+        return mean_of(hidden, batch.unit_of, len(batch.task_of) + 1, weight)[:-1]
     masks = {
         "first": lambda: batch.segments == 1,
         "second": lambda: batch.segments == 2,
@@ -65,11 +66,8 @@ def pool(hidden: Tensor, batch: Batch, pooling: str) -> Tensor:
     return mean_of(hidden, batch.example_of, len(batch.lengths), weight)
 
 
-def mean_of(hidden: Tensor, owner: Tensor, count: int, weight: Tensor | None = None) -> Tensor:
+def mean_of(hidden: Tensor, owner: Tensor, count: int, weight: Tensor) -> Tensor:
     """Weighted mean of the tokens of each owner, zeros for one without: (P, H), (P,), (P,) -> (count, H), fp32."""
-    weight = torch.ones_like(owner, dtype=torch.float32) if weight is None else weight
     sums = weight.new_zeros(count).index_add(0, owner, weight)
-    weight = weight / sums[owner]
-    return hidden.new_zeros(count, hidden.shape[1], dtype=torch.float32).index_add(
-        0, owner, hidden.float() * weight[:, None]
-    )
+    weighted = hidden.float() * (weight / sums[owner])[:, None]
+    return weighted.new_zeros(count, hidden.shape[1]).index_add(0, owner, weighted)

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from reprlib import repr as brief
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from metanlp.core.errors import InputError
+from metanlp.core.types import Batch, Meaning, Row
 from metanlp.forms.base import Form, Scored, folded, mean_per_task, softmax
-from metanlp.metrics import confidence_error
-from metanlp.types import Batch, Row, Task
+from metanlp.forms.heads.ridge import RidgeHead
+from metanlp.forms.metrics import calibration
+from metanlp.forms.reading import INTEGER, MISSING, Cells, LabelledRow, Untyped, texts
+
+
+def choice_loss(scores: Tensor, batch: Batch, weight: Tensor | None = None) -> Tensor:
+    """The loss of `Choose`: (N, 1) -> (T,)."""
+    values, group, right = scores[:, 0], batch.group, batch.targets
+    top = torch.full_like(values, -torch.inf).scatter_reduce(0, group, values.detach(), "amax")
+    log_sums = torch.zeros_like(values).index_add(0, group, (values - top[group]).exp()).log() + top
+    each = (log_sums.index_select(0, group) - values) * right
+    return mean_per_task(each, batch, right if weight is None else right * weight)
 
 
 class Choose(Form):
@@ -19,54 +33,83 @@ class Choose(Form):
 
     name, metric, answer, shown = "choose", "accuracy", "answer", "choice"
     asks = "(question, choices), or a row with `question` and `choices`"
-    by_class, least, number = False, 1, np.float32
+    question_columns, answer_columns = ("question", "choices"), ("answer",)
+    untyped, lists = ("answer",), ("choices",)
+    usual: ClassVar = {"question": ("question",), "choices": ("choices",), "answer": ("answer", "answerKey", "label")}
+    head, prefix = RidgeHead(choice_loss, contrast=True, learned=True), "choose/"
+    loss = staticmethod(choice_loss)
+    by_class, class_targets = False, False
+    hub_task = "multiple-choice"
+    example: ClassVar = ("What is ice?", ["frozen water", "warm air"])
+
+    def read(self, cells: Cells) -> Row:
+        return {"question": cells.text("question"), "choices": read_choices(cells)[0]}
+
+    def read_answer(self, cells: Cells, row: Row) -> int | Untyped:
+        """The place of the right choice, given as its number from 0, its letter or its text; `Untyped` where it spells
+        a place and may be a text too."""
+        value, choices, letters = cells["answer"], row["choices"], read_choices(cells)[1]
+        text = str(value).strip()
+        if text in letters:
+            return letters.index(text)
+        spelled = isinstance(value, Untyped) and INTEGER.fullmatch(text)
+        if spelled and (text in choices or 0 <= int(text) < len(choices)):
+            return Untyped(text)
+        if isinstance(value, str) and value in choices:
+            return choices.index(value)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(choices):
+            return value
+        found, allowed = "missing" if value is MISSING else brief(value), [*letters, "a number from 0 to"]
+        raise InputError(
+            f"{cells.where}: the answer is {found}; write {', '.join(allowed)} {len(choices) - 1} or the choice"
+        )
+
+    def typed(self, rows: Sequence[LabelledRow]) -> Callable[[LabelledRow], LabelledRow]:
+        """Numbers that are all among the choices of their rows are texts; else they are places."""
+        texts = all(row.label in row.texts["choices"] for row in rows if isinstance(row.label, Untyped))
+
+        def place(row: LabelledRow) -> LabelledRow:
+            if not isinstance(row.label, Untyped):
+                return row
+            choices, number = row.texts["choices"], int(row.label)
+            is_text = texts or not 0 <= number < len(choices)
+            return replace(row, label=choices.index(row.label) if is_text else number)
+
+        return place
 
     def question(self, item: Any) -> Row | None:
         if isinstance(item, Mapping):
             item = (item.get("question"), item.get("choices"))
-        if not isinstance(item, Sequence) or len(item) != 2 or not isinstance(item[0], str):
-            return None
-        choices = item[1]
+        question, choices = item if isinstance(item, Sequence) and len(item) == 2 else (None, None)
         if isinstance(choices, str) or not isinstance(choices, Sequence) or len(choices) < 2:
             return None
-        texts = all(isinstance(choice, str) for choice in choices)
-        return {"question": item[0], "choices": tuple(choices)} if texts else None
+        whole = all(isinstance(text, str) for text in (question, *choices))
+        return {"question": question, "choices": tuple(choices)} if whole else None
 
     def texts(self, row: Row) -> tuple[tuple[str, ...], ...]:
         return tuple((row["question"], choice) for choice in row["choices"])
 
+    def title(self, row: Row) -> tuple[str, ...]:
+        return (row["question"],)
+
     def key(self, row: Row) -> tuple[str, ...]:
-        """The question and its choices; in another order they are the same."""
+        """The question and its choices, in any order."""
         return folded(row["question"]), *sorted(map(folded, row["choices"]))
 
-    def outputs(self, task: Task) -> int:
-        return 1
-
-    def shots_of(self, row: Row) -> tuple[int, ...]:
-        return ()
-
-    def gold(self, row: Row, task: Task) -> Sequence[float]:
+    def gold(self, row: Row, meaning: Meaning) -> Sequence[float]:
         return [float(number == row.get("answer", 0)) for number in range(len(row["choices"]))]
 
-    def loss(self, scores: Tensor, batch: Batch, weight: Tensor | None = None) -> Tensor:
-        values, right = scores[:, 0], batch.targets
-        each = (log_sum_exp(values, batch.group)[batch.group] - values) * right
-        return mean_per_task(each, batch, right if weight is None else right * weight)
-
-    def answers(
-        self, scored: Scored, rows: Sequence[Row], labels: Sequence[str], scale: tuple[float, float]
-    ) -> list[dict[str, Any]]:
-        found = zip(rows, self.probabilities(scored), strict=True)
+    def answers(self, scored: Scored, rows: Sequence[Row], meaning: Meaning) -> list[dict[str, Any]]:
         return [
             {"answer": int(p.argmax()), "choice": row["choices"][int(p.argmax())], "probability": float(p.max())}
-            for row, p in found
+            for row, p in zip(rows, self.probabilities(scored), strict=True)
         ]
 
-    def metrics(self, scored: Scored, rows: Sequence[Row], task: Task) -> dict[str, float]:
+    def metrics(self, scored: Scored, rows: Sequence[Row], meaning: Meaning) -> dict[str, float]:
         confidence, right = self.sure(scored, rows)
-        return {"accuracy": float(right.mean()), "ece": confidence_error(confidence, right)}
+        return {"accuracy": float(right.mean()), "ece": calibration(confidence, right)}
 
-    def truth(self, row: Row, labels: Sequence[str]) -> str:
+    def truth(self, row: Row, meaning: Meaning) -> str:
         return row["choices"][row["answer"]]
 
     def sure(self, scored: Scored, rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
@@ -79,8 +122,16 @@ class Choose(Form):
         return [softmax(values[:, 0]) for values in scored.rows()]
 
 
-def log_sum_exp(values: Tensor, group: Tensor) -> Tensor:
-    """Of each group: (N,), (N,) group numbers below N -> (N,), by group number."""
-    top = values.detach().new_full((len(values),), -torch.inf).scatter_reduce(0, group, values.detach(), "amax")
-    odds = torch.exp(values - top[group])
-    return torch.log(torch.zeros_like(values).index_add(0, group, odds)) + top
+def read_choices(cells: Cells) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Two choices or more, and their letters where there are: {"text": […], "label": ["A", …]}. Raises InputError."""
+    value, where, letters = cells["choices"], cells.where, ()
+    if isinstance(value, Mapping):
+        parts = cast("Mapping[str, object]", value)
+        letters = texts(parts.get("label", []), f"{where}: 'label' of the choices")
+        value = parts.get("text", MISSING)
+    choices = texts(value, f"{where}: 'choices'")
+    if len(choices) < 2 or len({*choices}) < len(choices) or (letters and len(letters) != len(choices)):
+        raise InputError(
+            f"{where}: the choices are {brief(choices)}; give two different ones or more, lettered all or none"
+        )
+    return choices, letters

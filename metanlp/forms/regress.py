@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from metanlp.core.errors import InputError
+from metanlp.core.types import Batch, Meaning, Row
 from metanlp.forms.base import Form, Scored, mean_per_task
-from metanlp.metrics import correlation
-from metanlp.types import Batch, Row, Task
+from metanlp.forms.heads.ridge import RidgeHead
+from metanlp.forms.metrics import correlation
+from metanlp.forms.reading import Cells, Numbering, Pools, came
 
 SPREAD = 0.25  # standard deviation of the error that a loss of nats presumes, as a part of the scale
+
+
+def squared_error(scores: Tensor, batch: Batch, weight: Tensor | None = None) -> Tensor:
+    """The loss of `Regress`: (N, 1) -> (T,)."""
+    return mean_per_task((scores[:, 0] - batch.targets).square() / (2 * SPREAD**2), batch, weight)
 
 
 class Regress(Form):
@@ -20,36 +29,42 @@ class Regress(Form):
     log-likelihood of a normal distribution of fixed width, without its constant."""
 
     name, metric, answer = "regress", "pearson", "score"
-    by_class, least, number = False, 1, np.float32
+    answer_columns, numbers, answer_type = ("score",), ("score",), float
+    head, prefix = RidgeHead(squared_error, scale=1.0, offset=0.5, learned=True), "regress/"
+    loss = staticmethod(squared_error)
+    by_class, class_targets = False, False
     curvature = 4 / SPREAD**2
+    example = ("a man plays a guitar", "somebody makes music")
 
-    def outputs(self, task: Task) -> int:
-        return 1
+    def read_answer(self, cells: Cells, row: Row) -> float:
+        value, what = cells["score"], f"{cells.where}: the score is"
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"{what} {came(value)}; write a number")
+        if not math.isfinite(value) or abs(value) > 1e15:
+            raise InputError(f"{what} {value}; write a finite number of ordinary size")
+        return float(value)
 
-    def shots_of(self, row: Row) -> tuple[int, ...]:
-        return ()
+    def meaning(self, pools: Pools, name: str) -> tuple[Meaning, Numbering]:
+        first, taught = pools["train"][0], [row.label for row in pools["train"]]
+        low, high = min(taught), max(taught)
+        if low == high:
+            raise InputError(
+                f"{first.where}: task {name!r} has only the score {low:g} to train on; give rows of different scores"
+            )
+        return Meaning(self.name, scale=(low, high)), lambda row: {"score": row.label}
 
-    def gold(self, row: Row, task: Task) -> Sequence[float]:
-        low, high = task.scale
+    def gold(self, row: Row, meaning: Meaning) -> Sequence[float]:
+        low, high = meaning.scale
         return ((row.get("score", low) - low) / (high - low),)
 
-    def loss(self, scores: Tensor, batch: Batch, weight: Tensor | None = None) -> Tensor:
-        each = (scores[:, 0] - batch.targets).square() / (2 * SPREAD**2)
-        return mean_per_task(each, batch, weight)
+    def answers(self, scored: Scored, rows: Sequence[Row], meaning: Meaning) -> list[dict[str, Any]]:
+        return [{"score": value} for value in on_scale(scored, meaning.scale).tolist()]
 
-    def answers(
-        self, scored: Scored, rows: Sequence[Row], labels: Sequence[str], scale: tuple[float, float]
-    ) -> list[dict[str, Any]]:
-        return [{"score": value} for value in on_scale(scored, scale).tolist()]
+    def metrics(self, scored: Scored, rows: Sequence[Row], meaning: Meaning) -> dict[str, float]:
+        return correlation(on_scale(scored, meaning.scale), np.array([row["score"] for row in rows]))
 
-    def metrics(self, scored: Scored, rows: Sequence[Row], task: Task) -> dict[str, float]:
-        return correlation(on_scale(scored, task.scale), np.array([row["score"] for row in rows]))
-
-    def truth(self, row: Row, labels: Sequence[str]) -> float:
-        return row["score"]
-
-    def wrong_by(self, scored: Scored, rows: Sequence[Row], task: Task) -> np.ndarray:
-        return np.abs(on_scale(scored, task.scale) - np.array([row["score"] for row in rows]))
+    def wrong_by(self, scored: Scored, rows: Sequence[Row], meaning: Meaning) -> np.ndarray:
+        return np.abs(on_scale(scored, meaning.scale) - np.array([row["score"] for row in rows]))
 
 
 def on_scale(scored: Scored, scale: tuple[float, float]) -> np.ndarray:

@@ -4,32 +4,85 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from itertools import groupby
+from reprlib import repr as brief
+from typing import Any, ClassVar
 
 import numpy as np
+import regex  # its \X and scripts: `re` has neither
 
-from metanlp.forms.base import Scored, folded
-from metanlp.forms.classify import Classify
-from metanlp.metrics import span_sets
-from metanlp.types import Row, Task
+from metanlp.core.errors import InputError
+from metanlp.core.types import Meaning, Row
+from metanlp.forms.base import Form, Scored
+from metanlp.forms.heads.prototypes import PrototypeHead
+from metanlp.forms.metrics import span_sets
+from metanlp.forms.reading import Cells, Numbering, Pools, label_word, numbered
 
 Span = tuple[int, int, int]
 """First word, word after the last, class."""
 
+# Letters, digits and their combining marks are one word, joiners included; in scripts that put no space between words
+# every character is one, marks included; anything else is one for each grapheme cluster (Unicode annex 29).
+UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+LETTER = rf"(?:(?!{UNSPACED})[\w\p{{M}}\u200c\u200d])"
+WORD: Any = regex.compile(rf"{LETTER}+(?:[-'’.&]{LETTER}+)*|(?=\S)\X")
+
 OUTSIDE = 0  # the class of words in no entity
+PREFIX = re.compile(r"([BIELSU])-(.+)")  # of a tag: where in an entity its word stands
 
 
-class Tag(Classify):
-    """Words are classified each on its own; neighbours of one class are one entity (the IO scheme). Two entities of one
-    class side by side can't be told apart by it, which costs: entities are judged as whole spans."""
+class Tag(Form):
+    """Each word is classified on its own; neighbours of one class are one entity (the IO scheme). It merges adjacent
+    entities of one class, which lowers the scores: entities are judged as whole spans."""
 
     name, metric, answer = "tag", "micro_f1", "entities"
     asks = "a text, or a row with `tokens`"
-    one_class, least, words = False, 1, True
+    question_columns, answer_columns, whole_texts = ("tokens",), ("tags",), True
+    lists = ("tokens", "tags")
+    usual: ClassVar = {"tokens": ("tokens",), "tags": ("tags", "ner_tags")}
+    head, prefix = PrototypeHead(), "tag/"
+    one_class, words, background = False, True, True
+    hub_task, example = "token-classification", "Maria lives in Lima."
+
+    def read(self, cells: Cells) -> Row:
+        if "tokens" not in cells.names:
+            return super().read(cells)
+        tokens, where = cells.texts("tokens"), cells.where
+        if wrong := [token for token in tokens if token.split() != [token]]:
+            raise InputError(
+                f"{where}: the word {brief(wrong[0])} is empty or holds white space; split it, or remove it"
+            )
+        if not tokens:
+            raise InputError(f"{where}: has no words; give at least one in 'tokens'")
+        return {"tokens": tokens}
+
+    def read_answer(self, cells: Cells, row: Row) -> tuple[tuple[int, int, str], ...]:
+        """The entities that the tags spell: `O`, and `B-X`, `I-X`, also with E, S, L and U, or plain `X`. (First word,
+        word after the last, class in words) each."""
+        tags, where = cells.texts("tags"), cells.where
+        if len(tags) != len(row["tokens"]):
+            raise InputError(
+                f"{where}: has {len(tags)} tags for {len(row['tokens'])} words; give each word one, `O` for none"
+            )
+        spans, open_ = list[tuple[int, int, str]](), False
+        for place, tag in enumerate(tags):
+            found = PREFIX.fullmatch(tag)
+            prefix, word = (found[1], found[2]) if found else ("", tag)
+            word = label_word(word, f"{where}: a tag")
+            if word != "O":
+                goes_on = open_ and prefix not in ("B", "S", "U") and spans[-1][2] == word
+                spans.append((spans.pop()[0] if goes_on else place, place + 1, word))
+            open_ = word != "O" and prefix not in ("E", "L", "S", "U")
+        return tuple(spans)
+
+    def meaning(self, pools: Pools, name: str) -> tuple[Meaning, Numbering]:
+        index = numbered(pools, lambda row: [word for *_, word in row.label], ["O"], name)
+        return Meaning(self.name, tuple(index)), lambda row: {
+            "spans": tuple((start, end, index[word]) for start, end, word in row.label)
+        }
 
     def question(self, item: Any) -> Row | None:
-        if isinstance(item, str):
-            return in_words(item)
+        item = {"text": item} if isinstance(item, str) else item
         if not isinstance(item, Mapping):
             return None
         if "tokens" not in item:
@@ -41,14 +94,11 @@ class Tag(Classify):
     def texts(self, row: Row) -> tuple[tuple[str, ...], ...]:
         return ((" ".join(row["tokens"]),),)
 
-    def key(self, row: Row) -> tuple[str, ...]:
-        return (folded(" ".join(row["tokens"])),)
-
     def shots_of(self, row: Row) -> tuple[int, ...]:
         """Each entity is a shot."""
         return tuple(label for _, _, label in row["spans"])
 
-    def gold(self, row: Row, task: Task) -> Sequence[int]:
+    def gold(self, row: Row, meaning: Meaning) -> Sequence[int]:
         found = np.full(len(row["tokens"]), OUTSIDE)
         for start, end, label in row.get("spans", ()):
             found[start:end] = label
@@ -58,65 +108,57 @@ class Tag(Classify):
         return np.array([OUTSIDE, *chosen])
 
     def renumbered(self, gold: np.ndarray, classes: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Entities of classes that take no part are none."""
+        """Entities of classes outside the episode count as `OUTSIDE`."""
         place = np.full(max(*classes, gold.max(initial=0)) + 1, OUTSIDE)
         place[list(classes)] = range(len(classes))
         return place[gold]
 
-    def answers(
-        self, scored: Scored, rows: Sequence[Row], labels: Sequence[str], scale: tuple[float, float]
-    ) -> list[dict[str, Any]]:
+    def answers(self, scored: Scored, rows: Sequence[Row], meaning: Meaning) -> list[dict[str, Any]]:
         return [
-            {"entities": [entity(row, span, labels) for span in spans]}
+            {"entities": [entity(row, span, meaning.labels) for span in spans]}
             for row, spans in zip(rows, told(scored, rows), strict=True)
         ]
 
-    def metrics(self, scored: Scored, rows: Sequence[Row], task: Task) -> dict[str, float]:
-        return span_sets(told(scored, rows), [row["spans"] for row in rows], len(task.labels))
+    def metrics(self, scored: Scored, rows: Sequence[Row], meaning: Meaning) -> dict[str, float]:
+        return span_sets(told(scored, rows), [row["spans"] for row in rows], len(meaning.labels))
 
-    def truth(self, row: Row, labels: Sequence[str]) -> list[dict[str, Any]]:
-        return [entity(row, span, labels) for span in row["spans"]]
+    def truth(self, row: Row, meaning: Meaning) -> list[dict[str, Any]]:
+        return [entity(row, span, meaning.labels) for span in row["spans"]]
 
-    def sure(self, scored: Scored, rows: Sequence[Row]) -> None:
-        """Words have probabilities, entities have none."""
-
-    def wrong_by(self, scored: Scored, rows: Sequence[Row], task: Task) -> np.ndarray:
-        """Entities too many and too few."""
+    def wrong_by(self, scored: Scored, rows: Sequence[Row], meaning: Meaning) -> np.ndarray:
+        """Number of entities that are predicted and wrong, or missed."""
         pairs = zip(told(scored, rows), rows, strict=True)
         return np.array([len({*spans} ^ {(a, b, c) for a, b, c in row["spans"]}) for spans, row in pairs])
 
 
 def told(scored: Scored, rows: Sequence[Row]) -> list[list[Span]]:
-    """The entities that scores say; words that the model could not see, beyond its longest text, are none."""
-    best, found, at = scored.values.argmax(1), list[list[Span]](), 0
-    for row, count in zip(rows, scored.counts.tolist(), strict=True):
+    """The entities of each row, by the best class of each word; words beyond the model's maximal length are in none."""
+    found, places = list[list[Span]](), np.split(scored.places, np.cumsum(scored.counts)[:-1])
+    for row, values, seen in zip(rows, scored.rows(), places, strict=True):
         classes = np.full(len(row["tokens"]), OUTSIDE)
-        classes[scored.places[at : at + count]] = best[at : at + count]
+        classes[seen] = values.argmax(1)
         found.append(list(runs(classes.tolist())))
-        at += count
     return found
 
 
 def runs(classes: Sequence[int]) -> Iterator[Span]:
-    """Neighbours of one class other than none."""
-    start = 0
-    for place, label in enumerate(classes):
-        last = place + 1 == len(classes) or classes[place + 1] != label
-        if last and label != OUTSIDE:
-            yield start, place + 1, label
-        start = place + 1 if last else start
+    """The runs of words of one class, without those of `OUTSIDE`."""
+    for label, places in groupby(range(len(classes)), classes.__getitem__):
+        start, *more = places
+        if label != OUTSIDE:
+            yield start, start + 1 + len(more), label
 
 
 def entity(row: Row, span: Span, labels: Sequence[str]) -> dict[str, Any]:
-    """An entity in words; in a text that came whole, places count characters, else words."""
-    first, after, label = span
-    if "text" not in row:
-        return {"label": labels[label], "start": first, "end": after, "text": " ".join(row["tokens"][first:after])}
-    start, end = row["offsets"][first][0], row["offsets"][after - 1][1]
-    return {"label": labels[label], "start": start, "end": end, "text": row["text"][start:end]}
+    """An entity as users see it; `start` and `end` count characters of a text, or words if the row came as tokens."""
+    start, end, label = span
+    if "text" in row:
+        start, end = row["offsets"][start][0], row["offsets"][end - 1][1]
+    text = row["text"][start:end] if "text" in row else " ".join(row["tokens"][start:end])
+    return {"label": labels[label], "start": start, "end": end, "text": text}
 
 
 def in_words(text: str) -> Row:
-    """A text cut into words and marks, with the places of each."""
-    found = list(re.finditer(r"\w+(?:[-'’.&]\w+)*|[^\w\s]", text))
+    """A text split into words and punctuation marks, with the (start, end) of each in characters."""
+    found: list[Any] = list(WORD.finditer(text))
     return {"text": text, "tokens": [word.group() for word in found], "offsets": [word.span() for word in found]}

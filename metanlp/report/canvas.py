@@ -1,4 +1,4 @@
-"""What all plots share: size, colours, where labels stand, and how a figure becomes a file. The door of matplotlib.
+"""What all plots share: size, colours, labels and files. The only module that imports matplotlib.
 
 A figure is as wide as a telephone shows it without making letters small. In the page its colours are names of the style
 sheet, so that light, dark and print are one drawing.
@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
-from metanlp.report.findings import Sides
+from metanlp.report.findings import Compared
 
 NO_PLOT = "none are drawn, as matplotlib is not installed: pip install 'metanlp[report]'"
 WIDTH, LETTER = 4.0, 0.08  # inches; a letter's width at 9 points in matplotlib's own font, which is a wide one
+BETWEEN, BESIDE = 0.55, 0.2  # inches between panels below and beside each other
 LONGEST = 20  # letters of a label
 
 # Light colours; the page's style sheet holds the dark ones under the same names. Told apart by colour-blind people
@@ -47,30 +49,24 @@ def can_plot() -> bool:
 
 
 @dataclass(frozen=True)
-class Look:
+class PlotStyle:
     """How each method looks, in all plots."""
 
     names: tuple[str, ...]
-    sides: Sides
+    sides: Compared
     score: str  # what scores are: accuracy, …
 
     def role(self, name: str) -> str:
-        """Ours and the plain methods have a colour each; of the others two, where there are few. Tasks have none."""
+        """The name of the colour. Ours and the plain methods have one each, of the others two, where there are few."""
         if name not in self.names:
-            return "muted"
+            return "muted"  # a task
         if name == self.sides.ours:
             return "ours"
-        if name in FIXED:
-            return FIXED[name]
         rest = [other for other in self.names if other != self.sides.ours and other not in FIXED]
-        return ("first", "second")[rest.index(name)] if len(rest) <= 2 else "other"
+        return FIXED.get(name) or (("first", "second")[rest.index(name)] if len(rest) <= 2 else "other")
 
     def colour(self, name: str) -> str:
         return COLOURS[self.role(name)]
-
-    def ink(self, name: str) -> str:
-        """For letters: what is drawn faintly must still be read."""
-        return self.colour(name) if self.strong(name) else COLOURS["muted"]
 
     def strong(self, name: str) -> bool:
         return self.role(name) != "other"
@@ -83,37 +79,30 @@ class Look:
                 "markeredgewidth": 0.5}  # fmt: skip
 
 
-def canvas(*heights: float, left: float = 0.42, right: float = 0.15, foot: float = 0.45, head: float = 0.28) -> Any:
-    """A figure with panels of these heights one below the other, and its axes; all in inches."""
-    between = 0.55
-    total = sum(heights) + foot + head + between * (len(heights) - 1)
+def canvas(
+    *heights: float, columns: int = 1, left: float = 0.42, right: float = 0.15, foot: float = 0.45, head: float = 0.28
+) -> Any:
+    """A figure with panels of these heights one below the other, in columns, and its axes row by row; in inches."""
+    total = sum(heights) + foot + head + BETWEEN * (len(heights) - 1)
+    width = (WIDTH - left - right - BESIDE * (columns - 1)) / columns
+    places = {"left": left / WIDTH, "right": 1 - right / WIDTH, "bottom": foot / total, "top": 1 - head / total,
+              "hspace": BETWEEN / np.mean(heights), "wspace": BESIDE / width}  # fmt: skip
     figure = import_module("matplotlib.figure").Figure(figsize=(WIDTH, total))
-    panels, top = list[Any](), total - head
-    for height in heights:
-        place = (left / WIDTH, (top - height) / total, (WIDTH - left - right) / WIDTH, height / total)
-        panels.append(figure.add_axes(place))
-        top -= height + between
-    return figure, panels
+    panels = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights, gridspec_kw=places)
+    return figure, panels.ravel()
 
 
-def rectangle(x: float, y: float, width: float, height: float, **style: Any) -> Any:
-    """Around (x, y)."""
-    corner = (x - width / 2, y - height / 2)
-    return import_module("matplotlib.patches").Rectangle(corner, width, height, **style)
+def drawn(draw: Any, *about: Any) -> dict[str, bytes]:
+    """The figure that `draw` makes of these arguments, by kind of file."""
+    files = {kind: io.BytesIO() for kind in ("svg", "png")}
+    with import_module("matplotlib").rc_context(STYLE):
+        figure = draw(*about)
+        for kind, file in files.items():
+            figure.savefig(file, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else {})
+    return {kind: file.getvalue() for kind, file in files.items()}
 
 
-def styled() -> Any:
-    """The context to draw and to save in."""
-    return import_module("matplotlib").rc_context(STYLE)
-
-
-def saved(figure: Any, kind: Literal["png", "svg"]) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else {})
-    return file.getvalue()
-
-
-def inline(svg: bytes, name: str, title: str) -> str:
+def inline(svg: bytes, name: str) -> str:
     """A figure as a part of a page: colours by name, identities that no other figure has, the page's font."""
     text = svg.decode()
     text = text[text.index("<svg") :]
@@ -122,7 +111,7 @@ def inline(svg: bytes, name: str, title: str) -> str:
     text = re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)
     for role, colour in COLOURS.items():
         text = text.replace(colour, f"var(--{role})")
-    return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+    return text
 
 
 def room(labels: Sequence[str], size: float = 9, most: int = LONGEST) -> float:
@@ -137,41 +126,45 @@ def shortened(label: str, most: int = LONGEST) -> str:
 
 
 def apart(places: Sequence[float], gap: float) -> np.ndarray:
-    """Where labels stand that want these places, no two nearer than `gap`, moved as little as can be: neighbours that
-    touch become a block around the mean of what they want (isotonic regression, Barlow et al. 1972)."""
-    order = np.argsort(places, kind="stable")
-    wanted = np.asarray(places, dtype=float)[order] - gap * np.arange(len(order))
-    blocks: list[list[float]] = []
-    for value in wanted:
-        blocks.append([value])
-        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
-            last = blocks.pop()
-            blocks[-1] += last
-    found = np.empty(len(order))
-    found[order] = np.concatenate([[np.mean(block)] * len(block) for block in blocks] or [[]])
-    found[order] += gap * np.arange(len(order))
+    """Where labels stand that want these places, no two nearer than `gap`, moved as little as can be (in squares)."""
+    order, steps = np.argsort(places, kind="stable"), gap * np.arange(len(places))
+    found = np.empty(len(places))
+    if len(places):
+        found[order] = isotonic_regression(np.asarray(places, dtype=float)[order] - steps).x + steps
     return found
 
 
-def name_at_margin(axes: Any, ends: Sequence[tuple[str, float, float]], look: Look) -> None:
-    """Writes each method's name right of the axes, beside where it ends: (name, x, y). Nothing is drawn after it."""
+def legend(figure: Any, names: Sequence[str], look: PlotStyle, **style: Any) -> None:
+    """Above the panels: the methods that have a colour of their own, and the others as one."""
+    strong = [name for name in names if look.strong(name)]
+    shown = {shortened(name, 12): look.line(name) for name in strong}
+    if len(strong) < len(names):
+        shown["others"] = {"color": COLOURS["other"], "marker": MARKERS["other"]}
+    line = import_module("matplotlib.lines").Line2D
+    handles = [line([], [], label=label, **(known | style)) for label, known in shown.items()]
+    figure.legend(handles=handles, loc="upper left", ncols=3, borderaxespad=0.1, handletextpad=0.3, columnspacing=1.0)
+
+
+def legend_height(names: Sequence[str], look: PlotStyle) -> float:
+    """Inches that the legend takes."""
+    strong = sum(map(look.strong, names))
+    return 0.17 * -(-(strong + (strong < len(names))) // 3)
+
+
+def name_at_margin(axes: Any, rows: Any, label: str, x: str, y: str, look: PlotStyle) -> None:
+    """Writes each `label` of the rows right of the axes, beside where it ends. Nothing is drawn after it."""
+    ends = rows.groupby(label, sort=False)[[x, y]].last()
     for settle in (axes.get_xlim, axes.get_ylim):  # matplotlib finds limits when it is asked
         settle()
     inches = axes.figure.get_size_inches()[1] * axes.get_position().height
-    to_axes = axes.transData + axes.transAxes.inverted()
-    points = [to_axes.transform((x, y)) for _, x, y in ends]
-    levels = apart([float(y) for _, y in points], 0.145 / inches)
+    wanted = (axes.transData + axes.transAxes.inverted()).transform(ends.to_numpy(dtype=float).reshape(-1, 2))[:, 1]
+    levels = apart(wanted, 0.145 / inches)
     levels -= max(0.0, levels.max(initial=0.0) - 1) + min(0.0, levels.min(initial=0.0))
-    for (name, x, y), level in zip(ends, levels, strict=True):
+    for (name, *end), level in zip(ends.itertuples(), levels, strict=True):
         axes.annotate(
-            shortened(name), (x, y), (1.05, level), textcoords="axes fraction", va="center", color=look.ink(name),
-            fontweight="bold" if name == look.sides.ours else "normal", annotation_clip=False,
+            shortened(name), end, (1.05, level), textcoords="axes fraction", va="center", annotation_clip=False,
+            color=look.colour(name) if look.strong(name) else COLOURS["muted"],  # what is drawn faintly must be read
+            fontweight="bold" if name == look.sides.ours else "normal",
             arrowprops={"arrowstyle": "-", "color": look.colour(name), "lw": 0.6, "alpha": 0.55, "relpos": (0, 0.5),
                         "shrinkA": 1, "shrinkB": 2},
         )  # fmt: skip
-
-
-def bars(row: Any, value: str) -> tuple[float, float, float]:
-    """A value and its interval; where it has none, the value thrice."""
-    middle = row[value]
-    return middle, middle if row["low"] is None else row["low"], middle if row["high"] is None else row["high"]

@@ -1,38 +1,58 @@
-"""`report.html`: one page made for looking, out of the files of a run. The door of jinja2.
+"""`report.html`: one page made for looking, out of the files of a run. The only module that imports jinja2.
 
 It needs no network and no other file. `plots/` holds each plot as PNG, SVG and CSV; without matplotlib, tables.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from metanlp.checkpoint import atomic_write
-from metanlp.errors import DamagedError, InputError
-from metanlp.meta_test import RESULTS, Report, read_report
-from metanlp.report import canvas, findings
-from metanlp.report.canvas import Look
-from metanlp.report.findings import Logs, Rows, Sides
-from metanlp.report.sections import Section, sections
+from metanlp.core.errors import DamagedError, InputError
+from metanlp.core.storage import atomic_write
+from metanlp.evaluation.answers import answers, choices
+from metanlp.evaluation.results import RESULTS, Report, read_report
+from metanlp.report import advice, canvas, findings, plots
+from metanlp.report.canvas import PlotStyle
+from metanlp.report.findings import Compared, Logs, Rows
+from metanlp.report.tables import cell, costs, in_words
 
 PAGE, LOCAL, PLOTS = "report.html", "local.json", "plots"
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A section in all its forms."""
+class Section:
+    """One thing to see; its title, and how the picture is to be read, stand in `page.html.j2`."""
 
-    section: Section
-    svg: str  # for the page; empty where nothing can be drawn
-    files: Mapping[str, bytes]  # by name
+    name: str  # of its files in plots/
+    side: Literal["methods", "tasks"]  # left or right on a wide screen
+    rows: Rows
+    draw: Callable[..., Any]  # a figure, from the rows as a data frame and a PlotStyle
+    svg: str = ""  # for the page; empty where nothing can be drawn
+    files: Mapping[str, bytes] = field(default_factory=dict)  # by name
+
+
+def sections(found: Report, sides: Compared, logs: Logs, tasks: Rows) -> list[Section]:
+    """In the order of reading, not drawn yet, without those that have no rows. `tasks` are the rows by task."""
+    every = (
+        Section("differences", "methods", findings.differences(found, sides), plots.differences),
+        Section("score_by_task", "tasks", tasks, plots.by_task),
+        Section("score_by_shots", "methods", findings.by_shots(found), plots.by_shots),
+        Section("nearest", "tasks", findings.nearest(found, tasks), plots.nearest),
+        Section("score_by_step", "methods", findings.by_step(found), plots.by_step),
+        Section("views", "tasks", findings.views(found), plots.views),
+        Section("calibration", "tasks" if len(tasks) <= 12 else "methods", findings.calibration(found),
+                plots.calibration),
+        Section("training", "methods", findings.training(logs), plots.training),
+        Section("confusion", "tasks", findings.confusion(found), plots.confusion),
+    )  # fmt: skip
+    return [each for each in every if each.rows]
 
 
 def write_page(folder: Path) -> Path:
@@ -41,31 +61,39 @@ def write_page(folder: Path) -> Path:
     if not (folder / RESULTS).is_file():
         raise InputError(f"{folder} holds no {RESULTS}; give the folder that a run left")
     try:
-        found, local = read_report(folder / RESULTS), read_json(folder / LOCAL)
-        sides, logs = findings.sides_of(found), logs_of(folder, found)
-        drawn = [
-            drawing(each, Look(tuple(found.methods), sides, findings.score_of(found)))
-            for each in sections(found, sides, logs)
-        ]
-        html = render(found, sides, drawn, local)
+        html, files = rendered(read_report(folder / RESULTS), folder)
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise DamagedError(f"the files in {folder} make no report: {type(error).__name__} {error}") from error
     for old in (folder / PLOTS).glob("*.*"):  # what another run left there is not this run's
         old.unlink()
-    for name, content in (file for each in drawn for file in each.files.items()):
+    for name, content in files.items():
         atomic_write(folder / PLOTS / name, content)
     atomic_write(folder / PAGE, html.encode())
     return folder / PAGE
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """{} where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def rendered(found: Report, folder: Path) -> tuple[str, dict[str, bytes]]:
+    """The page, and the files of its plots by name."""
+    local: Mapping[str, Any] = json.loads(file.read_text("utf-8")) if (file := folder / LOCAL).is_file() else {}
+    sides, score = findings.compared_in(found), in_words(found.metric)
+    tasks, look = findings.by_task(found, sides), PlotStyle(tuple(found.methods), sides, score)
+    every = [drawing(each, look) for each in sections(found, sides, logs_of(folder, found), tasks)]
+    pages = Environment(
+        loader=PackageLoader("metanlp.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    pages.filters["cell"] = cell
+    html = pages.get_template("page.html.j2").render(
+        found=found, sides=sides, advice=advice, answers=answers(found), choices=choices(found),
+        tally=findings.tally(tasks), facts=findings.facts(found), drawn=every, costs=costs(found), score=score,
+        local=local, main=found.main, no_plot="" if canvas.can_plot() else canvas.NO_PLOT,
+    )  # fmt: skip
+    return html, {name: content for each in every for name, content in each.files.items()}
 
 
 def logs_of(folder: Path, found: Report) -> Logs:
     """The lines of each method that was trained here."""
-    places = {name: folder / "baselines" / name for name in found.methods} | {findings.main_of(found): folder}
+    places = {name: folder / "baselines" / name for name in found.methods} | {found.main: folder}
     files = {name: place / "metrics.jsonl" for name, place in places.items()}
     return {
         name: [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
@@ -74,47 +102,12 @@ def logs_of(folder: Path, found: Report) -> Logs:
     }
 
 
-def drawing(section: Section, look: Look) -> Drawn:
-    files = {f"{section.name}.csv": as_csv(section.rows)}
-    if not canvas.can_plot():
-        return Drawn(section, "", files)
-    with canvas.styled():
-        figure = section.draw(section.rows, look)
-        svg = canvas.saved(figure, "svg")
-        files |= {f"{section.name}.svg": svg, f"{section.name}.png": canvas.saved(figure, "png")}
-    return Drawn(section, canvas.inline(svg, section.name, section.title), files)
-
-
-def as_csv(rows: Rows) -> bytes:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue().encode()
-
-
-def render(found: Report, sides: Sides, drawn: list[Drawn], local: Mapping[str, Any]) -> str:
-    pages = Environment(
-        loader=PackageLoader("metanlp.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    pages.filters |= {"cell": cell, "points": points}
-    return pages.get_template("page.html.j2").render(
-        found=found, sides=sides, answer=findings.answer(found, sides), scores=findings.two_scores(found, sides),
-        tally=findings.tally(found, sides), facts=findings.facts(found), drawn=drawn, costs=findings.costs(found),
-        local=local, main=findings.main_of(found), no_plot="" if canvas.can_plot() else canvas.NO_PLOT,
-    )  # fmt: skip
-
-
-def points(share: float) -> str:
-    """With its sign, as it is printed."""
-    return f"{100 * share:+.1f}".replace("-", "−")
-
-
-def cell(value: Any) -> str:
-    """A value in a table."""
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def drawing(section: Section, look: PlotStyle) -> Section:
+    """The section with its files, and its plot where matplotlib is installed."""
+    rows = pd.DataFrame(section.rows)
+    files = {"csv": rows.to_csv(index=False, lineterminator="\n").encode()}
+    svg = ""
+    if canvas.can_plot():
+        files |= canvas.drawn(section.draw, rows, look)
+        svg = canvas.inline(files["svg"], section.name)
+    return replace(section, svg=svg, files={f"{section.name}.{kind}": content for kind, content in files.items()})

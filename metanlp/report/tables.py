@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from metanlp.metrics import metric_of_means, paired
-
-if TYPE_CHECKING:
-    from metanlp.meta_test import Report
+from metanlp.core.intervals import Interval
+from metanlp.evaluation.results import RECALL, Difference, Report
 
 
 def console() -> Console:
@@ -22,15 +20,14 @@ def console() -> Console:
     return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
 
-def show(found: Report, record: Mapping[str, Any]) -> None:
+def show(found: Report) -> None:
     """Scores by task and shots, paired differences, cost, and what was left out."""
     out = console()
     for table in (score_table(found), paired_table(found), cost_table(found)):
         out.print(table)
     show_left_out(found)
-    out.print(verdict(found))
-    if record.get("skipped"):
-        out.print(f"{record['skipped']} meta-steps were skipped for want of a finite gradient")
+    if skipped := found.methods[found.main]["skipped"]:
+        out.print(f"{skipped} meta-steps were skipped for want of a finite gradient")
 
 
 def show_overview(found: Report, to: str) -> None:
@@ -40,6 +37,7 @@ def show_overview(found: Report, to: str) -> None:
 
 
 def show_left_out(found: Report) -> None:
+    """Shots that a task can't give, query rows that repeat support rows, answers that are no label."""
     out = console()
     for task, notes in found.protocol["left_out"].items():
         for shots, reason in notes["shots"].items():
@@ -54,18 +52,7 @@ def show_left_out(found: Report) -> None:
 
 def no_label(found: Report) -> dict[str, float]:
     """The share of a method's answers that are none of the labels, over tasks, shots and episodes, where one can be."""
-    cells = {
-        name: [cell["no_label"]["mean"] for by_k in by_task.values() for cell in by_k.values() if "no_label" in cell]
-        for name, by_task in found.scores.items()
-    }
-    return {name: float(np.mean(each)) for name, each in cells.items() if each}
-
-
-def show_scores(found: Report) -> None:
-    """Scores by task and shots, and paired differences."""
-    for table in (score_table(found), paired_table(found)):
-        console().print(table)
-    console().print(verdict(found))
+    return {name: fmean(each) for name in found.methods if (each := found.averages("no_label", name))}
 
 
 def say(facts: Mapping[str, str]) -> None:
@@ -74,131 +61,139 @@ def say(facts: Mapping[str, str]) -> None:
         console().print(f"{name}: {fact}")
 
 
+def in_words(metric: str) -> str:
+    """What people read for a metric's name."""
+    return "mean recall" if metric == RECALL else metric.replace("_", " ")
+
+
+def table(title: str | None, columns: Iterable[str], rows: Iterable[Sequence[str]], **style: Any) -> Table:
+    """Words left, numbers right; rows of means in bold."""
+    made = Table(title=title)
+    for column in columns:
+        made.add_column(column, justify="left" if column in ("task", "method", "metric") else "right", **style)
+    for row in rows:
+        made.add_row(*row, style="bold" if row[0] == "mean" else "")
+    return made
+
+
+def score_rows(found: Report) -> list[list[str]]:
+    """Task, shots, metric, and the score of each method: by the metric that judges the task, with mean recall below
+    accuracy; the mean over tasks last."""
+    return [
+        [task or "mean", str(k), in_words(metric)]
+        + [percent(found.score(name, task=task, shots=k, metric=metric)) for name in found.methods]
+        for task, k in found.cells()
+        for metric in found.shown(task)
+    ]
+
+
 def score_table(found: Report) -> Table:
-    """Methods in columns, tasks and shots in rows: the mean of what each task is judged by, in percent with half the
-    width of its interval."""
-    metrics: Mapping[str, str] = found.protocol["metrics"]
-    title = metric_of_means(metrics)
-    named = title.replace("_", " ").capitalize() if title != "score" else "Scores"
-    table = Table(title=f"{named} on held-out tasks, % (± half the 95 % interval over support sets)")
-    for column in ("task", "shots", *found.methods):
-        table.add_column(column, justify="left" if column == "task" else "right")
-    tasks = list(dict.fromkeys(task for by_task in found.scores.values() for task in by_task))
-    for task in tasks:
-        shown = task if title != "score" else f"{task}, {metrics[task].replace('_', ' ')}"
-        for k in next(iter(found.scores.values()))[task]:
-            table.add_row(shown, k, *(percent(found.scores[name][task][k][metrics[task]]) for name in found.methods))
-    for number, k in enumerate(next(iter(found.means.values()))):
-        cells = (percent(found.means[name][k][title]) for name in found.methods)
-        table.add_row("mean" if number == 0 else "", k, *cells, style="bold")
-    return table
+    """Methods in columns, in rows tasks, shots and metrics."""
+    title = "Scores on held-out tasks, % (± half the 95 % interval over support sets and query rows)"
+    return table(title, ("task", "shots", "metric", *found.methods), score_rows(found))
 
 
 def paired_table(found: Report) -> Table:
-    """The main method against each of the others on the same episodes."""
-    main = found.paired[0]["a"] if found.paired else ""
-    table = Table(title=f"Paired difference of {main}, points (95 % interval); * lies wholly on one side of zero")
-    others = list(dict.fromkeys(row["b"] for row in found.paired))
-    for column in ("task", "shots", *(f"− {other}" for other in others)):
-        table.add_column(column, justify="left" if column == "task" else "right")
-    rows: dict[tuple[str, int], dict[str, str]] = {}
-    for row in found.paired:
-        rows.setdefault((row["task"] or "mean", row["k"]), {})[row["b"]] = difference(row)
-    for (task, k), cells in sorted(rows.items(), key=lambda item: item[0][0] == "mean"):
-        table.add_row(task, str(k), *(cells.get(other, "") for other in others), style="bold" if task == "mean" else "")
-    return table
+    """The main method against each of the others on the same support sets and query rows."""
+    others = [name for name in found.methods if name != found.main]
+    title = f"Paired difference of {found.main}, points (95 % interval); * is a verdict: wholly on one side of zero"
+    rows = (
+        [task or "mean", str(k), *(difference(found.compare(found.main, name, task=task, shots=k)) for name in others)]
+        for task, k in found.cells()
+    )
+    return table(title, ("task", "shots", *(f"− {other}" for other in others)), rows)
 
 
 def overview_table(found: Report, to: str) -> Table:
-    """Methods in rows: the mean score over tasks at each number of shots, its difference to the method `to` on the same
-    episodes, median seconds to adapt, parameters learned."""
-    title, shots = metric_of_means(found.protocol["metrics"]), list(found.means[to])
-    table = Table(
-        title=f"Mean {title.replace('_', ' ')} over held-out tasks, % (± half the 95 % interval); "
-        f"difference to {to}, points (95 % interval); * lies wholly on one side of zero"
+    """Methods in rows: the mean score over tasks at each number of shots, mean recall beside accuracy, the difference
+    to the method `to`, median seconds to adapt, parameters learned."""
+    title = (
+        f"Mean {in_words(found.metric)} over held-out tasks, % (± half the 95 % interval); "
+        f"difference to {to}, points (95 % interval); * is a verdict: wholly on one side of zero"
     )
-    scores, differences = [f"{k} shots" for k in shots], [f"− {to}, {k} shots" for k in shots]
-    for column in ("method", *scores, *differences, "adapt s", "parameters"):
-        table.add_column(column, justify="left" if column == "method" else "right")
+    rows = [overview(found, name, to) for name in found.methods]
+    return table(title, rows[0], [list(row.values()) for row in rows])
+
+
+def overview(found: Report, name: str, to: str) -> dict[str, str]:
+    """A row of `overview_table`."""
+    recall = found.shots if RECALL in found.shown() else ()
+    gaps = {k: "-" if name == to else difference(found.compare(name, to, shots=k)) for k in found.shots}
+    return (
+        {"method": name}
+        | {f"{k} shots": percent(found.score(name, shots=k)) for k in found.shots}
+        | {f"mean recall, {k} shots": f"{100 * found.score(name, shots=k, metric=RECALL).mean:.1f}" for k in recall}
+        | {f"− {to}, {k} shots": gap for k, gap in gaps.items()}
+        | {"adapt s": f"{found.methods[name]['adapt_s']:.3f}", "parameters": f"{found.methods[name]['parameters']:,}"}
+    )
+
+
+def costs(found: Report) -> list[dict[str, Any]]:
+    """What each method took, and the recipe it adapts with: a row a method."""
+    rows: list[dict[str, Any]] = []
+    searched = any(cost.get("rate_tokens") for cost in found.methods.values())
     for name, cost in found.methods.items():
-        cells = [percent(found.means[name][k][title]) for k in shots]
-        cells += ["-" if name == to else difference(difference_to(found, name, to, k)) for k in shots]
-        table.add_row(name, *cells, f"{cost['adapt_s']:.3f}", f"{cost['parameters']:,}")
-    return table
+        recipe = cost.get("recipe", {})  # each task left out has one of its own
+        inner = recipe.get("inner")  # none of an external baseline
+        errors = found.calibration[name].values()
+        rows.append({
+            "method": name, "train s": round(cost["train_s"]), "M tokens": round(cost["tokens"] / 1e6, 2),
+            **(rate_columns(cost) if searched else {}),
+            "recipe s": round(cost["recipe_s"]), "adapt s": round(cost["adapt_s"], 3),
+            "peak MB": round(cost["peak_mb"]), "inner steps": inner and inner["steps"],
+            "rates": inner and rates(inner, recipe.get("classifier")), "parameters": cost["parameters"],
+            "calibration error": round(fmean(errors), 3) if errors else None,
+        })  # fmt: skip
+    return rows
 
 
-def difference_to(found: Report, name: str, to: str, k: str) -> dict[str, float | None]:
-    """The mean over tasks at `k` shots, of `name` less that of `to`, on the same episodes."""
-    title = metric_of_means(found.protocol["metrics"])
-    sides = [np.array(found.means[method][k][title]["episodes"]) for method in (name, to)]
-    gap = paired(*sides)
-    return {"difference": gap.mean, "low": gap.low, "high": gap.high}
+def rate_columns(cost: Mapping[str, Any]) -> dict[str, Any]:
+    """Where each method was trained at a rate of its own: that rate, and the tokens that it took to find it."""
+    return {"outer rate": cost.get("lr"), "M tokens for it": round(cost.get("rate_tokens", 0) / 1e6, 2)}
+
+
+def rates(inner: Mapping[str, float], classifier: str | None) -> str:
+    """Of adapters and head; `classifier` is what a method that takes no steps fits on its features."""
+    if classifier is None:
+        return f"{inner['lr']:g} / {inner['head_lr']:g}"
+    # "prototypes" are a ridge regression in forms without classes.
+    return "closed form" if classifier == "prototypes" else classifier
 
 
 def cost_table(found: Report) -> Table:
-    """What each method took, and the recipe it adapts with."""
-    table = Table(title="Cost")
-    names = (
-        "method",
-        "train s",
-        "M tokens",
-        "recipe s",
-        "adapt s",
-        "peak MB",
-        "inner steps",
-        "rates",
-        "calibration error",
-    )
-    for column in names:
-        table.add_column(column, justify="left" if column == "method" else "right")
-    for name, cost in found.methods.items():
-        inner = cost["recipe"].get("inner")  # none of a rival
-        kind = cost["recipe"].get("classifier")  # "prototypes" are a ridge regression in forms without classes
-        stepped = f"{inner['lr']:g} / {inner['head_lr']:g}" if inner else "-"
-        rates = {None: stepped, "prototypes": "closed form"}.get(kind, kind)
-        errors = found.calibration[name].values()
-        seconds = [f"{cost['train_s']:.0f}", f"{cost['tokens'] / 1e6:.2f}", f"{cost['recipe_s']:.0f}"]
-        once = [f"{cost['adapt_s']:.2f}", f"{cost['peak_mb']:.0f}", str(inner["steps"]) if inner else "-", rates]
-        table.add_row(name, *seconds, *once, f"{sum(errors) / len(errors):.3f}" if errors else "-")
-    return table
+    """What each method took."""
+    rows = costs(found)
+    return table("Cost", rows[0], [list(map(cell, row.values())) for row in rows])
 
 
-def verdict(found: Report) -> str:
-    """One line a baseline: is the main method better, worse, or can't these episodes tell?"""
-    lines = []
-    for row in found.paired:
-        if row["task"] is None:
-            word = {1: "better than", -1: "worse than", 0: "not distinguishable from"}[side(row)]
-            lines.append(
-                f"{row['k']} shots: {row['a']} is {word} {row['b']} on the mean of the tasks, {difference(row)} points"
-            )
-    return "\n".join(lines)
+def cell(value: Any) -> str:
+    """A value in a table."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def percent(cell: Mapping[str, Any]) -> str:
-    """The mean, and half the width of its interval where there is one."""
-    width = "" if cell["low"] is None else f" ± {50 * (cell['high'] - cell['low']):.1f}"
-    return f"{100 * cell['mean']:.1f}{width}"
+def percent(found: Interval) -> str:
+    """The mean, with half the width of its interval, or with its ends where it was cut at what is possible."""
+    mean, low, high = (None if end is None else 100 * end for end in (found.mean, found.low, found.high))
+    if mean is None or low is None or high is None:
+        return f"{mean:.1f}"
+    cut = abs(high + low - 2 * mean) > 0.05
+    return f"{mean:.1f} [{low:.1f}, {high:.1f}]" if cut else f"{mean:.1f} ± {(high - low) / 2:.1f}"
 
 
-def difference(row: Mapping[str, Any]) -> str:
-    """Points, with their interval where there is one, and a star if it leaves out zero."""
-    bounds = "" if row["low"] is None else f" [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
-    return f"{100 * row['difference']:+.1f}{bounds}{'*' if side(row) else ''}"
-
-
-def side(row: Mapping[str, Any]) -> int:
-    """1 or −1 where the whole interval lies on that side of zero; else 0, as where one episode gives no interval."""
-    return 0 if row["low"] is None else int(row["low"] > 0) - int(row["high"] < 0)
+def difference(found: Difference) -> str:
+    """Points, with their interval where there is one, and a star where that is a verdict."""
+    gap = found.interval
+    bounds = "" if gap.low is None or gap.high is None else f" [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+    return f"{100 * gap.mean:+.1f}{bounds}{'*' if found.verdict in ('better', 'worse') else ''}"
 
 
 def task_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Descriptions of tasks, one a row."""
-    table = Table()
-    for column in rows[0]:
-        table.add_column(
-            column, justify="left" if column == "task" else "right", overflow="fold", no_wrap=column == "task"
-        )
-    for row in rows:
-        table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()))
-    return table
+    said = ([f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows)
+    made = table(None, rows[0], said, overflow="fold")
+    made.columns[0].no_wrap = True  # names of tasks
+    return made

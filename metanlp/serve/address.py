@@ -1,14 +1,14 @@
-"""Where the page can be had, looked at before anything is loaded."""
+"""Checks the address of the page, without the seconds that loading gradio takes."""
 
 from __future__ import annotations
 
 import socket
 
-from metanlp.errors import InputError
+from metanlp.core.errors import InputError
 
 
 def check_free(host: str, port: int) -> None:
-    """Raises InputError where a port is taken, or an address is none of this machine's."""
+    """Raises InputError if the port is invalid or taken, or the address is not one of this machine."""
     if not 0 < port < 2**16:
         raise InputError(f"--port {port} is no port; give one from 1 to {2**16 - 1}")
     try:

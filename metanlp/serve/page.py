@@ -1,8 +1,7 @@
-"""The page itself, made of gradio's parts, whose one door this is. What it shows is computed in `trial` and `cards`."""
+"""The page, built with gradio. `trial` and `result_html` compute what it shows."""
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Sequence
 from functools import wraps
 from html import escape
@@ -14,13 +13,13 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.themes import Base
 
-from metanlp.errors import EXIT_CODES, InputError, StoppedError
-from metanlp.learner import Learner
-from metanlp.serve import box, cards, trial
+from metanlp.core.errors import EXIT_CODES, InputError
+from metanlp.core.types import Row
+from metanlp.learner.learner import Learner
+from metanlp.serve import result_html, textbox, trial
 from metanlp.serve.address import check_free
-from metanlp.serve.box import Columns
+from metanlp.serve.textbox import Columns
 from metanlp.serve.trial import Trial
-from metanlp.types import Row
 
 TITLE = """# Try a learner
 Label a few texts, adapt, see what it makes of others and why. Everything stays on the machine that serves this page."""
@@ -33,33 +32,19 @@ STYLE = f"""
 .dark #said .wrong {{color: #ff9d94}}
 #answers .wrap {{flex-direction: column}}
 #answers label {{width: 100%; overflow-wrap: anywhere}}
-{cards.STYLE}
+{result_html.STYLE}
 """
 EFFORTS = [("fast, no gradient step", "fast"), ("the learner's recipe", "recipe")]
 DOUBTS = [("smallest margin of two classes", "margin"), ("highest entropy", "entropy")]
 
 Shown = dict[Any, Any]
-"""Parts of the page and what they become; the others stay as they are."""
+"""Components of the page and their new values; others are not changed."""
 
 
 def serve(learner: Learner, host: str, port: int, columns: Columns = None) -> None:
-    """The page, until it is told to stop, which ends in a StoppedError. Raises InputError where nothing can listen."""
-    page = started(learner, host, port, columns)
-    print(f"{page.local_url} (Ctrl-C ends it)", flush=True)
-    try:
-        Event().wait()
-    except StoppedError:
-        raise
-    except KeyboardInterrupt:
-        raise StoppedError(signal.SIGINT, "stopped; what was downloaded stays") from None
-    finally:
-        page.close(verbose=False)
-
-
-def started(learner: Learner, host: str, port: int, columns: Columns = None) -> gr.Blocks:
-    """The page in threads of its own: `local_url`, `close()`. It asks nothing of other machines: no share link, no
-    analytics, the browser's own fonts. Raises InputError where nothing can listen."""
-    check_free(host, port)  # gradio would try for long, and say little
+    """Serves the page until SIGINT or SIGTERM raises StoppedError. It contacts no other machine: no share link, no
+    analytics, the browser's own fonts. Raises InputError if the port cannot be used."""
+    check_free(host, port)  # gradio itself would retry for long without a message
     page = Page(learner, columns).blocks
     page.launch(
         server_name=host,
@@ -69,20 +54,24 @@ def started(learner: Learner, host: str, port: int, columns: Columns = None) -> 
         prevent_thread_lock=True,
         ssr_mode=False,
         footer_links=[],
-        max_file_size=10 * box.MOST_BYTES,  # of what reaches the machine at all; `box` refuses less with a reason
+        max_file_size=10 * textbox.MOST_BYTES,  # a hard limit; `textbox` refuses smaller sizes with a message
         theme=Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         css=STYLE,
     )
-    return page
+    print(f"{page.local_url} (Ctrl-C ends it)", flush=True)
+    try:
+        Event().wait()
+    finally:
+        page.close(verbose=False)
 
 
 def told_as(line: str, kind: Literal["said", "wrong"] = "said") -> str:
-    """A line at the lower edge of the window, in sight wherever the page is scrolled to."""
+    """A status line, fixed at the lower edge of the window."""
     return f"<p class={kind} role={'alert' if kind == 'wrong' else 'status'}>{escape(line)}</p>"
 
 
 class Page:
-    """The parts of the page, and what happens when one is used. What one visitor does is in two gr.State."""
+    """The components of the page and their event handlers. The state of a visitor is in two gr.State."""
 
     def __init__(self, learner: Learner, columns: Columns = None) -> None:
         self.learner, self.columns = learner, columns
@@ -139,8 +128,8 @@ class Page:
             event(self._told(action), given, parts, api_visibility="private")
 
     def _told(self, action: Callable[..., Shown]) -> Callable[..., Shown]:
-        """A mistake becomes a line on the page, where the command ends with it. What is given first an action can't do
-        without; it is gone where the server was started anew under an open page."""
+        """Wraps a handler: an error becomes a line on the page. The first argument is required; a restart of the server
+        loses it while the page is open."""
 
         @wraps(action)
         def told(*given: Any) -> Shown:
@@ -154,14 +143,14 @@ class Page:
         return told
 
     def on_drop(self, path: str) -> Shown:
-        """The file comes into the box, where it can be seen and changed."""
-        return {self.examples: box.dropped(Path(path), self.columns), self.dropped: None, self.said: ""}
+        """Puts the file's examples into the text box, where they can be seen and edited."""
+        return {self.examples: textbox.dropped(Path(path), self.columns), self.dropped: None, self.said: ""}
 
     def on_adapt(
         self, examples: str, effort: Literal["fast", "recipe"], rows: Sequence[Row], chosen: int | None
     ) -> Shown:
-        """What was asked before is answered anew, if it suits these examples."""
-        found = trial.adapt(self.learner, box.examples(examples, self.columns), effort)
+        """Adapts to the examples, and answers the previous texts again if they have the same columns."""
+        found = trial.adapt(self.learner, textbox.examples(examples, self.columns), effort)
         support, labels = found.task.pools["train"], found.task.labels
         asked = rows if rows and {*rows[0]} <= {*support[0]} else []
         of = f" of {', '.join(labels)}" if labels else ""
@@ -172,29 +161,29 @@ class Page:
             self.pack: gr.Button(interactive=True),
             self.zip: gr.File(value=None, visible=False),
             self.classify: gr.Button(interactive=True),
-            self.rank: gr.Button(interactive=found.task.form == "classify"),
+            self.rank: gr.Button(interactive=found.form.single_label),
             **self._answered(found, asked, chosen or 0),
         }
 
     def on_classify(self, found: Trial, texts: str) -> Shown:
-        return {self.said: "", **self._answered(found, box.texts(texts, found.task), 0)}
+        return {self.said: "", **self._answered(found, textbox.texts(texts, found.task), 0)}
 
     def on_rank(self, found: Trial, texts: str, by: Literal["margin", "entropy"]) -> Shown:
-        rows = trial.next_to_label(found, box.texts(texts, found.task), by)
+        rows = trial.next_to_label(found, textbox.texts(texts, found.task), by)
         return {self.said: told_as("The first is worth a label most."), **self._answered(found, rows, 0)}
 
     def on_choose(self, found: Trial, rows: Sequence[Row], chosen: int) -> Shown:
         """A closer look at one text; the label that it has got is the one to be corrected."""
-        shown: Shown = {self.closer: cards.closer(found, rows[chosen])}
-        if found.task.form == "classify":
+        shown: Shown = {self.closer: result_html.closer(found, rows[chosen])}
+        if found.form.single_label:
             answer = found.adapted.predict([rows[chosen]])[0]
-            shown[self.right] = gr.Dropdown(choices=list(found.adapted.labels), value=answer, visible=True)
+            shown[self.right] = gr.Dropdown(choices=list(found.adapted.label_words), value=answer, visible=True)
         return shown
 
     def on_correct(
         self, rows: Sequence[Row], chosen: int, label: str | None, examples: str, effort: Literal["fast", "recipe"]
     ) -> Shown:
-        examples = box.corrected(examples, rows[chosen], label or "", self.columns)
+        examples = textbox.corrected(examples, rows[chosen], label or "", self.columns)
         return {self.examples: examples, **self.on_adapt(examples, effort, rows, chosen)}
 
     def on_pack(self, found: Trial) -> Shown:
@@ -203,8 +192,8 @@ class Page:
 
     def _answered(self, found: Trial, rows: Sequence[Row], chosen: int) -> Shown:
         """All texts with their answers, and one of them closely."""
-        classes = bool(rows) and found.task.form == "classify"
-        lines = [(line, number) for number, line in enumerate(cards.answers(found, rows))]
+        classes = bool(rows) and found.form.single_label
+        lines = [(line, number) for number, line in enumerate(result_html.answers(found, rows))]
         chosen = chosen if chosen < len(rows) else 0
         closer = self.on_choose(found, rows, chosen) if rows else {self.closer: ""}
         return {

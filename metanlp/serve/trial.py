@@ -1,4 +1,4 @@
-"""What the page does, as functions of a learner, examples and texts; nothing here knows of a page.
+"""What the page computes, as functions of a learner, examples and texts, without any gradio.
 
 Letters: R rows, K classes, F features a row.
 """
@@ -20,20 +20,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from metanlp.errors import InputError
-from metanlp.exams import chunks
-from metanlp.forms import FORMS
+from metanlp.core.errors import InputError
+from metanlp.core.types import Row, Task
+from metanlp.core.weights import expand, pick
+from metanlp.episodes.chunks import chunks
+from metanlp.episodes.pool import Pool
+from metanlp.forms import FORMS, Form
 from metanlp.forms.base import softmax
-from metanlp.heads.base import normalized
-from metanlp.learner import Adapted, Learner
-from metanlp.pool import Pool
-from metanlp.serve.box import BAR
-from metanlp.types import Row, Task
-from metanlp.weights import expand, pick
+from metanlp.forms.heads.base import normalized
+from metanlp.learner.learner import Adapted, Learner
+from metanlp.serve.textbox import BAR
 
-MOST_WORDS = 100  # of a text that are left out one by one, each for one more run of the text
-LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same model is the same zip
-# A sign of Chinese or Japanese is left out like a word.
+MOST_WORDS = 100  # words of a row that are left out one by one; each costs one more forward pass of the row
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # a fixed date, so that the same model gives the same zip
+# A Chinese or Japanese character counts as a word.
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+")
 
 
@@ -43,22 +43,27 @@ class Trial:
 
     adapted: Adapted
     task: Task  # the examples are its training rows
-    features: Tensor | None  # (R, F) of the examples, of length one; None where a row is more than one thing to score
+    features: Tensor | None  # (R, F) normalised features of the examples; None where a row has several units
     seconds: float  # to adapt
+
+    @property
+    def form(self) -> Form:
+        """What one example is."""
+        return FORMS[self.task.form]
 
 
 class Near(NamedTuple):
-    """An example, seen from a text."""
+    """An example and its cosine to a text."""
 
     row: Row
     cosine: float
 
 
 class Word(NamedTuple):
-    """A word of a text, or what stands between words, and the probability of the text's answer without it."""
+    """A word of a text, or the characters between words, and the probability of the answer without it."""
 
     text: str
-    without: float | None  # None for what was not left out
+    without: float | None  # None if it was not left out
 
 
 def adapt(learner: Learner, task: Task, effort: Literal["fast", "recipe"]) -> Trial:
@@ -66,16 +71,16 @@ def adapt(learner: Learner, task: Task, effort: Literal["fast", "recipe"]) -> Tr
     begun = perf_counter()
     adapted = learner.adapt_to(task, effort=effort)
     seconds = perf_counter() - begun
-    whole = task.form not in ("choose", "tag")
-    return Trial(adapted, task, features(adapted, task.pools["train"]) if whole else None, seconds)
+    form, rows = FORMS[task.form], task.pools["train"]
+    whole = not form.words and len(form.texts(rows[0])) == 1
+    return Trial(adapted, task, features(adapted, rows) if whole else None, seconds)
 
 
 def features(adapted: Adapted, rows: Sequence[Row]) -> Tensor:
     """What the adapted model reads off texts, or pairs of texts: (R, F) of length one, every view as long as others."""
-    task = Task("asked", {}, adapted.labels, "", adapted.form, scale=adapted.scale)
     # A method without adapters reads through such as change nothing.
     adapters = pick(adapted.phi, "lora/") or expand(adapted.net.init(torch.Generator()), 1)
-    parts = chunks(Pool(task, rows, adapted.net.encode))
+    parts = chunks(Pool(adapted.meaning, rows, adapted.net.encode))
     with torch.no_grad():
         found = torch.cat([normalized(adapted.net.features(adapters, part.batch)) for part in parts])
     order = torch.as_tensor(np.argsort(np.concatenate([part.rows for part in parts])), device=found.device)
@@ -83,7 +88,7 @@ def features(adapted: Adapted, rows: Sequence[Row]) -> Tensor:
 
 
 def nearest(trial: Trial, row: Row, most: int = 3) -> list[Near]:
-    """The examples whose adapted features are most like the row's, by cosine; none where rows have several units."""
+    """The examples with the highest cosine of adapted features to the row; none if rows have several units."""
     if trial.features is None:
         return []
     cosines = trial.features @ features(trial.adapted, [row])[0]
@@ -92,9 +97,9 @@ def nearest(trial: Trial, row: Row, most: int = 3) -> list[Near]:
 
 
 def words(adapted: Adapted, row: Row) -> list[Word]:
-    """The texts of a row in pieces, with the probability that its answer keeps when a word is erased (Li, Monroe &
-    Jurafsky 2016, arXiv 1612.08220), all of them in one call. The only word of a text stays, as does what comes after
-    the first `MOST_WORDS`. Raises InputError where answers are no classes."""
+    """The words of a row, each with the probability of the row's answer without it (Li, Monroe & Jurafsky 2016, arXiv
+    1612.08220). A text's only word and words after the first `MOST_WORDS` are not left out. Raises InputError for forms
+    other than classify."""
     spans = {field: [match.span() for match in WORD.finditer(text)] for field, text in row.items()}
     erased = [(field, *span) for field, found in spans.items() if len(found) > 1 for span in found][:MOST_WORDS]
     scores = adapted.scores([row, *(_without(row, *place) for place in erased)])
@@ -116,14 +121,14 @@ def _without(row: Row, field: str, start: int, stop: int) -> Row:
 
 
 def next_to_label(trial: Trial, rows: Sequence[Row], by: Literal["margin", "entropy"] = "margin") -> list[Row]:
-    """Of rows without labels the ones that are worth a label most, first: the likeliest two classes are nearest to each
-    other, or the entropy over all is highest (Settles 2009, Active Learning Literature Survey, §3.1). Rows that are
-    examples already, or stand twice, are left out. Raises InputError where answers are no classes."""
-    if trial.task.form != "classify":
+    """Unlabelled rows, most uncertain first: smallest margin of the two likeliest classes, or highest entropy (Settles
+    2009, Active Learning Literature Survey, §3.1), without examples and repeats. Raises InputError where answers are no
+    classes."""
+    if not trial.form.single_label:
         raise InputError(
             f"what to label next is known where answers are classes; these are of the form {trial.task.form!r}"
         )
-    key = FORMS["classify"].key
+    key = trial.form.key
     known, fresh = {key(row) for row in trial.task.pools["train"]}, dict[tuple[str, ...], Row]()
     for row in rows:
         if key(row) not in known:
@@ -138,7 +143,7 @@ def next_to_label(trial: Trial, rows: Sequence[Row], by: Literal["margin", "entr
 
 
 def zipped(adapted: Adapted) -> bytes:
-    """The folder that `Adapted.save` writes, as `adapted/` in a zip; the same bytes for the same model."""
+    """A zip of the folder that `Adapted.save` writes, as `adapted/`; the same bytes for the same model."""
     packed = io.BytesIO()
     with TemporaryDirectory() as folder, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         adapted.save(folder)

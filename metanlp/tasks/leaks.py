@@ -1,26 +1,25 @@
-"""What training has seen of evaluation: rows that stand on both sides, by their place, and training without them."""
+"""Leaks: rows that both teach and judge. They are found by their identities, and training goes on without them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
-from itertools import chain, compress
-from textwrap import shorten
 
 import numpy as np
 
-from metanlp.errors import InputError
+from metanlp.core.errors import InputError
+from metanlp.core.hub import HubName
+from metanlp.core.types import Roles, Task
 from metanlp.forms import FORMS
-from metanlp.tasks import published
-from metanlp.tasks.hub_client import HubName
-from metanlp.tasks.index import IndexedRows, counts_of, ways_of
-from metanlp.tasks.index import keys_of as keys_of_rows
-from metanlp.types import Roles, Task
+from metanlp.tasks.rowset import KEY, counts_of, pool_keys, ways_of, where
+from metanlp.tasks.sources.table import SOURCES
+
+SEEN_BITS = 40  # of an identity in a learner's file: of a million new rows one is taken for one of 100,000 seen
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Rows by which one evaluation task is judged and from which one training task teaches."""
+    """The rows that one task is judged by and that one training task teaches."""
 
     evaluation: str  # name of the validation or test task
     pool: str  # of that task, by whose rows it is judged
@@ -36,7 +35,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Leakage:
-    """What training has seen of evaluation; no text of anybody's data, only where it stands."""
+    """All overlaps between training and evaluation. It holds no text, only where rows stand."""
 
     overlaps: tuple[Overlap, ...]
 
@@ -46,16 +45,11 @@ class Leakage:
         return sum(overlap.count for overlap in self.overlaps)
 
     def first(self, count: int = 3) -> tuple[str, ...]:
-        """The first pairs of rows, for people: of each pair of tasks one, `task pool row = task pool row`."""
+        """For people: the first pair of rows of each of the first overlaps, `task pool row = task pool row`."""
         return tuple(
             f"{each.evaluation} {each.pool} {each.rows[0][0]} = {each.training} train {each.rows[0][1]}"
             for each in self.overlaps[:count]
         )
-
-
-def keys_of(task: Task, pool: str) -> np.ndarray:
-    """A hash of each row's identity: (R,) uint64."""
-    return keys_of_rows(task.pools[pool], FORMS[task.form])
 
 
 def query_pool(task: Task) -> str:
@@ -64,55 +58,39 @@ def query_pool(task: Task) -> str:
 
 
 def leakage(roles: Roles) -> Leakage:
-    """Every evaluation row that is also a training row, by pair of tasks, and within a task between its own pools."""
-    judging = (*roles.validation, *roles.test)
-    judged = set[int]().union(*(keys_of(task, query_pool(task)).tolist() for task in judging))
-    taught = ((task.name, _places(task, judged)) for task in roles.train)
-    training = [(name, places) for name, places in taught if places]
-    return Leakage(tuple(chain.from_iterable(_overlaps(task, training) for task in judging)))
-
-
-def _overlaps(task: Task, training: Sequence[tuple[str, Places]]) -> Iterator[Overlap]:
-    pool = query_pool(task)
-    judged = keys_of(task, pool).tolist()
-    own = [(task.name, _places(task, set(judged)))] if pool != "train" else []
-    fixed = bool(task.supports) or task.source in published.SOURCES or HubName.parse(task.source) is not None
-    for name, taught in (*own, *training):
-        rows = tuple((row, other) for row, identity in enumerate(judged) for other in taught.get(identity, ()))
-        if rows:
-            yield Overlap(task.name, pool, name, rows, fixed)
+    """Finds every evaluation row that is also a training row, of another task or of the task's own "train" pool."""
+    judged = _judged(roles)
+    training = [(task.name, places) for task in roles.train if (places := _places(task, judged))]
+    return Leakage(tuple(overlap for task in (*roles.validation, *roles.test) for overlap in _overlaps(task, training)))
 
 
 Places = dict[int, list[int]]
-"""Identity of a row -> where it stands in its pool."""
+"""Identity of a row -> its numbers in its pool."""
 
 
-def _places(task: Task, asked: set[int]) -> Places:
-    """Of the training rows whose identity is asked for."""
+def _places(task: Task, asked: Set[int]) -> Places:
+    """Where the training rows stand whose identity is asked for."""
     places: Places = {}
-    for number, identity in enumerate(keys_of(task, "train").tolist()):
+    for number, identity in enumerate(pool_keys(task, "train").tolist()):
         if identity in asked:
             places.setdefault(identity, []).append(number)
     return places
 
 
-def refuse(roles: Roles) -> Leakage:
-    """The leakage, to be reported; raises InputError where it is in users' tasks and could be mended."""
-    found = leakage(roles)
-    bad = [overlap for overlap in found.overlaps if not overlap.published]
-    if bad:
-        worst, more = bad[0], f" ({len(bad) - 1} more such pairs)" if len(bad) > 1 else ""
-        judged = next(task for task in (*roles.validation, *roles.test) if task.name == worst.evaluation)
-        texts = FORMS[judged.form].texts(judged.pools[worst.pool][worst.rows[0][0]])
-        first = shorten(" | ".join(chain.from_iterable(texts)), 80, placeholder=" …")
-        ours = (
-            f"its own {'train'!r} pool" if worst.training == worst.evaluation else f"training task {worst.training!r}"
-        )
-        raise InputError(
-            f"task {worst.evaluation!r}: {worst.count} of its evaluation rows are also in {ours}{more}, "
-            f"the first: {first!r}; remove them from one side, or let `drop_leaks` do it"
-        )
-    return found
+def _overlaps(task: Task, training: Sequence[tuple[str, Places]]) -> Iterator[Overlap]:
+    pool = query_pool(task)
+    judged = pool_keys(task, pool).tolist()
+    own = [(task.name, _places(task, {*judged}))] if pool != "train" else []
+    fixed = bool(task.supports) or task.source in SOURCES or HubName.parse(task.source) is not None
+    for name, places in (*own, *training):
+        if rows := tuple((row, other) for row, identity in enumerate(judged) for other in places.get(identity, ())):
+            yield Overlap(task.name, pool, name, rows, fixed)
+
+
+def _judged(roles: Roles) -> set[int]:
+    """The identities of all rows that judge."""
+    judging = (*roles.validation, *roles.test)
+    return set[int]().union(*(pool_keys(task, query_pool(task)).tolist() for task in judging))
 
 
 def drop_leaks(roles: Roles) -> tuple[Roles, dict[str, int]]:
@@ -120,33 +98,51 @@ def drop_leaks(roles: Roles) -> tuple[Roles, dict[str, int]]:
 
     Rows of a task's "train" pool that stand in its own "test" pool go too; fixed support sets stay as published.
     Raises InputError where that leaves a task with fewer than two classes, or with no row."""
-    judged = set[int]().union(*(_keys(task, query_pool(task)) for task in (*roles.validation, *roles.test)))
-    clean = Roles(
-        tuple(_without(task, judged, _keys(task, "test")) for task in roles.train),
-        tuple(_without(task, _keys(task, "test")) for task in roles.validation),
-        tuple(_without(task, _keys(task, "test")) for task in roles.test),
-    )
-    before, after = ({task.name: len(task.pools["train"]) for task in _all(each)} for each in (roles, clean))
-    return clean, {name: count - after[name] for name, count in before.items() if count > after[name]}
+    judged, dropped = _judged(roles), dict[str, int]()
+
+    def clean(task: Task, judged: Set[int]) -> Task:
+        short = _without(task, judged)
+        if lost := len(task.pools["train"]) - len(short.pools["train"]):
+            dropped[task.name] = lost
+        return short
+
+    train = tuple(clean(task, judged) for task in roles.train)
+    validation, test = (tuple(clean(task, set()) for task in tasks) for tasks in (roles.validation, roles.test))
+    return Roles(train, validation, test), dropped
 
 
-def _all(roles: Roles) -> tuple[Task, ...]:
-    return (*roles.train, *roles.validation, *roles.test)
-
-
-def _keys(task: Task, pool: str) -> set[int]:
-    return set(keys_of(task, pool).tolist()) if pool in task.pools else set()
-
-
-def _without(task: Task, *unwanted: set[int]) -> Task:
-    everything = task.pools["train"]
-    keep = [not any(identity in keys for keys in unwanted) for identity in keys_of(task, "train").tolist()]
+def _without(task: Task, judged: Set[int]) -> Task:
+    """The task without training rows that are `judged`, or stand in its own "test" pool. Raises InputError."""
+    own, form = {*pool_keys(task, "test").tolist()}, FORMS[task.form]
+    keep = [key not in judged and key not in own for key in pool_keys(task, "train").tolist()]
     if all(keep):
         return task
-    rows = everything.where(keep) if isinstance(everything, IndexedRows) else tuple(compress(everything, keep))
-    short = replace(task, pools={**task.pools, "train": rows})
-    form = FORMS[task.form]
+    rows = where(task.pools["train"], np.array(keep), form)
     if not rows or sum(count > 0 for count in counts_of(rows, form, ways_of(task))) < form.least:
         few = "no row is" if form.least < 2 else "fewer than two classes are"
         raise InputError(f"task {task.name!r}: without its leaked rows {few} left; leave it out")
-    return short
+    return replace(task, pools={**task.pools, "train": rows})
+
+
+def seen_of(tasks: Iterable[Task]) -> np.ndarray:
+    """The rows that the tasks teach from, as a learner keeps them: 40 bits of each identity, sorted, (R,) uint64."""
+    keys = [pool_keys(task, "train") for task in tasks]
+    return np.unique(np.concatenate([np.zeros(0, KEY), *keys]) >> np.uint64(64 - SEEN_BITS))
+
+
+def without_seen(tasks: Sequence[Task], seen: np.ndarray) -> tuple[tuple[Task, ...], dict[str, int]]:
+    """The tasks without the rows that judge them and that a learner has `seen`, and how many these were, by task.
+    Raises InputError for a task of which none is left."""
+    kept, counts = list[Task](), dict[str, int]()
+    for task in tasks:
+        pool = query_pool(task)
+        known = np.isin(pool_keys(task, pool) >> np.uint64(64 - SEEN_BITS), seen)
+        if known.all() and len(known):
+            raise InputError(
+                f"task {task.name!r}: the learner was trained on every row that judges; take another task, or learner"
+            )
+        if known.any():
+            counts[task.name] = int(known.sum())
+            task = replace(task, pools={**task.pools, pool: where(task.pools[pool], ~known, FORMS[task.form])})
+        kept.append(task)
+    return tuple(kept), counts

@@ -1,4 +1,4 @@
-"""Sets of tasks: found by name or on disk, divided into roles, held against each other for leaks, described."""
+"""Sets of tasks: read by name or from disk, split by role, described in a table."""
 
 from __future__ import annotations
 
@@ -9,54 +9,65 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from reprlib import repr as brief
+from typing import cast
 
 import numpy as np
 
-from metanlp.errors import InputError
+from metanlp.core.errors import InputError
+from metanlp.core.hub import HubName
+from metanlp.core.types import Roles, Task
 from metanlp.forms import FORMS
-from metanlp.tasks import glue, leopard, published
-from metanlp.tasks.columns import nearest
-from metanlp.tasks.files import is_task_folder, read_tasks
-from metanlp.tasks.hub import read_hub
-from metanlp.tasks.hub_client import HubName
-from metanlp.tasks.index import are_pairs, counts_of, has_index, keys_of, open_index, ways_of, words_of
-from metanlp.tasks.mini import ROLES, read_mini
-from metanlp.types import Roles, Task
+from metanlp.tasks.index.files import has_index
+from metanlp.tasks.index.index import open_index
+from metanlp.tasks.reading.columns import nearest
+from metanlp.tasks.reading.files import read_tasks
+from metanlp.tasks.rowset import are_pairs, counts_of, keys_of, ways_of, words_of
+from metanlp.tasks.sources.hub import read_hub
+from metanlp.tasks.sources.mini import index, read_entry
+from metanlp.tasks.sources.published import published_in, read_from_hub, read_published
+from metanlp.tasks.sources.table import BY_NAME, SOURCES
+from metanlp.tasks.sources.unlabelled import adjacent_sentences, masked_words
+
+UNLABELLED = ("masked:", "adjacent:")  # in front of files, folders or a data set of the Hub that hold plain text
 
 
 @dataclass(frozen=True)
 class TaskSet:
-    """Tasks with different names."""
+    """A sequence of tasks, no two of which have the same name."""
 
     tasks: Sequence[Task]  # kept as a tuple
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", tuple(self.tasks))
+        if wrong := [task for task in self.tasks if not isinstance(cast(object, task), Task)]:
+            raise InputError(f"a TaskSet holds tasks, and {brief(wrong[0])} is none; give a list of Task")
         twice = [name for name, count in Counter(self.names).items() if count > 1]
         if twice:
             raise InputError(f"two tasks are called {twice[0]!r}; name each once, or rename the file of one of them")
 
     @classmethod
     def from_files(cls, path: str | Path, columns: Mapping[str, str] | None = None) -> TaskSet:
-        """The tasks of a file or folder; `columns` maps our names to theirs: {"text": "body"}. With an index, the
-        rows are read when they are asked for. Raises InputError, DamagedError."""
-        return cls(_read_users(Path(path), columns, None))
+        """Reads the tasks of a file or folder; `columns` maps our names to theirs: {"text": "body"}. With an index, the
+        rows of a task are read when they are used. Raises InputError, DamagedError."""
+        return cls(_read_users(Path(path), columns))
 
     @classmethod
     def from_hub(
         cls, name: str, columns: Mapping[str, str] | None = None, group_by: str | Mapping[str, str] | None = None
     ) -> TaskSet:
-        """A data set of the Hub, `owner/name:config@revision`, as one task or one a group; `columns` as above, found by
-        the usual names where it is left out. More can be asked of `read_hub`. Raises InputError, StorageError."""
-        return cls(_read_hub(HubName.parse(name) or HubName(name), columns, group_by))
+        """Reads a data set of the Hub, `owner/name:config@revision`, as one task, or as one for each group. Columns
+        with usual names are found without `columns`. `read_hub` has more options. Raises InputError, StorageError."""
+        return cls(read_hub(name, columns=columns, group_by=group_by))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the tasks, in their order."""
+        """The names of the tasks, in their order."""
         return tuple(task.name for task in self.tasks)
 
     def split(self, validation: Sequence[str] = (), test: Sequence[str] = ()) -> Roles:
-        """The named tasks choose and judge, the rest teach. Raises InputError for a name that is unknown or in both."""
+        """Uses the named tasks for validation and test, and all others for training. Raises InputError for a name that
+        is unknown, or in both."""
         for name in chain(validation, test):
             if name not in self.names:
                 listed = ", ".join(self.names[:8]) + (", …" if len(self.names) > 8 else "")
@@ -72,31 +83,39 @@ class TaskSet:
 
 
 def read(names: str, *, data_root: Path | None, columns: Mapping[str, str] | None = None) -> tuple[Task, ...]:
-    """The tasks behind comma-separated names: `mini`, `mini/train`, `mini/emotions`; files and folders; what stands
-    below `data_root`: `glue`, `glue/mnli`, `leopard`; data sets of the Hub, `owner/name:config@revision`, and GLUE from
-    there if it is not below `data_root`. `columns` is for users' files and the Hub. Raises InputError, StorageError."""
-    several = [names] if os.path.lexists(os.path.expanduser(names)) else names.split(",")
-    found = [_read_one(name.strip(), data_root, columns) for name in several]
+    """Reads the tasks of comma-separated names: `mini`, `mini/train`, `mini/emotions`; files and folders; names below
+    `data_root`: `glue`, `glue/mnli`, `leopard`; data sets of the Hub, `owner/name:config@revision`; `masked:CORPUS` and
+    `adjacent:CORPUS`, made from plain text. GLUE comes from the Hub if it is not below `data_root`. `columns` is for
+    users' files and the Hub. Raises InputError, StorageError."""
+    found = [_read_one(name, data_root, columns) for name in listed_names(names)]
     return tuple(TaskSet(tuple(chain.from_iterable(found))).tasks)
+
+
+def listed_names(names: str) -> list[str]:
+    """The names between the commas; a path that exists is one name, whatever commas it has."""
+    return [names] if os.path.lexists(os.path.expanduser(names)) else [name.strip() for name in names.split(",")]
 
 
 def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | None) -> tuple[Task, ...]:
     if name.split("/")[0] == "mini":
         return _read_mini(name)
+    if name.startswith(UNLABELLED):
+        kind, _, corpus = name.partition(":")
+        return masked_words(corpus) if kind == "masked" else (adjacent_sentences(corpus),)
     here = os.path.expanduser(name)
     if name and os.path.lexists(here):
         return _read_path(Path(here), columns, None)
     if name and data_root is not None and os.path.lexists(data_root / name):
         return _read_path(data_root / name, columns, name)
-    if data_root is not None and published.is_of_source(whole := (data_root / name).parent) and whole.is_dir():
-        found = tuple(task for task in published.read_of_source(whole) if task.name == name)
-        if found:
-            return found
     source, _, rest = name.partition("/")
+    whole = f"{source}/{rest.partition('/')[0]}"  # a group's name stands below that of its set
+    known = data_root is not None and whole in BY_NAME and (data_root / whole).is_dir()
+    if data_root is not None and known and (found := [t for t in read_published(data_root / whole) if t.name == name]):
+        return tuple(found)
     if source == "glue":
-        return tuple(map(glue.read_glue_from_hub, [rest] if rest else glue.WHOLE))
-    if source not in published.SOURCES and (hub := HubName.parse(name)):
-        return _read_hub(hub, columns)
+        return read_from_hub(name)
+    if source not in SOURCES and HubName.parse(name):
+        return read_hub(name, columns=columns)
     place = "METANLP_DATA is not set" if data_root is None else "the folder of METANLP_DATA holds none of that name"
     raise InputError(
         f"no tasks called {name!r}: no file or folder here, and {place}; "
@@ -104,61 +123,47 @@ def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | No
     )
 
 
-def _read_hub(
-    name: HubName, columns: Mapping[str, str] | None, group_by: str | Mapping[str, str] | None = None
-) -> tuple[Task, ...]:
-    return read_hub(name.repo_id, name.config, revision=name.revision, columns=columns, group_by=group_by)
-
-
 def _read_mini(name: str) -> tuple[Task, ...]:
-    roles = read_mini()
-    by_role = dict(zip(ROLES, (roles.train, roles.validation, roles.test), strict=True))
-    everything = tuple(chain.from_iterable(by_role.values()))
-    by_name = {"mini": everything} | {f"mini/{role}": tasks for role, tasks in by_role.items()}
-    by_name |= {task.name: (task,) for task in everything}
+    by_name = dict[str, list[Task]]()
+    for entry in index():
+        for each in ("mini", f"mini/{entry.role}", f"mini/{entry.name}"):
+            by_name.setdefault(each, []).append(read_entry(entry))
     if name not in by_name:
         raise InputError(
             f"no tasks called {name!r}; use mini, mini/train, mini/test or one task{nearest(name, by_name)}"
         )
-    return by_name[name]
+    return tuple(by_name[name])
 
 
 def _read_path(path: Path, columns: Mapping[str, str] | None, name: str | None) -> tuple[Task, ...]:
-    """The reader that knows the folder: of a published source, or the one for users' tasks."""
-    parent = path.absolute().parent.name
-    if os.path.isdir(path):
-        if parent == "glue" and path.name in {*glue.BY_NAME, *glue.LEFT_OUT}:
-            return (glue.read_glue_task(path),)
-        if parent == "leopard" and path.name in leopard.BY_NAME:
-            return (leopard.read_published(path),)
-        if published.is_of_source(path.absolute()):
-            return published.read_of_source(path.absolute())
-        if published.is_source(path.absolute()):
-            return published.read_source(path.absolute())
-        if not is_task_folder(path) and glue.is_glue(path):
-            return glue.read_glue(path)
-        if not is_task_folder(path) and leopard.is_leopard(path):
-            return leopard.read_published_set(path)
+    """Reads a file or folder; a folder of a published source as its publishers meant it."""
+    if os.path.isdir(path) and published_in(path):
+        return read_published(path)
     return _read_users(path, columns, name)
 
 
-def _read_users(path: Path, columns: Mapping[str, str] | None, name: str | None) -> tuple[Task, ...]:
+def _read_users(path: Path, columns: Mapping[str, str] | None, name: str | None = None) -> tuple[Task, ...]:
     return open_index(path, columns, name) if has_index(path) else read_tasks(path, columns=columns, name=name)
 
 
 def describe(tasks: Sequence[Task]) -> list[dict[str, str | int | float]]:
-    """One line of a table a task, by column: over all pools, words counted between spaces, duplicates by identity; and
-    how many rows were left out, where any were."""
+    """One row of a table a task, by column. Everything is counted over all pools, words between spaces, repeats by the
+    identity of rows. Where rows of any task were left out, a column says how many."""
     rows = [_described(task) for task in tasks]
     if any(task.left_out for task in tasks):
         return [row | {"left out": sum(task.left_out.values())} for row, task in zip(rows, tasks, strict=True)]
     return rows
 
 
+def notes(tasks: Sequence[Task]) -> list[str]:
+    """The notes of all tasks, each after the name of its task."""
+    return [f"{task.name}: {note}" for task in tasks for note in task.notes]
+
+
 def _described(task: Task) -> dict[str, str | int | float]:
     pools, form = task.pools.values(), FORMS[task.form]
     keys, words = (list(chain.from_iterable(of(rows, form).tolist() for rows in pools)) for of in (keys_of, words_of))
-    counts = np.sum([counts_of(rows, form, ways_of(task)) for rows in pools], axis=0)
+    counts = np.array([counts_of(rows, form, ways_of(task)) for rows in pools]).sum(axis=0)
     a_class = [int(count) for count in counts if count or form.one_class] if form.by_class else []
     spread = f"{min(a_class)}, {statistics.median(a_class):g}, {max(a_class)}" if a_class else "-"
     return {

@@ -4,10 +4,10 @@ or as the Space's variable METANLP_LEARNER; HF_TOKEN as a secret lets it read a 
 import os
 from pathlib import Path
 
-from metanlp.cli import Serve
-from metanlp.launch import guarded
+from metanlp.cli.launch import guarded
+from metanlp.cli.models import Serve
 
 LEARNER = "your-name/your-learner"
 
 if __name__ == "__main__":
-    guarded(Serve(Path(os.environ.get("METANLP_LEARNER", LEARNER)), host="0.0.0.0").run)
+    guarded(Serve(source=Path(os.environ.get("METANLP_LEARNER", LEARNER)), host="0.0.0.0").run)

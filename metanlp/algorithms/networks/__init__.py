@@ -1,0 +1,1 @@
+"""Networks that read a support set: what several algorithms are made of."""

@@ -1,0 +1,87 @@
+"""The command `metanlp`: the list of its commands, which stand in the files beside this one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import tyro
+
+from metanlp.cli.experiments import COMPARE, Compare, Evaluate, Page
+from metanlp.cli.launch import guarded
+from metanlp.cli.models import Adapt, Predict, Serve
+from metanlp.cli.options import Json, Printed
+from metanlp.cli.sharing import Export, Publish
+from metanlp.cli.tasks import BuildTasks, Tasks
+from metanlp.core.settings import completion, parse
+
+NAME = "metanlp"
+ABOUT = """Few-shot learners from many tasks.
+
+Exit codes: 0 done; 2 bad input, configuration, or training that diverged; 3 damaged file; 4 storage failure;
+130 and 143 stopped by SIGINT or SIGTERM, with a line that says how to go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info(Json):
+    """Say what a folder holds and how to use it; without one, what is installed here."""
+
+    source: Annotated[Path | None, tyro.conf.Positional] = None  # folder of a run or a model, or owner/name on the Hub
+
+    def run(self) -> Printed:
+        from metanlp.cli.info import lines, of_folder, of_machine
+
+        found = of_folder(self.source) if self.source else of_machine()
+        print("\n".join(lines(found)))
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """Print the script by which a shell completes this command."""
+
+    shell: Annotated[Literal["bash", "zsh"], tyro.conf.Positional]  # bash: source <(metanlp completion bash)
+
+    def run(self) -> None:
+        print(completion(COMMANDS, NAME, self.shell))
+
+
+Command = (  # in the order of --help
+    Annotated[Tasks, tyro.conf.subcommand("tasks")]
+    | Annotated[BuildTasks, tyro.conf.subcommand("tasks build")]
+    | Annotated[Compare, tyro.conf.subcommand("compare", default=COMPARE)]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Adapt, tyro.conf.subcommand("adapt")]
+    | Annotated[Predict, tyro.conf.subcommand("predict")]
+    | Annotated[Page, tyro.conf.subcommand("report")]
+    | Annotated[Publish, tyro.conf.subcommand("publish")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Serve, tyro.conf.subcommand("serve")]
+    | Annotated[Info, tyro.conf.subcommand("info")]
+    | Annotated[Completion, tyro.conf.subcommand("completion")]
+)
+COMMANDS = cast("type[Any]", Command)
+
+
+def main() -> None:
+    """The console script."""
+    words = sys.argv[1:]
+    if words[:2] == ["tasks", "build"]:  # one command; a folder of that name is ./build
+        words = ["tasks build", *words[2:]]
+    to_resume = ["--resume"] if words[:1] == ["compare"] else []
+    guarded(lambda: answer(parse(COMMANDS, words, prog=NAME, description=ABOUT)), *to_resume)
+
+
+def answer(command: Any) -> None:
+    """Run it; with --json its lines for people are no part of standard output."""
+    if not getattr(command, "json", False):
+        command.run()
+        return
+    with redirect_stdout(sys.stderr):
+        said: Printed = command.run()
+    if said is not None:  # of several processes one speaks
+        print(json.dumps(said, ensure_ascii=False))

@@ -1,0 +1,72 @@
+"""The commands that train and test on many tasks."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from metanlp.cli.launch import carry_out
+from metanlp.cli.options import Json, Printed
+from metanlp.core.outputs import OutputFolder
+from metanlp.experiment.options import AUTO, LEAVE_ONE_OUT, Experiment, Testing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(Experiment, Json):
+    """Ask whether meta-learning helps on your tasks: train, test, compare with baselines."""
+
+    max_minutes: float | None = None  # of meta-training; 5 where neither it nor --steps is given
+
+    def run(self) -> dict[str, Any] | None:
+        from metanlp.evaluation.answers import to_json
+
+        asked = {field.name: getattr(self, field.name) for field in fields(Experiment)}
+        asked["max_minutes"] = 5.0 if self.steps is self.max_minutes is None else self.max_minutes
+        found = carry_out(Experiment(**asked))
+        return to_json(found) if found else None
+
+
+COMPARE = Compare(model="minilm", data=tyro.MISSING, test=LEAVE_ONE_OUT, start=AUTO, out=Path("out/compare"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Json, Testing):
+    """Score saved learners, and the frozen encoder beside them, on held-out tasks."""
+
+    # Folders of learners, or owner/name on the Hub; by default the learner that comes with the package.
+    source: Annotated[tuple[Path, ...], tyro.conf.arg(name="from")] = (Path("default"),)
+    test: tuple[str, ...]  # tasks: mini, leopard, folders, Hub's owner/name; a task's own support sets are used
+    drop_repeats: bool = False  # leave out query rows that stand in the support set too
+    base: str | None = None  # where the pretrained model is, if not at its public id
+    out: Path = Path("out/evaluate")  # folder for results.json and report.html
+
+    def run(self) -> Printed:
+        from metanlp.evaluation.answers import to_json
+        from metanlp.evaluation.held_out import Protocol
+        from metanlp.experiment.evaluate import evaluate
+        from metanlp.tasks.reading.columns import parse_columns
+        from metanlp.tasks.roles import read_role
+
+        OutputFolder(self.out, (*self.source, *self.test), self.replace).check()
+        root = os.environ.get("METANLP_DATA")
+        tasks = read_role(",".join(self.test), "test", Path(root) if root else None, parse_columns(self.columns))
+        protocol = Protocol(self.shots, self.episodes, self.test_rows, self.drop_repeats, self.seed)
+        return to_json(evaluate(self.source, tasks, protocol, self.out, base=self.base, page=self.page))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page(Json):
+    """Make report.html and plots/ anew from what a run left in its folder."""
+
+    folder: Annotated[Path, tyro.conf.Positional]  # with results.json, and metrics.jsonl where it trained
+
+    def run(self) -> Printed:
+        from metanlp.report.page import write_page
+
+        page = write_page(self.folder)
+        print(page)
+        return {"report": str(page)}

@@ -1,0 +1,50 @@
+"""The commands on sets of tasks."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from metanlp.cli.options import Columns, Json, Printed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tasks(Columns, Json):
+    """Validate and describe tasks: a file, a folder, a data set of the Hub."""
+
+    # A file, a task's folder, a folder of tasks, or owner/name of the Hub. An index that `tasks build` made is used,
+    # and its files held against it.
+    source: Annotated[str, tyro.conf.Positional]
+
+    def run(self) -> Printed:
+        from metanlp.report import tables
+        from metanlp.tasks.index.index import check_unchanged
+        from metanlp.tasks.reading.columns import parse_columns
+        from metanlp.tasks.taskset import describe, notes, read
+
+        tasks = read(self.source, data_root=None, columns=parse_columns(self.columns))
+        check_unchanged(tasks)
+        rows = describe(tasks)
+        tables.console().print(tables.task_table(rows))
+        print(*notes(tasks), sep="\n", end="\n" if notes(tasks) else "")
+        return {"tasks": rows, "notes": notes(tasks)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildTasks(Columns, Json):
+    """Write an index into a folder of tasks, so that 100,000 of them open in seconds; give the same --columns later."""
+
+    folder: Annotated[Path, tyro.conf.Positional]  # a folder of tasks; its index is .metanlp-index in it
+
+    def run(self) -> Printed:
+        from metanlp.core.progress import Progress
+        from metanlp.tasks.index.build import build_index
+        from metanlp.tasks.reading.columns import parse_columns
+
+        with Progress("index") as progress:
+            built = build_index(self.folder, parse_columns(self.columns), progress.show)
+        print(f"{self.folder}: indexed {built.tasks} tasks, {built.rows} rows, in {built.seconds:.1f} s")
+        return {"folder": str(self.folder), **asdict(built)}

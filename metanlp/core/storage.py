@@ -1,0 +1,106 @@
+"""What is written is on the disk, or is said not to be."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import socket
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from metanlp.core.errors import InputError, StorageError
+
+
+@contextmanager
+def disk(path: Path) -> Generator[None]:
+    """Turns what the operating system says while `path` is written into a StorageError."""
+    try:
+        yield
+    except OSError as problem:
+        said = problem.strerror or str(problem)
+        raise StorageError(f"{path}: {said}; make room or give permission there, or choose another folder") from problem
+
+
+def write(path: Path, data: bytes) -> None:
+    """A new file, which has to be new."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync(path: Path) -> None:
+    """Flush a folder to the disk, and with it the names in it."""
+    held = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(held)
+    finally:
+        os.close(held)
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Put `data` at `path`: readers see the old file or the new one, also after a crash. Raises StorageError."""
+    with disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_beside(path)
+        try:
+            write(temporary, data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync(path.parent)
+
+
+def sha256_of(*paths: Path) -> str:
+    """Of the content of files, end to end."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
+
+
+@contextmanager
+def lock(folder: Path) -> Generator[None]:
+    """Hold `folder` for this run, made if missing, and removed again where nothing is left in it. Raises InputError if
+    another run holds it.
+
+    The operating system drops the lock of a process that dies, however it dies.
+    """
+    new = not folder.exists()
+    with disk(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise InputError(f"{folder} is a file or lies under one; choose a folder") from None
+        handle = (folder / ".lock").open("a+")
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.2)  # an owner that took the lock this moment has signed it by then
+            pid, _, host = (folder / ".lock").read_text().partition(" ")
+            owner = f"process {pid} on {host}" if pid else "another process"
+            raise InputError(
+                f"{folder} is in use by {owner}; wait for it to end, stop it, or choose another folder"
+            ) from None
+        with disk(folder):
+            handle.truncate(0)
+            handle.write(f"{os.getpid()} {socket.gethostname()}")
+            handle.flush()
+        try:
+            yield
+        finally:
+            handle.truncate(0)
+            if new and [path.name for path in folder.glob("*")] == [".lock"]:
+                with suppress(OSError):
+                    (folder / ".lock").unlink()
+                    folder.rmdir()
+
+
+def temporary_beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")

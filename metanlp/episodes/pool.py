@@ -1,0 +1,114 @@
+"""Rows of one task as tokens: episodes and test sets are packed from a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from metanlp.backbone.packing import pack, words_of
+from metanlp.core.offsets import counts, spread
+from metanlp.core.types import Batch, Meaning, Row, Task, Tokens
+from metanlp.forms import FORMS, Form
+from metanlp.tasks.rowset import keys_of
+
+Encode = Callable[..., Tokens]
+"""`Backbone.encode`: a sequence of texts, and whether word numbers are needed, to tokens."""
+
+
+class Pool:
+    """Rows of one task, tokenised at first use. Letters: R rows, U units of all rows, N units of a batch."""
+
+    def __init__(self, meaning: Meaning, rows: Sequence[Row], encode: Encode) -> None:
+        self.meaning, self.rows, self._encode = meaning, rows, encode
+        self.form: Form = FORMS[meaning.form]
+        self.classes = range(self.form.outputs(meaning))
+
+    @staticmethod
+    def of(task: Task, encode: Encode) -> Pool:
+        """The training rows of a task; of rows with equal texts the first."""
+        rows = tuple(task.pools["train"])
+        first = np.unique(keys_of(task.pools["train"], FORMS[task.form]), return_index=True)[1]
+        return Pool(task.meaning, [rows[n] for n in np.sort(first)], encode)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        texts = [text for row in self.rows for text in self.form.texts(row)]
+        return self._encode(texts, True) if self.form.words else self._encode(texts)
+
+    @cached_property
+    def by_class(self) -> list[np.ndarray]:
+        """For each class the numbers of the rows that are a shot of it; without classes one list of all rows."""
+        if not self.form.by_class:
+            return [np.arange(len(self.rows))]
+        found: list[list[int]] = [[] for _ in self.meaning.labels]
+        for number, row in enumerate(self.rows):
+            for label in dict.fromkeys(self.form.shots_of(row)):
+                found[label].append(number)
+        return [np.array(rows, dtype=np.int64) for rows in found]
+
+    @cached_property
+    def shots(self) -> list[tuple[int, ...]]:
+        """For each row the classes of which it counts as a shot."""
+        return [self.form.shots_of(row) for row in self.rows]
+
+    def pack(self, rows: Sequence[int] | np.ndarray, classes: Sequence[int] | np.ndarray | None = None) -> Batch:
+        """Packs rows into one batch. Targets are indices into `classes`, by default all classes of the task."""
+        rows, classes = np.asarray(rows), self.classes if classes is None else classes
+        units, texts = spread(self._first, rows), spread(self._first_text, rows)
+        owner = np.repeat(np.arange(len(rows)), counts(self._first, rows))  # which of `rows` a unit belongs to
+        if self.form.words:
+            text, word, _ = words_of(self.tokens, texts)
+            units = self._first[rows[text]] + word
+        targets = self.form.renumbered(self._gold[units], classes)
+        group = owner if len(texts) > len(rows) else None
+        form = self.form
+        return pack(
+            self.tokens, texts, targets, len(classes), form=form.name, group=group, by_word=form.words,
+            background=form.background,
+        )  # fmt: skip
+
+    def units(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For a batch of these rows: units of each row (R,), and the place of each unit within its row (N,)."""
+        if self.form.words:
+            text, word, _ = words_of(self.tokens, rows)
+            return np.bincount(text, minlength=len(rows)), word
+        members = counts(self._first, rows)
+        return members, spread(self._first, rows) - np.repeat(self._first[rows], members)
+
+    def parts(self, most: int) -> Iterator[np.ndarray]:
+        """Row numbers in parts of about `most` tokens; rows of similar length share a part."""
+        ends = self.tokens.starts[self._first_text]
+        lengths = np.diff(ends)
+        order = np.argsort(lengths, kind="stable")
+        part = np.cumsum(lengths[order]) // most
+        for number in np.unique(part):
+            yield order[part == number]
+
+    @cached_property
+    def _answers(self) -> list[Sequence[object]]:
+        return [self.form.gold(row, self.meaning) for row in self.rows]
+
+    @cached_property
+    def _gold(self) -> np.ndarray:
+        """The answers of all units, row after row: (U, …)."""
+        kind = np.int64 if self.form.class_targets else np.float32
+        return np.array([answer for answers in self._answers for answer in answers], dtype=kind)
+
+    @cached_property
+    def _first(self) -> np.ndarray:
+        """Row r has units [first[r], first[r + 1]): (R + 1,)."""
+        return np.cumsum([0, *map(len, self._answers)])
+
+    @cached_property
+    def _first_text(self) -> np.ndarray:
+        """Row r reads texts [first[r], first[r + 1]): (R + 1,)."""
+        return np.cumsum([0, *(len(self.form.texts(row)) for row in self.rows)])
+
+
+def counts_of(task: Task, pool: Callable[[], Pool]) -> tuple[int, ...]:
+    """Number of different training rows of each class (K,); in a form without classes of all rows (1,). An index stores
+    these numbers; for other rows they come from `pool()`."""
+    known: tuple[int, ...] | None = getattr(task.pools["train"], "counts", None)
+    return tuple(map(len, pool().by_class)) if known is None else known

@@ -1,0 +1,1 @@
+"""Learners on held-out tasks: frozen episodes, recipe search, diagnostics."""

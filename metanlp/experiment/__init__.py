@@ -1,0 +1,1 @@
+"""A whole run: options, preparation, training, tests, leave-one-out, forecast."""

@@ -1,0 +1,119 @@
+"""What an experiment may be asked: the options of the recipes. Imports nothing heavy, so that --help is quick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+LEAVE_ONE_OUT = "leave-one-out"  # in place of names of test tasks
+ALL = "all"  # in place of names of methods
+AUTO, NOTHING = "auto", "none"  # in place of a learner to begin from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What an experiment reads."""
+
+    model: str = "bert-base-uncased"  # minilm, a folder, or a model's id on the Hub
+    data: str = "glue"  # training tasks: glue, intents, topics, mini, glue/mnli, folders, Hub's owner/name; by commas
+    validation: str = "auto"  # tasks that choose weights and recipes; auto: those that --data keeps for it, and mini's
+    test: str = "leopard"  # held-out tasks that judge; leave-one-out: each task of --data in turn, after all the others
+
+
+@dataclass(frozen=True, kw_only=True)
+class Testing:
+    """How held-out tasks are tested, and what is left of it."""
+
+    columns: str = ""  # your files' names for our columns: text=body,label=intent; published sets have their own
+    shots: tuple[int, ...] = (4, 8, 16)  # support rows a class in the test
+    episodes: int = 10  # support sets a test task and shots, where it does not bring its own
+    test_rows: int | None = None  # query rows a test task at the most; all where it is not given
+    seed: int = 0  # of everything that is drawn
+    page: bool = True  # leave report.html and plots/, which takes a second or two
+    replace: bool = False  # replace what is in --out already
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Testing, Inputs):
+    """Meta-train, adapt to held-out tasks, compare with the baselines, save."""
+
+    # Begin meta-training from this learner, with its adapters and views: default, a folder, or owner/name on the Hub;
+    # none; auto: default where the model is its own and it learned no task that judges. It is tested as it is, too.
+    start: str | None = None
+    method: str = "maml"  # the method that is saved and compared with the others
+    # Others, at equal compute; all: each of metanlp's own. setfit and llm only by their names.
+    baselines: tuple[str, ...] = ("frozen", "finetune", "multitask", "protonet")
+    # Of baseline llm: an OpenAI-compatible endpoint, its key in METANLP_LLM_KEY. Texts of test tasks are sent there; a
+    # run without llm sends no data anywhere.
+    llm_url: str | None = None
+    llm_model: str | None = None  # of baseline llm: the model's name at --llm-url
+    steps: int | None = None  # meta-steps; such a run is reproducible to the byte
+    max_minutes: float | None = None  # of meta-training, in place of --steps
+    meta_batch: int = 2  # episodes a meta-step
+    mix: float = 0.3  # share of the episodes from unlabelled tasks of --data, masked:CORPUS and adjacent:CORPUS
+    tasks_per_pass: int | None = None  # of these, in one call of the model; by default 1, on a GPU as many as fit
+    # Highest rate of the outer AdamW; auto: each method's own, by short runs that the validation tasks judge, which are
+    # 18 % more training.
+    lr: float | Literal["auto"] = 1e-3
+    decorrelate: float = 0.0  # weight of a regulariser of the features in the outer loss, for methods with a query loss
+    inner_steps: int = 1  # gradient steps on a support set while training
+    inner_lr: float = 0.1  # their size for adapters
+    head_lr: float = 0.1  # their size for the head
+    second_order: bool = False  # differentiate through the inner steps: exact, slower, more memory; for maml's family
+    rank: int = 16  # of the LoRA adapters
+    # Layers that carry one, in the top half of the stack.
+    targets: Literal["query and value", "attention", "all linear"] = "all linear"
+    validations: int = 8  # looks at the validation tasks, spread over the training
+    validation_trials: int = 24  # support sets of validation tasks, used each time
+    search_trials: int = 24  # of these, used for the search of the adaptation recipe
+    exact: bool = True  # the same bits with any number of processes
+    threads: int | None = None  # of each process; by default its share of the cores, or OMP_NUM_THREADS
+    views: tuple[str, ...] = ()  # what is read off the encoder; by default the last and the middle layers
+    gradient_checkpoint: bool = False  # compute passes again for their gradients: slower, in less memory
+    prompt: str | None = None  # in front of every text; by default what the model's folder says
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the frozen weights
+    quantize: Literal["none", "4bit", "8bit"] = "none"  # of the frozen weights, by bitsandbytes
+    # Memory of each process for what the frozen model says of a text, in GB, 0 for none: methods after the first, and
+    # epochs, then cost their adapted layers alone.
+    store_gb: float = 0.0
+    overview: bool = False  # one table with a method a row, for many methods
+    log_with: tuple[str, ...] = ()  # trackers beside metrics.jsonl: tensorboard, wandb, … whatever accelerate knows
+    out: Path = Path("out/run")  # folder for everything that the run leaves
+    publish: str | None = None  # owner/name on the Hub for what the run leaves, for its owner alone
+    resume: bool = False  # go on from the newest checkpoint in --out, whose settings must be the same
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """Pretrain a model by masked words, from nothing or from a checkpoint, and save it."""
+
+    text: str  # the corpus: files of text, JSON lines, CSV or Parquet, folders, data sets of the Hub; by commas
+    column: str = "text"  # of the texts, where the corpus has columns
+    model: str | None = None  # go on from this one: minilm, a folder, or a model's id on the Hub; none makes a new one
+    tokenizer: Literal["wordpiece", "bpe"] = "wordpiece"  # of a new model, learned from the corpus
+    vocabulary: int = 8_000  # most tokens of a new tokenizer
+    lower: bool = True  # whether a new tokenizer makes letters small
+    layers: int = 4  # of a new model
+    width: int = 256  # of a new model, in numbers a token
+    heads: int = 4  # of a new model
+    max_length: int = 128  # longer documents are cut into several texts, in tokens
+    batch: int = 32  # texts a pass
+    accumulate: int = 2  # passes a step, whose gradients are added
+    steps: int | None = None  # such a run is reproducible to the byte
+    max_minutes: float | None = None  # in place of --steps
+    lr: float | None = None  # highest rate of AdamW; by default 1e-3 for a new model, 1e-4 for one that goes on
+    weight_decay: float = 0.01  # of AdamW
+    mask_rate: float = 0.15  # share of the tokens that are hidden
+    whole_words: bool = True  # hide all pieces of a word or none
+    dropout: float = 0.0  # while it learns
+    held_out: float = 0.05  # share of the documents that judge and do not teach
+    validations: int = 8  # looks at the held-out texts, spread over the run
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the passes; weights and their steps are always fp32
+    exact: bool = True  # the same bits with any number of processes
+    threads: int | None = None  # of each process; by default its share of the cores, or OMP_NUM_THREADS
+    seed: int = 0  # of everything that is drawn
+    log_with: tuple[str, ...] = ()  # trackers beside metrics.jsonl: tensorboard, wandb, … whatever accelerate knows
+    out: Path = Path("out/pretrained")  # folder for the model, and for the checkpoints while it learns
+    replace: bool = False  # replace what is in --out already
+    resume: bool = False  # go on from the newest checkpoint in --out, whose settings must be the same

@@ -1,0 +1,169 @@
+"""The files of a learner or an adapted model: what plain peft opens, what it does not know, what made them both."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metanlp.backbone import Backbone
+from metanlp.backbone.options import Options
+from metanlp.backbone.pretrained import MINILM, check_same, has_minilm
+from metanlp.backbone.quantize import require_library
+from metanlp.core.errors import DamagedError, InputError, StoppedError
+from metanlp.core.hub import HubName, fetch_model
+from metanlp.core.settings import from_json, to_json
+from metanlp.core.signals import deferred
+from metanlp.core.storage import atomic_write, disk, sha256_of
+from metanlp.core.types import Weights
+from metanlp.core.versions import versions
+from metanlp.core.weights import drop, finite, from_safetensors, pick_inside, to_safetensors
+
+ADAPTER, META, CONFIG = "adapter_model.safetensors", "meta_model.safetensors", "meta_config.json"
+ADAPTER_CONFIG = "adapter_config.json"
+FILES = (ADAPTER, ADAPTER_CONFIG, META, CONFIG)
+SCHEMA = 1
+DEFAULT = "default"  # the name of the learner that comes with the package
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """What a folder held."""
+
+    net: Backbone
+    weights: Weights
+    settings: Mapping[str, Any]
+
+
+def write_artefact(folder: Path, kind: str, net: Backbone, weights: Weights, settings: Mapping[str, Any]) -> None:
+    """`weights` have no task axis. Each file is written whole or not at all; the configuration comes last, with the
+    sha256 of the others."""
+    if not finite(weights):
+        raise ValueError("weights with NaN or infinity are not saved")
+    with deferred() as told:  # a folder with files of two models would be refused as damaged
+        write_adapter(folder, net, weights)
+        atomic_write(folder / META, to_safetensors(drop(weights, "lora/")))
+        config = {
+            "schema": SCHEMA,
+            "kind": kind,
+            "base": {"name": net.name, "revision": net.base.revision, "sha256": net.base.sha256},
+            "backbone": to_json(net.options),
+            "files": {name: sha256_of(folder / name) for name in (ADAPTER, META)},
+            "versions": versions(),
+            **settings,
+        }
+        atomic_write(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+    if told():
+        raise StoppedError(told(), f"stopped when {folder} was saved")
+
+
+def write_adapter(folder: Path, net: Backbone, weights: Weights) -> None:
+    """The two files that plain peft opens."""
+    with disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        net.save_adapter_config(folder)
+    atomic_write(folder / ADAPTER, to_safetensors(pick_inside(weights, "lora/")))
+
+
+def read_artefact(
+    name: str | Path, kind: str, *, base: str | None, device: torch.device | str, net: Backbone | None = None
+) -> Artefact:
+    """Of a folder, or of `owner/name` on the Hub; verified before it is used. `net` is its backbone, where that is
+    loaded already. Raises InputError for one that is no such thing, DamagedError for one that was cut or altered."""
+    folder = located(name)
+    config, adapters, others = verified(folder, kind)
+    found = net or _backbone(config, base, device)
+    check_same(found.base, config["base"], given=net is not None)
+    weights = _in_order(folder, found, {f"lora/{key}": value for key, value in adapters.items()}) | others
+    return Artefact(found, {key: value.to(found.device) for key, value in weights.items()}, config)
+
+
+def located(name: str | Path) -> Path:
+    """A folder as it is. Where there is no such folder: `default` as that of the learner that comes with the package,
+    `owner/name` or `owner/name@revision` as the one that the Hub's cache keeps of it. Raises InputError."""
+    text = str(name)
+    if os.path.lexists(text):
+        return Path(name)
+    if text == DEFAULT:
+        return Path(str(resources.files("metanlp").joinpath("data", DEFAULT)))
+    hub = HubName.parse(text)
+    return fetch_model(hub, FILES) if hub and not hub.config else Path(name)
+
+
+def verified(folder: Path, kind: str | None = None) -> tuple[dict[str, Any], Weights, Weights]:
+    """The configuration, the adapters under peft's names, and the rest of the weights, as they were saved: finite, each
+    file of the sha256 that the configuration says. Raises InputError, DamagedError."""
+    config = read_config(folder, kind)
+    adapters, others = (_tensors(folder / name, config["files"][name]) for name in (ADAPTER, META))
+    return config, adapters, others
+
+
+def read_config(folder: Path, kind: str | None) -> dict[str, Any]:
+    """`meta_config.json`, of the kind asked for; None takes either."""
+    path = folder / CONFIG
+    if not path.is_file():
+        wanted = f"a model of kind {kind!r}" if kind else "a learner or an adapted model"
+        raise InputError(f"{folder} holds no {CONFIG}; give a folder with {wanted}")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        found, schema = config["kind"], config["schema"]
+        _ = config["files"][ADAPTER], config["files"][META]
+        _ = [config["base"][key] for key in ("name", "revision", "sha256")]
+        _ = [config[key] for key in ("backbone", "algorithm", "record")]
+        _ = found != "adapted" or [config[key] for key in ("labels", "form", "scale", "pairs")]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedError(f"{path} is damaged: {type(error).__name__} {error}") from error
+    if schema != SCHEMA:
+        raise DamagedError(f"{path} has format {schema}, this version of metanlp reads format {SCHEMA}")
+    if kind and found != kind:
+        raise InputError(f"{folder} holds a model of kind {found!r}, but one of kind {kind!r} is needed here")
+    return config
+
+
+def _tensors(path: Path, sha256: str) -> Weights:
+    if not path.is_file():
+        raise DamagedError(f"{path} is missing")
+    if sha256_of(path) != sha256:
+        raise DamagedError(f"{path} is not the file that was saved: its sha256 differs from the one in {CONFIG}")
+    try:
+        tensors = from_safetensors(path.read_bytes())
+    except ValueError as error:
+        raise DamagedError(f"{path} is {error}") from error
+    if not finite(tensors):
+        raise DamagedError(f"{path} holds NaN or infinity")
+    return tensors
+
+
+def _backbone(config: Mapping[str, Any], base: str | None, device: torch.device | str) -> Backbone:
+    options = from_json(Options, config["backbone"])
+    require_library(options.quantize)
+    try:
+        return Backbone.open(base or _public(config["base"]), options, device)
+    except InputError as error:
+        raise InputError(f"the base model is not to be had: {error}; or give its folder as `base`, --base") from error
+
+
+def _public(said: Mapping[str, str]) -> str:
+    """The name under which the base is opened where no other place is given."""
+    if said["name"] == MINILM and has_minilm():
+        return "minilm"
+    return f"{said['name']}@{said['revision']}" if said["revision"] else said["name"]
+
+
+def _in_order(folder: Path, net: Backbone, adapters: Weights) -> Weights:
+    """The adapters in the backbone's own order, which files don't keep: sums over tensors depend on it to the last bit.
+    Raises DamagedError where they don't fit."""
+    expected = {key: value.shape for key, value in net.init(torch.Generator().manual_seed(0)).items()}
+    found = {key: value.shape for key, value in adapters.items()}
+    if expected != found:
+        wrong = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))[0]
+        raise DamagedError(
+            f"{folder / ADAPTER}: {wrong} is {found.get(wrong)}, the base model asks for {expected.get(wrong)}"
+        )
+    return {key: adapters[key] for key in expected}

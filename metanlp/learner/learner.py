@@ -1,0 +1,308 @@
+"""What users hold: a Learner, which knows how to adapt, and what it becomes for one task, an Adapted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from reprlib import repr as brief
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metanlp.algorithms import ALGORITHMS, Algorithm
+from metanlp.backbone import Backbone
+from metanlp.core.errors import InputError
+from metanlp.core.settings import from_json, to_json
+from metanlp.core.torch_modes import own_modes
+from metanlp.core.types import Batch, Meaning, Row, Task, Weights
+from metanlp.core.weights import aligned, expand, pick
+from metanlp.episodes.chunks import chunks, scored
+from metanlp.episodes.pool import Pool
+from metanlp.forms import DEFAULT, FORMS, Form, Scored, names_of
+from metanlp.forms.base import softmax
+from metanlp.forms.reading import encodable
+from metanlp.learner.artefact import read_artefact, verified, write_artefact
+from metanlp.learner.label_names import named
+from metanlp.tasks.leaks import SEEN_BITS
+from metanlp.tasks.reading.build import task_from_rows
+from metanlp.tasks.reading.containers import labelled_rows_of, rows_of
+
+# Settings that decide nothing and that files of earlier versions hold: training tasks with a head, and for protonet
+# those of maml.
+FORMER = {"classes", "head_only", "second_order", "multi_step"}
+
+Label = str | int
+
+
+def nothing_seen() -> np.ndarray:
+    return np.zeros(0, np.uint64)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A backbone, an algorithm with its adaptation recipe, and the θ that it learned."""
+
+    algorithm: Algorithm  # the method, and how it adapts
+    net: Backbone  # the frozen model, which several learners may share
+    theta: Weights = field(repr=False)  # what was learned: adapters and head, no task axis
+    record: Mapping[str, Any] = field(default_factory=dict)  # how it was made: tasks, seeds, cost, versions
+    seen: np.ndarray = field(default_factory=nothing_seen, repr=False, compare=False)  # rows it learned from: `seen_of`
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "theta", aligned(self.theta))  # so that a saved and loaded one gives the same bits
+
+    def adapt(
+        self,
+        examples: Any,
+        labels: Any = None,
+        *,
+        columns: Mapping[str, str] | None = None,
+        effort: Literal["fast", "recipe"] = "recipe",
+        label_names: bool | Mapping[Any, str] = False,
+    ) -> Adapted:
+        """Adapt to a new task. `examples` are rows ({"text": …, "label": …}, or "text_a" and "text_b"), or tuples
+        with the label last, or plain texts with `labels` beside them, by place. Rows of other forms have in place of
+        `label` a `score`, `labels`, an `answer` to `question` and `choices`, or `tags` for `tokens`. They come as a
+        list, a generator, an array, a pandas or arrow table or column, a Dataset, or a mapping of columns. `columns`
+        maps our names to those of the rows: {"text": "body"}. Labels are words or integers, and stay what they are.
+        "fast" takes no gradient step. θ stays as it was. With `label_names` what the labels are called, or a text for
+        each label, counts too, as far as it agrees with the examples: it helps most where these are few.
+        Raises InputError for rows that can't be used, naming the row."""
+        rows = list(labelled_rows_of(examples, labels))
+        adapted = self.adapt_to(
+            task_from_rows("examples", rows, columns=columns), effort=effort, label_names=label_names
+        )
+        label = (columns or {}).get("label", "label")
+        return replace(adapted, labels=_as_given(adapted.labels, (row.get(label) for row in rows)))
+
+    @own_modes()
+    def adapt_to(
+        self,
+        task: Task,
+        *,
+        effort: Literal["fast", "recipe"] = "recipe",
+        label_names: bool | Mapping[Any, str] = False,
+    ) -> Adapted:
+        """The same for the training rows of a Task."""
+        algorithm, support = self._ready(task, effort)
+        net = self.net if label_names is False else named(self.net, algorithm, task, label_names)
+        phi, pairs = algorithm.adapt(net, self.theta, support), "text_a" in task.pools["train"][0]
+        return Adapted(algorithm, self.net, phi, task.labels, self.record, task.form, task.scale, pairs)
+
+    @own_modes()
+    def left_out(
+        self, examples: Any, labels: Any = None, *, effort: Literal["fast", "recipe"] = "recipe"
+    ) -> np.ndarray:
+        """What the examples say of each other: the `logits` of each after `adapt`, itself left out of its class's
+        prototype, classes in the order of `adapt(…).labels`: (N, K); NaN for one that is alone in its class."""
+        task = task_from_rows("examples", labelled_rows_of(examples, labels))
+        if not FORMS[task.form].single_label:
+            raise InputError(f"the examples are of the form {task.form!r}; give texts with one label each")
+        algorithm, support = self._ready(task, effort)
+        scores, counted = algorithm.left_out(self.net, self.theta, support)
+        return scores.masked_fill(counted[:, None] == 0, torch.nan).cpu().numpy()
+
+    def save(self, folder: str | Path) -> None:
+        """adapter_model.safetensors and adapter_config.json, which plain peft opens, meta_model.safetensors and
+        meta_config.json. Heads of training tasks are not kept: they adapt to nothing."""
+        seen = {SEEN: as_bytes(self.seen)} if len(self.seen) else {}
+        write_artefact(Path(folder), "learner", self.net, self.theta | seen, self._settings())
+
+    @staticmethod
+    @own_modes()
+    def load(
+        folder: str | Path, *, base: str | None = None, device: torch.device | str = "cpu", net: Backbone | None = None
+    ) -> Learner:
+        """The learner of a folder, or of `owner/name` or `owner/name@revision` on the Hub, or `default`, the one that
+        comes with the package; `base` names another place
+        for the pretrained model, by default its public id; `net` is that model where it is loaded already, with the
+        same options. Raises InputError, DamagedError."""
+        artefact = read_artefact(folder, "learner", base=base, device=device, net=net)
+        algorithm = algorithm_from_json(artefact.settings["algorithm"])
+        theta, seen = dict(artefact.weights), artefact.weights.get(SEEN)
+        theta.pop(SEEN, None)
+        seen = nothing_seen() if seen is None else from_bytes(seen)
+        return Learner(algorithm, artefact.net, theta, artefact.settings["record"], seen)
+
+    def __sklearn_clone__(self) -> Learner:
+        """scikit-learn copies the parameters of its estimators; what never changes needs no second copy."""
+        return self
+
+    def _ready(self, task: Task, effort: str) -> tuple[Algorithm, Batch]:
+        if effort not in ("fast", "recipe"):
+            raise InputError(f"effort is {brief(effort)}; give 'fast' or 'recipe'")
+        if not self.algorithm.learns(FORMS[task.form]):
+            known = names_of(self.algorithm.learns)
+            raise InputError(f"the examples are of the form {task.form!r}; this learner's method knows {known}")
+        inner = replace(self.algorithm.inner, steps=0) if effort == "fast" else self.algorithm.inner
+        rows = task.pools["train"]
+        support = Pool(task.meaning, rows, self.net.encode).pack(np.arange(len(rows)))
+        return replace(self.algorithm, inner=inner), support
+
+    def _settings(self) -> dict[str, Any]:
+        return {"algorithm": algorithm_to_json(self.algorithm), "record": dict(self.record)}
+
+
+SEEN = "seen/rows"
+BYTES = SEEN_BITS // 8
+
+
+def seen_in(folder: Path) -> np.ndarray:
+    """The rows that the learner of a folder has seen, without its backbone: (R,) uint64. Raises DamagedError."""
+    kept = verified(folder, "learner")[2].get(SEEN)
+    return nothing_seen() if kept is None else from_bytes(kept)
+
+
+def as_bytes(seen: np.ndarray) -> Tensor:
+    """(R,) uint64 -> (R, BYTES) uint8, the lowest byte first."""
+    return torch.from_numpy(seen.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :BYTES].copy())
+
+
+def from_bytes(rows: Tensor) -> np.ndarray:
+    """(R, BYTES) uint8 -> (R,) uint64."""
+    wide = np.zeros((len(rows), 8), np.uint8)
+    wide[:, :BYTES] = rows.cpu().numpy()
+    return wide.view("<u8").ravel()
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A model for one task."""
+
+    algorithm: Algorithm  # the method that made it
+    net: Backbone  # the frozen model, which several may share
+    phi: Weights = field(repr=False)  # task axis of length one
+    labels: tuple[Label, ...]  # words or integers, as the examples had them; () in the forms without
+    record: Mapping[str, Any] = field(default_factory=dict)  # the learner's
+    form: str = "classify"  # a name in `metanlp.forms.FORMS`
+    scale: tuple[float, float] = (0.0, 1.0)  # in the forms with numbers: what the lowest and the highest example had
+    pairs: bool = False  # whether the examples were pairs of texts, as every row then has to be
+
+    @property
+    def meaning(self) -> Meaning:
+        """What its answers mean."""
+        return Meaning(self.form, cast("tuple[str, ...]", self.labels), self.scale)
+
+    @property
+    def weights(self) -> Weights:
+        """φ without its task axis, as files have it: a method without adapters gets such as change nothing."""
+        phi = self.phi if pick(self.phi, "lora/") else self.phi | expand(self.net.init(torch.Generator()), 1)
+        return {key: value[0] for key, value in phi.items()}
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "phi", aligned(self.phi))  # as in a Learner
+
+    @property
+    def label_words(self) -> tuple[str, ...]:
+        """The labels as words."""
+        return tuple(map(str, self.labels))
+
+    def predict(self, rows: Any) -> list[Any]:
+        """The likeliest answer to each row: a label; a score; the number of a choice; a list of labels; a list of
+        entities. A row is a text, a pair of texts, or a mapping with `text` or `text_a` and `text_b`; (question,
+        choices) or a mapping with these; for entities a text, or a mapping with `tokens`. Rows come in any container
+        that `Learner.adapt` takes, and answers in their order. Raises InputError for a row that can't be answered."""
+        return [answer[FORMS[self.form].answer] for answer in self.answers(rows)]
+
+    def answers(self, rows: Any) -> list[dict[str, Any]]:
+        """The same with all that there is to say of it: probabilities, the choice in words, where entities stand."""
+        form = FORMS[self.form]
+        asked = as_questions(form, rows, self.pairs)
+        return form.answers(self._scored(asked), asked, self.meaning) if asked else []
+
+    def scores(self, rows: Any) -> np.ndarray:
+        """Probabilities, classes in the order of `labels`: (N, K). Raises InputError for other forms than classify."""
+        return softmax(self.logits(rows))
+
+    def logits(self, rows: Any) -> np.ndarray:
+        """What the probabilities are the softmax of: (N, K). A row far from every class has low ones throughout."""
+        form = FORMS[self.form]
+        if not form.single_label:
+            raise InputError(f"a model of the form {self.form!r} has no probabilities of classes; call `answers`")
+        asked = as_questions(form, rows, self.pairs)
+        return self._scored(asked).values if asked else np.zeros((0, len(self.labels)), np.float32)
+
+    @own_modes()
+    @torch.no_grad()
+    def _scored(self, rows: Sequence[Row]) -> Scored:
+        passes = chunks(Pool(self.meaning, rows, self.net.encode))
+        return scored(passes, [self.algorithm.scores(self.net, self.phi, chunk.batch) for chunk in passes])
+
+    def save(self, folder: str | Path) -> None:
+        """The same four files as a learner's, with this task's weights and labels."""
+        settings = {
+            "algorithm": algorithm_to_json(self.algorithm),
+            "labels": list(self.labels),
+            "form": self.form,
+            "scale": list(self.scale),
+            "pairs": self.pairs,
+            "record": dict(self.record),
+        }
+        write_artefact(Path(folder), "adapted", self.net, self.weights, settings)
+
+    @staticmethod
+    @own_modes()
+    def load(folder: str | Path, *, base: str | None = None, device: torch.device | str = "cpu") -> Adapted:
+        """The model of a folder or of the Hub, as with a learner."""
+        artefact = read_artefact(folder, "adapted", base=base, device=device)
+        phi = {key: value[None] for key, value in artefact.weights.items()}
+        algorithm = algorithm_from_json(artefact.settings["algorithm"])
+        said, (low, high) = artefact.settings, artefact.settings["scale"]
+        labels, scale = tuple(said["labels"]), (float(low), float(high))
+        return Adapted(algorithm, artefact.net, phi, labels, said["record"], said["form"], scale, said["pairs"])
+
+
+def as_questions(form: Form, rows: Any, pairs: bool | None = None) -> list[Row]:
+    """Rows without answers in any container, as a form has them. `pairs` says whether each has to be a pair of texts or
+    a single one; None takes both. Raises InputError for what is not such a row, naming its place."""
+    found: list[Row] = []
+    for number, item in enumerate(rows_of(rows, "rows"), start=1):
+        row = form.question(item)
+        if row is None:
+            raise InputError(f"row {number} is {brief(item)}; give {form.asks}")
+        check_readable(row, f"row {number}", form.words)
+        if pairs is not None and ("text_a" in row) != pairs:
+            came, learned = ("a single text", "pairs of texts") if pairs else ("a pair of texts", "single texts")
+            raise InputError(f"row {number} is {came}, but the model learned from {learned}; give it such")
+        found.append(row)
+    return found
+
+
+def check_readable(row: Row, where: str, blank: bool) -> None:
+    """Raises InputError for a text of a row that no tokenizer takes, or that is blank, unless that is allowed."""
+    for text in row.values():
+        if isinstance(text, str) and not ((blank or text.strip()) and encodable(text)):
+            fault = "half of a surrogate pair" if text.strip() else "nothing to read"
+            raise InputError(f"{where} has a text with {fault}, {brief(text)}; give another, or leave it out")
+
+
+def as_texts(rows: Any) -> list[tuple[str, ...]]:
+    """One text or two of each row. Raises InputError for what is neither."""
+    return [tuple(row.values()) for row in as_questions(DEFAULT, rows)]
+
+
+def _as_given(words: tuple[Label, ...], given: Iterable[Any]) -> tuple[Label, ...]:
+    """The labels of a task as the caller's rows have them: integers, where their words are just these."""
+    numbers = sorted({label for label in given if type(label) is int})
+    return tuple(numbers) if tuple(map(str, numbers)) == words else words
+
+
+def algorithm_to_json(algorithm: Algorithm) -> dict[str, Any]:
+    names = {cls: name for name, cls in ALGORITHMS.items()}
+    return {"name": names[type(algorithm)], **to_json(algorithm)}
+
+
+def algorithm_from_json(data: Mapping[str, Any]) -> Algorithm:
+    """A setting that came after the file was written has its default, by which methods do what they did before. Raises
+    InputError for a name or a key that this version does not know."""
+    settings = dict(data)
+    name = settings.pop("name", None)
+    settings.pop("head", None)  # written by earlier versions: where the heads start, which θ has long left
+    if name not in ALGORITHMS:
+        raise InputError(f"meta_config.json names the algorithm {name!r}, known are {sorted(ALGORITHMS)}")
+    for former in FORMER - {known.name for known in fields(ALGORITHMS[name])}:
+        settings.pop(former, None)
+    return from_json(ALGORITHMS[name], settings, whole=False)

@@ -1,0 +1,1 @@
+"""What others get: a published model, its card, exports."""

@@ -1,0 +1,27 @@
+"""One task's LoRA as plain peft has it, and its head beside it: for servers that hold one model and many adapters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metanlp.core.errors import InputError
+from metanlp.core.storage import atomic_write
+from metanlp.core.weights import to_safetensors
+from metanlp.learner.artefact import write_adapter
+from metanlp.learner.learner import Adapted
+from metanlp.share.export.plain import Parts, describe, settings_of
+
+HEAD, HEAD_CONFIG = "head.safetensors", "head.json"
+
+
+def write_lora(adapted: Adapted, parts: Parts, folder: Path) -> None:
+    """`adapter_config.json`, `adapter_model.safetensors`, `head.safetensors`, `head.json` and a page on them."""
+    reading = parts.reading
+    if any(view.pooling == "sentence" for view in reading.views):
+        raise InputError("this model's vectors go through layers of their own, which no head holds; export to onnx")
+    write_adapter(folder, adapted.net, adapted.weights)
+    head = {"weight": reading.weight, "bias": reading.bias}
+    atomic_write(folder / HEAD, to_safetensors(head))
+    views = [{"adapted": view.adapted, "layer": view.layer, "pooling": view.pooling} for view in reading.views]
+    said = settings_of(adapted, parts) | {"base": adapted.net.name, "views": views}
+    describe(folder, "lora.md", said, HEAD_CONFIG)

@@ -1,0 +1,95 @@
+"""A folder that `transformers.pipeline("text-classification", …)` opens, for models whose only view is what their
+architecture's own classifier reads: the first token of the last layer.
+
+That classifier's extra layer is set to the identity. It does not normalise vectors as our head does, but divides by
+their mean length over texts: scores are near ours, not equal; how near is measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+from transformers import AutoModelForSequenceClassification
+from transformers.utils import logging
+
+from metanlp.backbone.views import View
+from metanlp.core.errors import InputError
+from metanlp.core.storage import disk
+from metanlp.forms import DEFAULT
+from metanlp.learner.learner import Adapted
+from metanlp.share.export.plain import Parts, Scorer, describe, padded, settings_of
+from metanlp.tasks.sources.mini import read_mini
+
+# architecture -> the layer before the linear one, the linear one, and what bends the numbers between them
+CLASSIFIERS: dict[str, tuple[str, str, Literal["tanh", "gelu", "relu"]]] = {
+    "bert": ("bert.pooler.dense", "classifier", "tanh"),
+    "albert": ("albert.pooler", "classifier", "tanh"),
+    "roberta": ("classifier.dense", "classifier.out_proj", "tanh"),
+    "xlm-roberta": ("classifier.dense", "classifier.out_proj", "tanh"),
+    "electra": ("classifier.dense", "classifier.out_proj", "gelu"),
+    "distilbert": ("pre_classifier", "classifier", "relu"),
+}
+SMALL, FAR = 1e-3, 50.0  # tanh is straight near zero, gelu and relu far above it
+PROBES = 64  # texts of the embedded tasks
+SINGLE = {"example": '["keyboard has three dead keys"]'}
+PAIRS = {"example": '[{"text": "a man plays a guitar", "text_pair": "somebody makes music"}]'}
+
+
+def write_pipeline(adapted: Adapted, parts: Parts, folder: Path) -> str:
+    """How near its answers are. Raises InputError where its architecture's classifier reads something else."""
+    check_own_pooling(adapted, parts)
+    field = "text_a" if adapted.pairs else "text"
+    tasks = read_mini()
+    rows = [row for task in (*tasks.test, *tasks.train) for row in task.pools["train"] if field in row][:PROBES]
+    given = padded(parts, adapted, [DEFAULT.texts(row)[0] for row in rows])
+    with torch.no_grad():
+        length = float(parts.merged(**given).last_hidden_state[:, 0].norm(dim=-1).mean())
+        model = _classifier(adapted, parts, length)
+        ours, theirs = torch.softmax(Scorer(parts)(**given), -1), torch.softmax(model(**given).logits, -1)
+    parts.tokenizer.model_max_length = adapted.net.options.max_length
+    with disk(folder):
+        cast(Any, model).save_pretrained(str(folder))
+        parts.tokenizer.save_pretrained(str(folder))
+    describe(folder, "pipeline.md", settings_of(adapted, parts), **(PAIRS if adapted.pairs else SINGLE))
+    same = int((ours.argmax(-1) == theirs.argmax(-1)).sum())
+    return (f"answers as before to {same} of {len(rows)} texts, probabilities within "
+            f"{(ours - theirs).abs().max():.3f}; call it with truncation=True, as README.md shows")  # fmt: skip
+
+
+def check_own_pooling(adapted: Adapted, parts: Parts) -> None:
+    """Raises InputError."""
+    kind, own = cast(Any, parts.plain).config.model_type, View(True, adapted.net.depth, "cls")
+    if kind not in CLASSIFIERS:
+        raise InputError(f"a classifier of {kind!r} has no bias to hold our head; known are {', '.join(CLASSIFIERS)}; "
+                         "export to onnx, which has everything inside")  # fmt: skip
+    if parts.reading.views != (own,):
+        raise InputError(
+            f"a transformers classifier of {kind!r} reads {own} alone, this model {', '.join(adapted.net.view_names)}; "
+            f"export to onnx, or meta-train with --views {own}"
+        )
+    if adapted.net.options.prompt:
+        raise InputError("a pipeline puts no prompt in front of texts, this model wants one; export to onnx")
+
+
+def _classifier(adapted: Adapted, parts: Parts, length: float) -> nn.Module:
+    """`length` is the mean Euclidean length of what is read."""
+    logging.set_verbosity_error()  # it tells of a head without weights, which gets them here
+    names = dict(enumerate(adapted.label_words))
+    made: Any = parts.base.model(
+        AutoModelForSequenceClassification, dtype=torch.float32, num_labels=len(names), id2label=names,
+        label2id={label: number for number, label in names.items()}, problem_type="single_label_classification"
+    )  # fmt: skip
+    model = cast(nn.Module, made.eval())
+    before, after, bend = CLASSIFIERS[made.config.model_type]
+    made.base_model.load_state_dict(parts.merged.state_dict(), strict=False)  # it may have no pooler of its own
+    scale, shift = (SMALL, 0.0) if bend == "tanh" else (1.0, FAR)
+    passing, linear = (cast(nn.Linear, model.get_submodule(name)) for name in (before, after))
+    weight = parts.reading.weight / (length * scale)
+    with torch.no_grad():
+        passing.weight.copy_(scale * torch.eye(len(passing.weight)))
+        passing.bias.fill_(shift)
+        linear.weight.copy_(weight)
+        linear.bias.copy_(parts.reading.bias - shift * weight.sum(1))
+    return model

@@ -1,0 +1,189 @@
+"""An adapted model as what other libraries have: the pretrained model, the same with its adapter merged by peft, the
+tokenizer, and a linear layer on the views."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.nn.functional import normalize, pad
+
+from metanlp.backbone.pretrained import Base, base_of, check_same
+from metanlp.backbone.tokens import columns_of
+from metanlp.backbone.views import View
+from metanlp.core.errors import InputError
+from metanlp.core.storage import atomic_write
+from metanlp.forms import FORMS
+from metanlp.learner.artefact import write_adapter
+from metanlp.learner.learner import Adapted
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # of transformers' models
+SEGMENTS = "segments"  # of a token: 0 added by the tokenizer, 1 of the first text, 2 of the second
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything is fp32 on the CPU."""
+
+    base: Base
+    plain: nn.Module
+    merged: nn.Module
+    tokenizer: Any  # pads on the right
+    reading: Reading
+    inputs: tuple[str, ...]  # what the scores are computed from
+    first_position: int | None  # number of the first token's place; None where the model counts by itself
+
+
+def parts_of(adapted: Adapted, base: str | None) -> Parts:
+    """`base` is another place of the pretrained model. Raises InputError for a model without a linear head."""
+    check_exportable(adapted)
+    found = base_of(base) if base else adapted.net.base
+    check_same(found, {"name": adapted.net.name, "sha256": adapted.net.base.sha256})
+    with TemporaryDirectory() as scratch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft's, of layers that a bare model need not have
+        write_adapter(Path(scratch), adapted.net, adapted.weights)
+        plain, changed = (_load(found) for _ in range(2))
+        merged = cast(nn.Module, PeftModel.from_pretrained(cast(Any, changed), scratch).merge_and_unload())
+    tokenizer, reading = found.tokenizer(), Reading.of(adapted)
+    tokenizer.padding_side = "right"
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token  # the mask hides it
+    given = [name for name in INPUTS if name in tokenizer("a") and (name != INPUTS[2] or adapted.net.family.types)]
+    inputs = (*given, *([SEGMENTS] if reading.by_text else []))
+    # RoBERTa's own count would pass over a mark for padding that stands in a text.
+    first = adapted.net.family.first_position(cast(Any, plain).config) if adapted.net.family.packed else None
+    return Parts(found, plain, merged.eval(), tokenizer, reading, inputs, first)
+
+
+def _load(base: Base) -> nn.Module:
+    return base.model(dtype=torch.float32, attn_implementation="eager").eval().requires_grad_(False)
+
+
+def check_exportable(adapted: Adapted) -> None:
+    """Raises InputError."""
+    kind = type(adapted.algorithm)
+    if not FORMS[adapted.form].single_label:
+        raise InputError(f"a model of the form {adapted.form!r} is not exported; only one that classifies is")
+    if not kind.linear_head:
+        raise InputError(
+            f"{kind.__name__} compares texts with its examples, which no linear layer does; export a model of a method "
+            "whose head is one, as maml, protonet or finetune"
+        )
+    if adapted.net.options.quantize != "none":
+        raise InputError("the adapter was learned on quantised weights, which no export has; adapt without --quantize")
+
+
+class Reading(nn.Module):
+    """From hidden states of padded texts to scores, as `Backbone.features` and a linear head."""
+
+    weight: Tensor  # (K, V·D)
+    bias: Tensor  # (K,)
+
+    def __init__(self, views: tuple[View, ...], width: int, sentence: Any, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.views, self.width = views, width
+        self.pooling, self.dense = sentence.pooling, sentence.dense
+        self.register_buffer("weight", weight.float().cpu().clone())
+        self.register_buffer("bias", bias.float().cpu().clone())
+
+    @staticmethod
+    def of(adapted: Adapted) -> Reading:
+        """The reading of an adapted model; of single texts, a view of the second text reads all."""
+        net, frozen = adapted.net, not adapted.algorithm.adapters
+        views = [view for view in net.views if not (frozen and view.adapted)]
+        if not adapted.pairs:
+            views = [replace(view, pooling="all") if view.pooling == "second" else view for view in views]
+        weight, bias = (adapted.phi[f"head/{name}"][0] for name in ("weight", "bias"))
+        return Reading(tuple(views), net.width, net.sentence, weight, bias)
+
+    @property
+    def by_text(self) -> bool:
+        """Whether a view needs to know which text a token belongs to."""
+        return any(view.pooling in ("first", "second") for view in self.views)
+
+    def forward(self, frozen: Any, adapted: Any, mask: Tensor, segments: Tensor | None = None) -> Tensor:
+        """Hidden states by layer, (B, L, H) each, of both models; mask and segments (B, L) -> scores (B, K)."""
+        states = [(adapted if view.adapted else frozen)[view.layer] for view in self.views]
+        read = [self.read(state, view, mask, segments) for state, view in zip(states, self.views, strict=True)]
+        return torch.cat([normalize(x, dim=-1) for x in read], dim=-1) @ self.weight.T + self.bias
+
+    def read(self, states: Tensor, view: View, mask: Tensor, segments: Tensor | None) -> Tensor:
+        """What a view reads: (B, D)."""
+        whole = view.pooling == "sentence"
+        weight = chosen(self.pooling if whole else view.pooling, mask.to(states.dtype), segments)
+        x = (states * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
+        x = self.dense(x) if whole and self.dense is not None else x
+        return pad(x, (0, self.width - x.shape[-1]))
+
+
+def chosen(pooling: str, mask: Tensor, segments: Tensor | None) -> Tensor:
+    """1 at the tokens that a pooling reads, or at all where a text has none of these: (B, L)."""
+    place = mask.cumsum(1) - 1
+    if segments is not None and pooling in ("first", "second"):
+        found = mask * (segments == (1 if pooling == "first" else 2))
+    elif pooling in ("cls", "last"):
+        found = mask * (place == (0 if pooling == "cls" else mask.sum(1, keepdim=True) - 1))
+    else:
+        found = mask
+    return torch.where(found.sum(1, keepdim=True) == 0, mask, found)
+
+
+class Scorer(nn.Module):
+    """The whole model, called as those of transformers, with `segments` where a view needs them: (B, L) -> (B, K)."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        frozen = any(not view.adapted for view in parts.reading.views)
+        adapted = any(view.adapted for view in parts.reading.views)
+        self.plain, self.merged = parts.plain if frozen else None, parts.merged if adapted else None
+        self.reading, self.first_position = parts.reading, parts.first_position
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        segments: Tensor | None = None,
+    ) -> Tensor:
+        given = {"input_ids": input_ids, "attention_mask": attention_mask, "output_hidden_states": True}
+        given |= {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        if self.first_position is not None:
+            given["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0) + self.first_position
+        frozen, adapted = (model and model(**given).hidden_states for model in (self.plain, self.merged))
+        return self.reading(frozen, adapted, attention_mask, segments)
+
+
+def padded(parts: Parts, adapted: Adapted, texts: Sequence[tuple[str, ...]]) -> dict[str, Tensor]:
+    """Texts as inputs of `Scorer`, padded on the right: (B, L) each."""
+    options = adapted.net.options
+    columns = columns_of(parts.tokenizer, texts, cast(str, options.prompt))
+    found = parts.tokenizer(*columns, truncation=True, max_length=options.max_length, padding=True, return_tensors="pt")
+    owners = [[0 if owner is None else owner + 1 for owner in found.sequence_ids(n)] for n in range(len(texts))]
+    given = {**found, SEGMENTS: torch.tensor(owners)}
+    return {name: given[name] for name in parts.inputs}
+
+
+def describe(folder: Path, page: str, said: Mapping[str, Any], config: str | None = None, **words: str) -> None:
+    """README.md: the template `page` of this folder, filled with `said` and `words`; and `said` as the JSON file
+    `config`."""
+    values = {**said, **words, "title": folder.resolve().name}
+    values["each"] = "pairs of texts" if said["pairs"] else "single texts"
+    values |= {name: ", ".join(f"`{value}`" for value in said[name]) for name in ("labels", "inputs")}
+    text = Path(__file__).with_name(page).read_text(encoding="utf-8")
+    atomic_write(folder / "README.md", text.format(**values).encode())
+    if config:
+        atomic_write(folder / config, (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def settings_of(adapted: Adapted, parts: Parts) -> dict[str, Any]:
+    """Settings that every export has."""
+    options = adapted.net.options
+    return {"labels": list(adapted.labels), "inputs": list(parts.inputs), "pairs": adapted.pairs,
+            "prompt": options.prompt, "max_length": options.max_length}  # fmt: skip

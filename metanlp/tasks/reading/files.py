@@ -1,0 +1,117 @@
+"""From files and folders to tasks, and from files and streams to rows without answers."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import IO, cast
+
+from metanlp.core.errors import InputError
+from metanlp.core.types import Row, Task
+from metanlp.forms.reading import LabelledRow
+from metanlp.tasks.reading.build import build_task, check_apart, check_name
+from metanlp.tasks.reading.columns import column_names
+from metanlp.tasks.reading.layout import ENDINGS, UNREAD, task_files, task_paths
+from metanlp.tasks.reading.records import BY_LINE, OF_TEXT, READERS, decoded_lines, read_records, shown
+from metanlp.tasks.reading.rows import as_typed, read_rows, unlabelled_rows
+
+# Our names of the texts, and those of LEOPARD's files: what the first row of a file with support sets has, counts.
+SPELLINGS = ({"text_a": "text_a", "text_b": "text_b"}, {"text_a": "sentence1", "text_b": "sentence2"},
+             {"text": "text"}, {"text": "sentence"}, {"text": "sentence1"})  # fmt: skip
+
+
+def read_task(
+    path: str | Path, *, columns: Mapping[str, str] | None = None, name: str | None = None, published: bool = False
+) -> Task:
+    """One task from a file (all rows are "train"), or from a folder of splits or of fixed support sets. With support
+    sets, "train" is their union without repeats, and columns may have the names that LEOPARD gives them.
+
+    `columns` maps our names to the file's: {"text": "sentence", "label": "class"}. The name is the file's or the
+    folder's where none is given. Splits may share rows only where others `published` them so. Raises InputError."""
+    path = Path(path)
+    name = check_name(name or (path.resolve().name if os.path.isdir(path) else path.stem))
+    files = task_files(path)
+    fixed = any(isinstance(part, tuple) for part in files)
+    if not fixed and "train" not in files:
+        allowed = ", ".join(f"train{ending}" for ending in ENDINGS)
+        raise InputError(f"{shown(path)}: has no training rows and has no support sets; add one of {allowed}")
+    pools, supports = dict[str, list[LabelledRow]](), dict[int, list[list[LabelledRow]]]()
+    for part, file in files.items():
+        rows = read_rows(file, columns or (_spelling(file) if fixed else None))
+        if isinstance(part, str):
+            pools[part] = rows
+        else:
+            supports.setdefault(part[0], []).append(rows)
+    if fixed:
+        pools = {"train": _union(chain.from_iterable(supports.values())), **pools}
+    # The bare name, as a source is published with the model and a full path would tell of the machine.
+    task = build_task(name, pools, source=path.resolve().name, supports=supports)
+    if not (published or fixed):
+        check_apart(pools)
+    return task
+
+
+def _union(sets: Iterable[list[LabelledRow]]) -> list[LabelledRow]:
+    """The rows of all sets; of those with the same identity the first."""
+    first = dict[int, LabelledRow]()
+    for row in chain.from_iterable(sets):
+        first.setdefault(row.key, row)
+    return [*first.values()]
+
+
+def read_tasks(
+    folder: str | Path, *, columns: Mapping[str, str] | None = None, name: str | None = None
+) -> tuple[Task, ...]:
+    """The tasks of a file or folder, sorted by path: names are paths below `folder`, after `name/` where it is given.
+
+    Nothing that looks like a task is passed over. Raises InputError."""
+    folder = Path(folder)
+    if task_files(folder):
+        return (read_task(folder, columns=columns, name=name),)
+    return tuple(read_task(path, columns=columns, name=full) for full, path in task_paths(folder, name).items())
+
+
+def read_texts(
+    source: str | Path | IO[str] | IO[bytes],
+    *,
+    columns: Mapping[str, str] | None = None,
+    ending: str | None = None,
+    labels: Collection[str] | None = None,
+    form: str = "classify",
+) -> list[Row]:
+    """Rows without answers, to predict: {"text": …} or {"text_a": …, "text_b": …}, or as the `form` has them; other
+    columns are passed over.
+
+    A path is read by its ending, a key of READERS, anything else as one text a line. A stream is read as `ending` says
+    (".jsonl", ".csv"), else as one text a line; lines have no `columns`. Blank lines may stand at the end alone. Where
+    the rows have a label, it has to be one of `labels`, those that the model knows. Raises InputError."""
+    if isinstance(source, str | Path):
+        path = Path(source)
+        ending = ending or path.suffix.lower()
+        if ending in UNREAD:
+            raise InputError(f"{shown(path)}: files ending in {ending!r} are not read; use {', '.join(READERS)}")
+        ending = ending if ending in READERS else ".txt"
+        records, name = read_records(path, ending), shown(path)
+    else:
+        name, ending = "input", ending or ".txt"
+        records = BY_LINE[ending](decoded_lines(_binary(source), name))
+    if ending in OF_TEXT:
+        records = as_typed(records, column_names(columns))
+    return unlabelled_rows(records, columns if ending != ".txt" else None, name, labels, form)
+
+
+def _spelling(file: Path) -> Mapping[str, str] | None:
+    """The first of `SPELLINGS` whose columns the first row has."""
+    _, cells = next(read_records(file), ("", dict[str, object]()))
+    return next((spelling for spelling in SPELLINGS if {*spelling.values()} <= cells.keys()), None)
+
+
+def _binary(stream: IO[str] | IO[bytes]) -> IO[bytes]:
+    """The bytes beneath a text stream, so that its own idea of encoding does not come between."""
+    if not isinstance(stream, io.TextIOBase):
+        return cast("IO[bytes]", stream)
+    beneath: IO[bytes] | None = getattr(stream, "buffer", None)
+    return beneath or io.BytesIO(cast("IO[str]", stream).read().encode("utf-8", "surrogatepass"))

@@ -1,0 +1,199 @@
+"""From records to checked rows. The first record decides about form and columns; all others must have the same."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from reprlib import repr as brief
+
+import numpy as np
+
+from metanlp.core.errors import InputError
+from metanlp.core.types import Row
+from metanlp.forms import DEFAULT, FORMS, Form
+from metanlp.forms.reading import DECIMAL, INTEGER, NO_LABEL, PAIR, SINGLE, TEXTS, Cells, LabelledRow, Untyped, kind
+from metanlp.tasks.reading.columns import JOINED, column_names, listed, nearest
+from metanlp.tasks.reading.records import OF_TEXT, Record, read_records, shown
+
+
+def read_rows(path: str | Path, columns: Mapping[str, str] | None = None) -> list[LabelledRow]:
+    """The labelled rows of a file. `columns` maps our names to the file's: {"text": "sentence"}. Raises InputError."""
+    path = Path(path)
+    records = read_records(path)
+    if path.suffix.lower() in OF_TEXT:
+        records = as_typed(records, column_names(columns))
+    return labelled_rows(records, columns, shown(path))
+
+
+def labelled_rows(records: Iterable[Record], columns: Mapping[str, str] | None, source: str) -> list[LabelledRow]:
+    """Reads records that have an answer. `source` is the name of the file in errors. Raises InputError."""
+    names = column_names(columns)
+    first, records = _first(with_joined(records, names), source, "two rows of different classes")
+    form = form_of(first, columns, names)
+    fields, (answer, *more) = question_fields(form.question_columns, first, names), form.answer_columns
+    require(first, (*fields, answer, *(name for name in more if name in (columns or {}))), names)
+    return [form.read_labelled(cells) for cells in _cells(records, fields, form.answer_columns, names)]
+
+
+def unlabelled_rows(
+    records: Iterable[Record],
+    columns: Mapping[str, str] | None,
+    source: str,
+    known: Collection[str] | None = None,
+    form: str = "classify",
+) -> list[Row]:
+    """Reads records without answers. Labels may stand beside them; where `known` is given, they must be among it.
+    Raises InputError."""
+    names, kind = column_names(columns), FORMS[form]
+    first, records = _first(with_joined(records, names), source, "one text")
+    whole = kind.whole_texts and not any(names[name] in first[1] for name in kind.question_columns)
+    fields, rows = question_fields(TEXTS if whole else kind.question_columns, first, names), list[Row]()
+    require(first, fields, names)
+    for cells in _cells(records, fields, kind.answer_columns, names):
+        rows.append(kind.read(cells))
+        if known is not None and kind.single_label:
+            _seen(cells, kind.answer_columns, known)
+    return rows
+
+
+def _cells(
+    records: Iterable[Record], fields: Sequence[str], answers: Sequence[str], names: Mapping[str, str]
+) -> Iterator[Cells]:
+    """The cells of each record by our names. Raises InputError for a pair among single texts, or the other way
+    round."""
+    used = {name: names[name] for name in (*fields, *answers) if name in names}
+    others = [name for name in TEXTS if name in names and name not in fields] if {*fields} <= {*TEXTS} else []
+    for where, cells in records:
+        if other := next((name for name in others if names[name] in cells), None):
+            raise InputError(f"{where}: has `{other}`, rows before have {listed(fields)}; use one kind of row")
+        yield Cells(where, cells, used)
+
+
+def _first(records: Iterable[Record], source: str, wanted: str) -> tuple[Record, Iterator[Record]]:
+    records = iter(records)
+    first = next(records, None)
+    if first is None:
+        raise InputError(f"{source}: has no rows; give at least {wanted}")
+    return first, chain([first], records)
+
+
+def _seen(cells: Cells, answers: Sequence[str], known: Collection[str]) -> None:
+    """Raises InputError for a label that the model does not know: these are then the texts of another task."""
+    written = [cells.values.get(cells.names[name]) for name in reversed(answers) if name in cells.names]
+    given = [str(value).strip() for value in written if value is not None]
+    # -1 is how published test sets say that the label is kept secret.
+    given = [word for word in given if word not in ("", "-1", *NO_LABEL)]
+    if given and not any(word in known for word in given):
+        raise InputError(
+            f"{cells.where}: the label {brief(given[0])} was never seen by this model, which knows {listed(known)}; "
+            f"mend it, or remove the column{nearest(given[0], known)}"
+        )
+
+
+def as_typed(records: Iterator[Record], names: Mapping[str, str]) -> Iterator[Record]:
+    """CSV has only text: labels and answers become `Untyped`, scores numbers, lists are read as JSON, as the forms
+    declare them. Text that spells something else stays, and is refused when the row is read."""
+    untyped, numbers, lists = (
+        [names[ours] for form in FORMS.values() for ours in getattr(form, kind) if ours in names]
+        for kind in ("untyped", "numbers", "lists")
+    )
+    for where, cells in records:
+        typed: dict[str, object] = {name: Untyped(cells[name]) for name in untyped if name in cells}
+        typed |= {name: _number(cells[name]) for name in numbers if name in cells}
+        typed |= {name: _list(cells[name], f"{where}: {name!r}") for name in lists if name in cells}
+        yield where, cells | typed
+
+
+def _number(cell: object) -> object:
+    text = str(cell).strip()
+    return int(text) if INTEGER.fullmatch(text) else float(text) if DECIMAL.fullmatch(text) else cell
+
+
+def _list(cell: object, what: str) -> object:
+    text = str(cell).strip()
+    try:
+        return json.loads(text) if text.startswith("[") else cell
+    except (ValueError, RecursionError):
+        raise InputError(f'{what} begins like a list and is not valid JSON; write ["one", "two"]') from None
+
+
+def with_joined(records: Iterable[Record], names: Mapping[str, str]) -> Iterator[Record]:
+    """Adds a cell for every field that is joined from several columns, `text=title+body`: a list of their cells where
+    the form wants a list, else their texts with spaces between, without blank ones. Raises InputError."""
+    lists = {name for form in FORMS.values() for name in form.lists}
+    several = {field: theirs.split(JOINED) for field, theirs in names.items() if JOINED in theirs}
+    for where, cells in records:
+        for field, parts in several.items():
+            if names[field] not in cells and all(part in cells for part in parts):
+                values = [as_text(cells[part], f"{where}: {part!r}") for part in parts]
+                joined = values if field in lists else " ".join(value for value in values if value.strip())
+                cells = {**cells, names[field]: joined}
+        yield where, cells
+
+
+def as_text(value: object, what: str) -> str:
+    """A cell as text. Floats without a fraction become integers, as a column of integers with a gap is read as floats;
+    values of single precision get no more digits than they have. Raises InputError for null, NaN, lists, objects and
+    bytes."""
+    if isinstance(value, float) and abs(value) < 2**53:
+        single = np.float32(value)
+        return str(int(value) if value.is_integer() else single if float(single) == value else value)
+    if value is None or value != value or isinstance(value, list | dict | bytes):
+        came = kind(value) if value == value else "NaN"
+        raise InputError(f"{what} is {came}; every row needs a text there, to be joined with the other columns")
+    return str(value)
+
+
+def form_of(record: Record, columns: Mapping[str, str] | None, names: Mapping[str, str]) -> Form:
+    """The form of rows like `record`: that of the answer column which `columns` names, else of the one that is present.
+    Raises InputError where several are."""
+    where, cells = record
+    named = [form for form in FORMS.values() if form.answer_columns[0] in (columns or {})]
+    found = named or [form for form in FORMS.values() if names[form.answer_columns[0]] in cells]
+    if not found or (not named and DEFAULT in found):
+        return DEFAULT
+    if len(found) > 1:
+        both = listed(names[form.answer_columns[0]] for form in found)
+        hint = f"say which with --columns {found[0].answer_columns[0]}=…"
+        raise InputError(f"{where}: has {both}, each an answer of its own; {hint}")
+    return found[0]
+
+
+def question_fields(question: Sequence[str], record: Record, names: Mapping[str, str]) -> tuple[str, ...]:
+    """Our columns of the `question` that rows like `record` have: all of them, or where it is made of texts, `text` or
+    `text_a` and `text_b`. Raises InputError."""
+    where, cells = record
+    if question != TEXTS:
+        return tuple(question)
+    present = [name for name in TEXTS if names.get(name) in cells]
+    if "text" in present and len(present) > 1:
+        raise InputError(f"{where}: has {listed(present)}; keep `text` alone, or `text_a` with `text_b`")
+    return PAIR if "text_a" in present or "text_b" in present or "text" not in names else SINGLE
+
+
+def require(record: Record, wanted: Collection[str], names: Mapping[str, str]) -> None:
+    """Raises InputError for the first column of `wanted` that the record does not have, with a suggestion."""
+    where, cells = record
+    for name in wanted:
+        if names[name] in cells:
+            continue
+        hint = _meant(name, record, names)
+        raise InputError(f"{where}: no column {names[name]!r} for our `{name}`; found {listed(cells)}; {hint}")
+
+
+def _meant(name: str, record: Record, names: Mapping[str, str]) -> str:
+    """The suggestion for a missing column: one of a similar name, or two texts of which either could be meant."""
+    taken = {theirs for ours, theirs in names.items() if ours != name}
+    free = [column for column in record[1] if column not in taken]
+    likely = difflib.get_close_matches(names[name], free, n=2, cutoff=0.5)
+    if name == "text" and not likely:
+        likely = [column for column in free if isinstance(record[1][column], str)]
+    if len(likely) > 1 and name == "text":
+        first, second = (brief(column) for column in likely[:2])
+        return f"{first} and {second} could both be the text: say which with --columns text=…, or text_a=…,text_b=…"
+    if likely:
+        return f"did you mean {brief(likely[0])}? then say --columns {name}={likely[0][:40]}"
+    return f"name yours with --columns {name}=…"

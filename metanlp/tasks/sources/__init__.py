@@ -1,0 +1,1 @@
+"""Sets of tasks by name: GLUE, LEOPARD, mini, the Hub."""

@@ -1,0 +1,1 @@
+"""The outer loop, and what it needs: optimizer, processes, checkpoints, logs."""

@@ -1,0 +1,59 @@
+"""The learner that comes with the package: meta-trained on sets whose licences let weights be shared.
+
+    METANLP_DATA=DATA python recipes/default_learner.py --out out/default
+    python recipes/default_learner.py --out out/default --resume
+
+The second line goes on where the first was stopped. The folder's last files are those of `metanlp/data/default`; what
+they are made from, and what they are good for, says `data_cards/default.md`.
+"""
+
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from metanlp.cli.launch import guarded
+from metanlp.core.settings import parse
+
+SETS = (
+    "open", "glue/mnli", "glue/snli", "glue/qnli", "glue/stsb", "intents/clinc150", "intents/hwu64", "topics/dbpedia14",
+    "shopping/product_category", "shopping/drug_reviews", "education/arc_easy", "mini",
+)  # fmt: skip
+GRADED = {"text_a": "reference", "text_b": "text", "label": "label_text"}  # short answers, in a file of its own
+
+
+@dataclass(frozen=True)
+class Options:
+    """Meta-train the default learner, or a smaller one to see how it goes."""
+
+    out: Path = Path("out/default")  # folder of the learner, and of its checkpoints while it learns
+    steps: int = 2000  # meta-steps of four episodes
+    resume: bool = False  # go on from the newest checkpoint in --out
+
+
+def run(asked: Options) -> None:
+    from metanlp import Backbone, Episodes, Lora, Plan, ProtoNet, Sampling, TaskSet, meta_train
+    from metanlp.core.errors import InputError
+    from metanlp.tasks.reading.files import read_task
+    from metanlp.tasks.roles import read_role
+
+    if not (named := os.environ.get("METANLP_DATA")):
+        raise InputError("METANLP_DATA has to name the folder of the training sets")
+    root = Path(named)
+    graded = read_task(root / "education/beetle/train.jsonl", name="education/beetle", columns=GRADED)
+    found = [task for name in SETS for task in read_role(name, "train", root, None)] + [graded]
+    tasks = TaskSet(tuple(replace(task, pools={"train": task.pools["train"]}) for task in found)).tasks
+    adapters = Lora(rank=16, alpha=32, layers="top half", targets="all linear")
+    net = Backbone.load("minilm", adapters, precision="bf16")
+    episodes = Episodes(tasks, net.encode, Sampling(shots=(2, 8), queries=4, ways=8), seed=0)
+    plan = Plan(steps=asked.steps, meta_batch=4, lr=1e-3, checkpoints=40)
+    learned = meta_train(ProtoNet(), net, episodes, plan, folder=asked.out, resume=asked.resume)
+    # fp32, so that it answers alike on all processors, and with the head that validation chose: see the card.
+    adapts = replace(learned.algorithm, classifier="mixture")
+    record = {"tasks": {"train": [task.name for task in tasks]}, "seed": 0} | dict(learned.record)
+    exact = Backbone.load("minilm", adapters, precision="fp32")
+    replace(learned, algorithm=adapts, net=exact, record=record).save(asked.out)
+
+
+if __name__ == "__main__":
+    guarded(lambda: run(parse(Options, sys.argv[1:])), "--resume")

@@ -1,0 +1,149 @@
+"""Pretraining from the command line to a model that everything else opens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Here, mini_tasks
+from near import LAYERS, near
+from transformers import AutoModelForMaskedLM
+
+from metanlp.backbone import Backbone, Lora
+from metanlp.backbone.masked_lm import MaskedLM
+from metanlp.core.errors import InputError
+from metanlp.core.outputs import CORPUS
+from metanlp.experiment.options import Pretraining
+from metanlp.experiment.pretrain import Pretrained, pretrain
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "pretrain_mlm.py"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("text")
+    lines = [row["text"] for task in mini_tasks().values() for row in task.pools["train"] if "text" in row]
+    (folder / "mini.txt").write_text("\n".join(lines))
+    return folder
+
+
+def asked(corpus: Path, out: Path, **others: object) -> Pretraining:
+    small = {"layers": 2, "width": 32, "heads": 2, "vocabulary": 600, "batch": 16, "max_length": 24, "steps": 6,
+             "precision": "fp32", "threads": 1}  # fmt: skip
+    return Pretraining(text=str(corpus), out=out, **{**small, **others})  # type: ignore[arg-type]
+
+
+def done(given: Pretraining) -> Pretrained:
+    found = pretrain(given)
+    assert found is not None
+    return found
+
+
+def test_a_model_learns_and_is_whole(tmp_path: Path) -> None:
+    """Twelve sentences, each of words of its own: what is left of one tells what is hidden."""
+    out = tmp_path / "out"
+    sentences = [" ".join(f"{letter}{other}" for other in "bcdfgh") for letter in "aeiouylmnrst"]
+    text = "\n".join(f"{sentence} {number}" for number in range(40) for sentence in sentences)
+    (tmp_path / "text.txt").write_text(text)
+    found = done(asked(tmp_path / "text.txt", out, steps=150, lr=5e-3, held_out=0.1))
+    assert found.perplexity < 0.7 * found.unigram_perplexity
+    near(found.perplexity, 2**found.bits_per_token)
+    told = json.loads((out / "results.json").read_text())
+    assert told["perplexity"] == found.perplexity
+    assert told["asked"]["steps"] == 150
+    steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert len(steps) == 150
+    assert steps[-1]["validation"] > steps[20]["validation"]  # minus bits a token
+    assert AutoModelForMaskedLM.from_pretrained(out).config.num_hidden_layers == 2
+    net = Backbone.load(str(out), Lora(rank=4), max_length=24)
+    assert net.depth == 2
+    assert net.encode([("a text",)]).ids[0] == net.tokenizer.cls_token_id
+
+
+def test_a_resumed_run_ends_with_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    done(asked(corpus, whole, dropout=0.1))
+    shutil.copytree(whole, half)
+    shutil.rmtree(half / "checkpoints" / "step_6")
+    for name in ("model.safetensors", "results.json"):
+        (half / name).unlink()
+    first = done(asked(corpus, half, dropout=0.1, resume=True))
+    assert (half / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert first.bits_per_token == json.loads((whole / "results.json").read_text())["bits_per_token"]
+
+
+def test_an_encoder_goes_on(corpus: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    found = done(asked(corpus, out, model=str(tiny), steps=4))
+    assert "new weights: 6 of a vocabulary head" in capsys.readouterr().out
+    assert found.steps == 4
+    before, after = (MaskedLM.load(str(path), precision="fp32") for path in (tiny, out))
+    assert after.tokenizer("hello there")["input_ids"] == before.tokenizer("hello there")["input_ids"]
+    key = "base/bert.encoder.layer.0.output.dense.weight"
+    old, new = (net.init(torch.Generator())[key] for net in (before, after))
+    assert 0 < (old - new).abs().max() < 0.1
+
+
+def test_two_passes_a_step_are_one_of_twice_the_size(corpus: Path, tmp_path: Path) -> None:
+    """Where the halves have as many masked tokens; here nearly."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    first = done(asked(corpus, one, batch=16, accumulate=2, steps=8))
+    second = done(asked(corpus, two, batch=32, accumulate=1, steps=8))
+    near(first.bits_per_token, second.bits_per_token, LAYERS * 1000)
+
+
+@pytest.mark.parametrize(
+    ("text", "others", "said"),
+    [
+        ("one document alone", {}, "too small a corpus: no document of it falls to the held-out part"),
+        ("", {}, "holds no text"),
+        ("a\nb\nc", {"vocabulary": 50}, "a vocabulary of 50 tokens is smaller than its alphabet"),
+        ("a\nb\nc", {"width": 30, "heads": 4}, "the width a multiple of the heads"),
+        ("a\nb\nc", {"max_length": 4}, "--max-length 4, from 8 up"),
+        ("a\nb\nc", {"steps": None}, "give the run one length"),
+        ("a\nb\nc", {"held_out": 1.0}, "are shares"),
+        ("a\nb\nc", {"model": "./nowhere"}, "there is no such folder"),
+    ],
+)
+def test_what_can_not_be(
+    tmp_path: Path, text: str, others: dict[str, object], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "text.txt").write_text(text)
+    with pytest.raises(InputError) as refused:
+        pretrain(asked(tmp_path / "text.txt", tmp_path / "out", **others))
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mended_corpus_is_taken_where_the_broken_one_was_refused(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_bytes(b"a word\n\xff\n")
+    with pytest.raises(InputError, match="not UTF-8"):
+        pretrain(asked(text, tmp_path / "out"))
+    text.write_text("\n".join(f"words and words {number}" for number in range(200)))
+    assert done(asked(text, tmp_path / "out", steps=1)).steps == 1
+
+
+def test_another_shape_at_resume(corpus: Path, tmp_path: Path) -> None:
+    done(asked(corpus, tmp_path / "out"))
+    with pytest.raises(InputError, match="= bert-2-layers-32, now it is bert-3-layers-32"):
+        pretrain(asked(corpus, tmp_path / "out", layers=3, resume=True))
+
+
+def test_the_recipe(here: Here, corpus: Path, tmp_path: Path) -> None:
+    words = ["python", RECIPE, "--text", corpus, "--layers", 1, "--width", 16, "--heads", 2, "--vocabulary", 300,
+             "--steps", 2, "--batch", 8, "--max-length", 16, "--out", tmp_path / "out"]  # fmt: skip
+    code, out, said = here(*words)
+    assert (code, said) == (0, "")
+    assert "bits a masked token" in out
+    assert "forecast: about" in out
+    assert (tmp_path / "out" / CORPUS).is_dir()
+    code, _, said = here(*words)
+    assert code == 2
+    assert "--replace" in said
+    assert here(*words, "--replace")[0] == 0

@@ -1,0 +1,42 @@
+"""Processes as a launcher starts them, forked from this one, which has its libraries loaded: each is a rank of a group
+that really talks. That torchrun and accelerate start such processes is tested in test_recipes.py and test_readme.py."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import sys
+
+import torch
+
+
+def forked(size: int, script: str, *words: object) -> None:
+    """Runs the source `script` as a program with these words on its command line, on each of `size` ranks; all have to
+    end well."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    fork, argv = multiprocessing.get_context("fork"), ["script.py", *map(str, words)]
+    ranks = [fork.Process(target=_rank, args=(script, argv, number, size, port)) for number in range(size)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(120)
+    ended = [rank.exitcode for rank in ranks]
+    for rank in ranks:
+        rank.kill()
+    assert ended == [0] * size
+
+
+def _rank(script: str, argv: list[str], number: int, size: int, port: int) -> None:
+    from accelerate import PartialState
+
+    place = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
+    os.environ |= {key: str(value) for key, value in place.items()}
+    # One thread, as launchers set it where nobody did; there may be fewer GPUs than ranks.
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    PartialState._reset_state()  # this process may have been alone in tests before
+    torch.set_num_threads(1)
+    sys.argv = argv
+    exec(script, {"__name__": "__main__"})

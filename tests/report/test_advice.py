@@ -1,0 +1,51 @@
+"""The answers in words, and the commands that follow from them."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from runs import scored
+
+from metanlp.report import advice
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "changed"),
+    [
+        ("metanlp compare --data x", {"--start": "default"},
+         "metanlp compare --data x --start default --out out/again"),
+        ("metanlp compare --data x --episodes 5 --out out/a --resume", {"--episodes": "20"},
+         "metanlp compare --data x --episodes 20 --out out/a-2"),
+        ("python recipes/demo.py --baselines frozen finetune --out 'a b'", {"--baselines": "frozen multitask"},
+         "python recipes/demo.py --baselines frozen multitask --out 'a b-2'"),
+    ],
+)  # fmt: skip
+def test_the_same_command_with_other_options(command: str, options: dict[str, str], changed: str) -> None:
+    assert advice.again(command, options) == changed
+    assert shlex.split(changed)
+
+
+def test_each_line_has_its_figure_and_what_follows() -> None:
+    found = scored({"default": 0.5, "frozen": 0.6, "multitask": 0.65, "maml": 0.55}, ["a", "b"], (4, 8))
+    learners = {"default": "default", "multitask": "out/my run/baselines/multitask", "maml": "out/my run"}
+    said = advice.lines(found, {"command": "metanlp compare --data x", "learners": learners})
+    assert said[0].startswith("Does meta-learning help? No: maml − multitask −10.")
+    assert said[1] == ("  To try next: another method: metanlp compare --data x --method meta_sgd --out out/again")
+    assert said[2].startswith("Does learning from other tasks help? Yes: multitask − frozen +4.")
+    assert "98.33 % interval; multitask is the best of 3." in said[2]
+    assert said[3] == advice.WHICH
+    assert said[4].startswith("  4 shots: multitask, ")
+    assert said[-2] == (
+        "  multitask: metanlp adapt --from 'out/my run/baselines/multitask' --examples EXAMPLES.csv --out ADAPTED"
+    )
+    assert said[-1].startswith("Resting on 2 tasks, 10 different support sets of each, 120 answers")
+
+
+def test_the_learner_that_comes_with_the_package_is_taken_without_a_name() -> None:
+    assert advice.adapt("default") == "metanlp adapt --examples EXAMPLES.csv --out ADAPTED"
+
+
+def test_without_the_command_the_options_are_said() -> None:
+    found = scored({"multitask": 0.6, "maml": 0.5}, ["a"], (4,), rows=100)
+    assert advice.lines(found, {})[1] == "  To try next: another method: --method meta_sgd"

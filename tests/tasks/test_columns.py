@@ -1,0 +1,180 @@
+"""Files whose columns have other names: `--columns text=body,label=intent`, from Python a mapping."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as arrow
+import pyarrow.parquet as parquet
+import pytest
+import torch
+
+from metanlp.algorithms import Frozen
+from metanlp.backbone import Backbone
+from metanlp.cli.commands import main
+from metanlp.core.errors import InputError
+from metanlp.learner.learner import Learner
+from metanlp.tasks.reading.build import task_from_rows
+from metanlp.tasks.reading.columns import nearest, parse_columns
+from metanlp.tasks.reading.files import read_task, read_texts
+from metanlp.tasks.roles import read_roles
+from metanlp.tasks.taskset import TaskSet, read
+
+COLUMNS = {"text": "body", "label": "intent"}
+ROWS: list[dict[str, Any]] = [
+    {"id": 1, "text": "noise", "body": "where is my parcel", "intent": "delivery", "label": "x"},
+    {"id": 2, "text": "noise", "body": "refund me", "intent": "payment", "label": "x"},
+]
+ENDINGS = (".csv", ".jsonl", ".parquet")
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        parquet.write_table(arrow.Table.from_pylist(rows), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("option", "columns"),
+    [
+        ("", None),
+        (" , ", None),
+        ("text=body", {"text": "body"}),
+        (" text=the body, label=intent,", {"text": "the body", "label": "intent"}),
+        ("label= label", {"label": " label"}),
+        ("text_a=q=1,text_b=a", {"text_a": "q=1", "text_b": "a"}),
+        ("text=label,label=text", {"text": "label", "label": "text"}),
+    ],
+)
+def test_parsed(option: str, columns: dict[str, str] | None) -> None:
+    assert parse_columns(option) == columns
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("body", "--columns 'body' is not of the form name=column"),
+        ("text=", "--columns 'text=' is not of the form"),
+        ("=body", "--columns '=body' is not of the form"),
+        ("lables=x", "'lables' is no column of ours; allowed: text, text_a, text_b, label, label_text, tokens, tags,"),
+        ("text=a,text=b", "names `text` twice, 'a' and 'b'"),
+        ("text=a,text_b=b", "name `text` alone, or `text_a` with `text_b`"),
+        ("text=a,label=a", "'a' would be `text` and `label` at once"),
+        ("text=label", "'label' would be `text` and `label` at once"),
+        ("text_b=text_a", "'text_a' would be `text_a` and `text_b` at once"),
+    ],
+)  # fmt: skip
+def test_refused(option: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_columns(option)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_format(ending: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"t{ending}", ROWS)
+    task = read_task(path, columns=COLUMNS)
+    assert [row["text"] for row in task.pools["train"]] == ["where is my parcel", "refund me"]
+    assert task.labels == ("delivery", "payment")
+    assert [row["text"] for row in read_texts(path, columns={"text": "body"})] == ["where is my parcel", "refund me"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_one_of_a_pair_may_be_named(ending: str, tmp_path: Path) -> None:
+    rows = [{"text_a": "p", "hypothesis": f"h{n}", "text": "noise", "label": n} for n in (0, 1)]
+    task = read_task(write(tmp_path / f"t{ending}", rows), columns={"text_b": "hypothesis"})
+    assert task.pools["train"][1] == {"text_a": "p", "text_b": "h1", "label": 1}
+
+
+def test_the_words_may_be_the_label(tmp_path: Path) -> None:
+    rows = [{"text": f"t{n}", "label": 7, "label_text": word} for n, word in enumerate(("no", "yes"))]
+    assert read_task(write(tmp_path / "t.csv", rows), columns={"label": "label_text"}).labels == ("no", "yes")
+
+
+def test_integers_of_a_renamed_column(tmp_path: Path) -> None:
+    rows = [{"body": "a", "stars": 10, "word": "ten"}, {"body": "b", "stars": 9, "word": "nine"}]
+    for ending in ENDINGS:
+        path = write(tmp_path / f"t{ending}", rows)
+        assert read_task(path, columns={"text": "body", "label": "stars"}).labels == ("9", "10")
+        named = {"text": "body", "label": "stars", "label_text": "word"}
+        assert read_task(path, columns=named).labels == ("nine", "ten")
+
+
+def test_a_mixed_folder(tmp_path: Path) -> None:
+    for number, ending in enumerate(ENDINGS):
+        write(tmp_path / f"{number}{ending}", ROWS)
+    write(tmp_path / "split" / "train.csv", ROWS)
+    write(tmp_path / "few" / "train_1shot_0.jsonl", ROWS)
+    write(tmp_path / "few" / "test.jsonl", [{**ROWS[0], "body": "it never came"}])
+    tasks = TaskSet.from_files(tmp_path, columns=COLUMNS)
+    assert tasks.names == ("0", "1", "2", "few", "split")
+    assert {task.labels for task in tasks.tasks} == {("delivery", "payment")}
+    (test,) = tasks.tasks[3].pools["test"]
+    assert test["text"] == "it never came"
+
+
+def test_published_sets_keep_their_names(tmp_path: Path) -> None:
+    cola = [{"text": f"t{n}", "label": n, "label_text": word} for n, word in enumerate(("unacceptable", "acceptable"))]
+    write(tmp_path / "glue" / "cola" / "train.jsonl", cola)
+    mine = write(tmp_path / "mine.csv", ROWS)
+    for names in (f"glue,{mine}", f"glue/cola,{mine}", f"{tmp_path / 'glue'},{mine}"):
+        found = read(names, data_root=tmp_path, columns=COLUMNS)
+        assert [task.name for task in found] == ["glue/cola", "mine"]
+    roles = read_roles(str(mine), "mini", "mini/urgency", None, COLUMNS)
+    assert roles.train[0].labels == ("delivery", "payment")
+
+
+def test_from_python(net: Backbone) -> None:
+    rows = [{"body": row["body"], "intent": row["intent"]} for row in ROWS]
+    assert task_from_rows("t", rows, columns=COLUMNS).labels == ("delivery", "payment")
+    learner = Learner(Frozen(), net, Frozen().init(net, torch.Generator().manual_seed(0)))
+    assert learner.adapt(rows, columns=COLUMNS).labels == ("delivery", "payment")
+    with pytest.raises(InputError, match=r"examples: row 1: no column 'body' for our `text`; found 'text', 'intent'"):
+        learner.adapt([{"text": "a", "intent": "b"}], columns=COLUMNS)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_commands(
+    ending: str,
+    net: Backbone,
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run(*words: object) -> str:
+        monkeypatch.setattr("sys.argv", ["metanlp", *map(str, words)])
+        main()
+        out, said = capsys.readouterr()
+        assert said == ""
+        return out
+
+    learner = Learner(Frozen(), net, Frozen().init(net, torch.Generator().manual_seed(0)))
+    learner.save(tmp_path / "learner")
+    path = write(tmp_path / f"tickets{ending}", ROWS)
+    option = ["--columns", "text=body,label=intent"]
+    assert "tickets" in run("tasks", path, *option)
+    model = ["--base", tiny, *option]
+    adapted = run("adapt", "--from", tmp_path / "learner", "--examples", path, "--out", tmp_path / "a", *model)
+    assert adapted.endswith("adapted to 2 examples of delivery, payment\n")
+    out = run("predict", "--from", tmp_path / "a", path, *model)
+    assert [json.loads(line)["text"] for line in out.splitlines()] == ["where is my parcel", "refund me"]
+    (tmp_path / "new.txt").write_text("lines have no columns\n")
+    assert "lines have no columns" in run("predict", "--from", tmp_path / "a", tmp_path / "new.txt", *model)
+
+
+def test_no_hint_suggests_the_very_word_that_was_typed() -> None:
+    assert nearest("leopard", ("mini", "glue", "leopard")) == ""
+    assert nearest("leopart", ("mini", "glue", "leopard")) == "; did you mean 'leopard'?"

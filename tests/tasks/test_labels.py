@@ -1,0 +1,167 @@
+"""Cells and labels as people write them: what a column is, which are one class, and what is said of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as arrow
+import pyarrow.parquet as parquet
+import pytest
+
+from metanlp.cli.commands import main
+from metanlp.core.types import Task
+from metanlp.tasks.index.build import build_index
+from metanlp.tasks.reading.build import task_from_rows
+from metanlp.tasks.reading.files import read_task, read_texts
+from metanlp.tasks.taskset import TaskSet
+
+
+def csv(folder: Path, labels: Sequence[str], name: str = "t.csv") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("text,label\n" + "".join(f"row {n} of {name},{label}\n" for n, label in enumerate(labels)))
+    return path
+
+
+def words(task: Task, pool: str = "train") -> list[str]:
+    return [task.labels[row["label"]] for row in task.pools[pool]]
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels"),
+    [
+        (("2", "10", "-1"), ("-1", "2", "10")),  # integers, in their order
+        (("01", "02", "10"), ("01", "02", "10")),
+        (('"2"', "10", "+1"), ("+1", "10", "2")),
+        (("2", "10", "-0"), ("-0", "10", "2")),
+        (("2", "10", "ten"), ("10", "2", "ten")),
+        (("1.5", "10", "ten"), ("1.5", "10", "ten")),
+        (("1" * 19, "10"), ("10", "1" * 19)),
+    ],
+)
+def test_a_column_is_integers_only_if_every_cell_is(
+    cells: Sequence[str], labels: tuple[str, ...], tmp_path: Path
+) -> None:
+    task = read_task(csv(tmp_path, cells))
+    assert task.labels == labels
+    assert words(task) == [cell.strip('"') for cell in cells]
+
+
+def test_all_files_of_a_task_are_one_column(tmp_path: Path) -> None:
+    csv(tmp_path / "codes", ("01", "02", "10", "11"), "train.csv")
+    csv(tmp_path / "codes", ("10", "11"), "test.csv")
+    task = read_task(tmp_path / "codes")
+    assert (task.labels, words(task, "test")) == (("01", "02", "10", "11"), ["10", "11"])
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "mixed" / "train.jsonl").write_text('{"text": "a", "label": 9}\n{"text": "b", "label": 10}\n')
+    csv(tmp_path / "mixed", ("10", "9"), "test.csv")
+    assert words(read_task(tmp_path / "mixed"), "test") == ["10", "9"]
+
+
+def test_an_answer_of_csv_is_a_choice_where_all_are_and_else_a_place(tmp_path: Path) -> None:
+    def answers(*rows: tuple[str, str]) -> list[int]:
+        lines = "".join(f'q {n},"[{choices}]",{answer}\n' for n, (choices, answer) in enumerate(rows))
+        (tmp_path / "t.csv").write_text("question,choices,answer\n" + lines)
+        return [row["answer"] for row in read_task(tmp_path / "t.csv").pools["train"]]
+
+    three, four = '""3"", ""4"", ""1""', '""0"", ""1"", ""2""'
+    assert answers((three, "4"), (four, "1")) == [1, 1]
+    assert answers((three, "0"), (three, "1")) == [0, 1]
+    assert answers(('""a"", ""b""', "b"), (three, "1")) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("cells", "text"),
+    [
+        ({"a": 3.0, "b": "stars"}, "3 stars"),
+        ({"a": 3, "b": "stars"}, "3 stars"),
+        ({"a": 0.1, "b": "m"}, "0.1 m"),
+        ({"a": True, "b": "x"}, "True x"),
+        ({"a": "", "b": "keyboard dead"}, "keyboard dead"),
+    ],
+)
+def test_joined_columns_are_as_they_were_written(cells: Mapping[str, Any], text: str, tmp_path: Path) -> None:
+    rows = [{**cells, "label": 0}, {"a": "x", "b": "y", "label": 1}]
+    task = task_from_rows("t", rows, columns={"text": "a+b"})
+    assert task.pools["train"][0]["text"] == text
+
+
+def test_a_joined_column_of_single_precision(tmp_path: Path) -> None:
+    cells = arrow.array([0.1, 2.0], arrow.float32())
+    parquet.write_table(arrow.table({"a": cells, "b": ["m", "km"], "label": [0, 1]}), tmp_path / "t.parquet")
+    assert [row["text"] for row in read_texts(tmp_path / "t.parquet", columns={"text": "a+b"})] == ["0.1 m", "2 km"]
+
+
+def test_tsv_and_ndjson_are_read_as_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("text\tlabel\na, b\t1\nc\t0\n")
+    (tmp_path / "t.ndjson").write_text('{"text": "a, b", "label": 1}\n{"text": "c", "label": 0}\n')
+    for path in (tmp_path / "t.tsv", tmp_path / "t.ndjson"):
+        assert read_texts(path) == [{"text": "a, b"}, {"text": "c"}]
+        assert words(read_task(path)) == ["1", "0"]
+
+
+def test_files_that_were_joined_keep_their_marks(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "a", "label": 1}\n' * 2)
+    assert read_texts(tmp_path / "t.jsonl") == [{"text": "a"}, {"text": "a"}]
+
+
+def test_labels_that_look_the_same_are_the_same(tmp_path: Path) -> None:
+    task = read_task(csv(tmp_path, ("caf\u00e9", "cafe\u0301", "tea", "tea\u200b", "\u200dtea ", "\ufefftea")))
+    assert (task.labels, words(task)) == (("caf\u00e9", "tea"), ["caf\u00e9"] * 2 + ["tea"] * 4)
+    (note,) = task.notes
+    assert "t.csv:3: the label 'caf\u00e9' has invisible characters, or letters in parts" in note
+    assert "in 4 rows" in note
+
+
+def test_joiners_inside_a_label_are_its_spelling(tmp_path: Path) -> None:
+    written = ("\U0001f469\u200d\U0001f4bb", "\u0645\u06cc\u200c\u0631\u0648\u0645", "\u2764\ufe0f")
+    task = read_task(csv(tmp_path, written))
+    assert ({*task.labels}, task.notes) == ({*written}, ())
+
+
+@pytest.mark.parametrize("labels", [("Good", "good"), ("not good", "not\u00a0good"), ("\uff21", "A")])
+def test_labels_that_look_alike_are_said(labels: tuple[str, str], tmp_path: Path) -> None:
+    task = read_task(csv(tmp_path, labels))
+    assert {*task.labels} == {*labels}
+    (note,) = task.notes
+    assert "look alike" in note
+
+
+ROWS = {
+    "classify": [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}, {"text": " A ", "label": "y"}],
+    "regress": [{"text": "a", "score": 1}, {"text": "b", "score": 2}, {"text": "A", "score": 3}],
+    "multilabel": [
+        {"text": "a", "labels": ["x", "y"]},
+        {"text": "A", "labels": ["y", "x"]},
+        {"text": "a", "labels": []},
+    ],
+    "choose": [
+        {"question": "a", "choices": ["x", "y"], "answer": 0},
+        {"question": "a", "choices": ["y", "x"], "answer": 1},
+        {"question": "a", "choices": ["y", "x"], "answer": 0},
+    ],
+    "tag": [{"tokens": ["a", "b"], "tags": ["O", "X"]}, {"tokens": ["A", "b"], "tags": ["X", "O"]}],
+}
+
+
+@pytest.mark.parametrize("form", ROWS)
+def test_a_text_with_two_answers_is_said_and_kept(form: str) -> None:
+    task = task_from_rows("t", ROWS[form])
+    assert len(task.pools["train"]) == len(ROWS[form])
+    (note,) = task.notes
+    assert note.startswith(f"t: row {len(ROWS[form])}: the answer here is ")
+    assert "to the same text at t: row 1" in note
+    assert "one text has several answers, and every row is kept" in note
+
+
+def test_notes_are_shown_and_an_index_knows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    csv(tmp_path, ("Good", "good", "bad"))
+    build_index(tmp_path)
+    assert TaskSet.from_files(tmp_path).tasks[0].notes == read_task(tmp_path / "t.csv").notes
+    monkeypatch.setattr("sys.argv", ["metanlp", "tasks", str(tmp_path)])
+    main()
+    assert "t: the labels 'Good' and 'good' look alike" in capsys.readouterr().out
