@@ -31,7 +31,7 @@ class Multilabel(Form):
 
     name, metric, answer = "multilabel", "micro_f1", "labels"
     answer_columns, lists, answer_type = ("labels",), ("labels",), list
-    head, prefix = RidgeHead(label_loss), "multilabel/"
+    head, prefix = RidgeHead(label_loss, even=True), "multilabel/"
     loss = staticmethod(label_loss)
     one_class, class_targets = False, False
 

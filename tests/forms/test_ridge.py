@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,8 +58,15 @@ def theta_of(form: str) -> Weights:
     return start | learned
 
 
-def untouched(batch: Batch) -> Weights:
-    return {key: value.double() for key, value in Heads().residual(VIEWS * WIDTH, batch).items()}
+def head_of(form: str) -> RidgeHead:
+    """As it solves: what moves the scores of labels afterwards has tests of its own."""
+    head = FORMS[form].head
+    assert isinstance(head, RidgeHead)
+    return replace(head, even=False)
+
+
+def untouched(batch: Batch, width: int = VIEWS * WIDTH) -> Weights:
+    return {key: value.double() for key, value in Heads().residual(width, batch).items()}
 
 
 def part(batch: Batch, keep: Tensor) -> Batch:
@@ -97,8 +105,7 @@ def asked_of(head: RidgeHead, features: Tensor, batch: Batch) -> Tensor:
 
 @pytest.mark.parametrize("form", BATCHES)
 def test_left_out_is_solving_without_the_row_or_question(form: str) -> None:
-    head, batch, theta = FORMS[form].head, BATCHES[form], theta_of(form)
-    assert isinstance(head, RidgeHead)
+    head, batch, theta = head_of(form), BATCHES[form], theta_of(form)
     features = random(len(batch.targets), VIEWS, WIDTH)
     found = head._views_left_out(theta, features, batch)
     asked = asked_of(head, features, batch)
@@ -111,8 +118,7 @@ def test_left_out_is_solving_without_the_row_or_question(form: str) -> None:
 
 @pytest.mark.parametrize("form", BATCHES)
 def test_the_head_is_the_solution_of_all_rows_over_the_views(form: str) -> None:
-    head, batch, theta = FORMS[form].head, BATCHES[form], theta_of(form)
-    assert isinstance(head, RidgeHead)
+    head, batch, theta = head_of(form), BATCHES[form], theta_of(form)
     features = random(len(batch.targets), VIEWS, WIDTH)
     phi = head.finish(theta, untouched(batch), features, batch)
     found = linear_scores(phi["head/weight"], phi["head/bias"], features, batch)
@@ -205,3 +211,43 @@ def test_what_is_known_before_any_row_is_what_a_support_set_of_it_leaves(form: s
         found, scores = less_mean(found, given), less_mean(scores, given)
     near(found, scores, LAYERS)
     assert FORMS["multilabel"].head.known(theta_of("multilabel"), features, BATCHES["multilabel"]) == 0.0
+
+
+def test_scores_of_a_label_are_even_around_zero_however_many_rows_have_it() -> None:
+    """Left-out scores and those of new rows are moved alike. A label that no row has, or each, stays where it was."""
+    head, theta = FORMS["multilabel"].head, theta_of("multilabel")
+    assert isinstance(head, RidgeHead)
+    rows = [[1, 0, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 1, 0]]
+    batch = batch_of("multilabel", torch.tensor(rows, dtype=torch.float64))
+    features, asked = random(6, VIEWS, WIDTH), random(6, VIEWS, WIDTH, seed=9)
+    scores, plain = (one._views_left_out(theta, features, batch) for one in (head, head_of("multilabel")))
+    has = batch.targets[..., None]
+    near((has * scores).sum(0)[:2] / has.sum(0)[:2], -((1 - has) * scores).sum(0)[:2] / (1 - has).sum(0)[:2])
+    moved = plain - scores
+    near(moved, moved[:1].expand_as(moved), LAYERS)
+    assert torch.equal(scores[:, 2:], plain[:, 2:])
+    evidence = head.evidence(theta, features, batch)
+    share = (theta["views/prior"] - theta["views/trust"].exp() * evidence["views/loss"][0]).softmax(0)
+    told, untold = (
+        linear_scores(phi["head/weight"], phi["head/bias"], asked, batch)
+        for phi in (
+            one.finish(theta, untouched(batch) | evidence, features, batch) for one in (head, head_of("multilabel"))
+        )
+    )
+    near(untold - told, (moved[0] * share).sum(-1).expand(6, 4), LAYERS, size=float(untold.abs().max()))
+
+
+@pytest.mark.parametrize("few", [2, 8])
+def test_a_label_of_few_rows_is_found(few: int) -> None:
+    """Rows of one label each, three of eight rows and one of `few`: without a common middle nothing is ever told."""
+    means = 4 * random(4, 1, 12, seed=1)
+    labels = torch.tensor([label for label, n in enumerate((8, 8, 8, few)) for _ in range(n)])
+    head = FORMS["multilabel"].head
+    theta = {key: value.double() for key, value in head.init(1, 12).items()}
+    told: list[Tensor] = []
+    for draw in range(20):
+        batch = batch_of("multilabel", torch.eye(4, dtype=torch.float64)[labels])
+        features, asked = (means[labels] + 4 * random(len(labels), 1, 12, seed=100 + 2 * draw + n) for n in (0, 1))
+        phi = head.finish(theta, untouched(batch, 12), features, batch)
+        told.append(linear_scores(phi["head/weight"], phi["head/bias"], asked, batch)[labels == 3, 3] > 0)
+    assert torch.cat(told).double().mean() > 0.6

@@ -25,6 +25,9 @@ class RidgeHead(Head):
     a vector that θ learns: it is what many tasks have in common, and the prior mean of each (Harrison et al. 2018,
     ALPaCA). The solution for a support set without one of its rows is closed too: with G = (XXᵀ + λ)⁻¹ and α = Gy, the
     rows B of a question are missed by G_BB⁻¹ α_B (the PRESS statistic, Allen 1974). Views are weighed as prototypes do.
+
+    A regression on what few rows have stays close to "no" for all. With `even`, the scores of a label, view by view, are
+    moved by the middle between the mean left-out score of the rows with it and that of the rows without it.
     """
 
     loss: Callable[[Tensor, Batch], Tensor]  # of the form: (N, K) -> (T,)
@@ -34,6 +37,7 @@ class RidgeHead(Head):
     trust: float = 1.5  # start of the learned trust in the support set's evidence about views, per nat
     contrast: bool = False  # only differences between the units of a group count: the choices of a question
     learned: bool = False  # whether tasks have enough in common for a vector of θ
+    even: bool = False  # targets are yes or no, and a label counts alike however many rows have it
 
     def init(self, views: int, width: int) -> Weights:
         """`views/prior` (V,), the logarithms of trust, scale and λ, () each; the learned vector (V, D)."""
@@ -61,9 +65,10 @@ class RidgeHead(Head):
 
     def finish(self, theta: Weights, moved: Weights, features: Tensor, batch: Batch) -> Weights:
         evidence = moved if "views/loss" in moved else self.evidence(theta, features, batch)
-        share = theta["head/scale"].exp() * view_weights(theta, evidence["views/loss"])[:, None]  # (T, 1, V)
+        weights = view_weights(theta, evidence["views/loss"])[:, None]  # (T, 1, V)
+        share = theta["head/scale"].exp() * weights
         x, y = self._regression(features, batch)
-        _, alpha = self._solve(theta, x, y, batch)
+        g, alpha = self._solve(theta, x, y, batch)
         solved = per_task(x[..., None] * alpha[:, :, None], batch)  # (T, V, D or D + 1, K)
         slope = solved[:, :, : features.shape[2]].permute(0, 3, 1, 2)  # (T, K, V, D)
         if self.learned:
@@ -72,6 +77,8 @@ class RidgeHead(Head):
         bias = weight.new_full((batch.count_tasks, batch.max_ways), self.offset)
         if not self.contrast:
             bias = bias + (share * solved[:, :, -1].transpose(1, 2)).sum(-1) * CONSTANT**0.5
+        if self.even:
+            bias = bias - (weights * middle(self._without_own(theta, y, g, alpha, batch), batch)).sum(-1)
         return {"head/weight": weight + moved["head/weight"], "head/bias": bias + moved["head/bias"]}
 
     def _regression(self, features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -95,7 +102,11 @@ class RidgeHead(Head):
     def _views_left_out(self, theta: Weights, features: Tensor, batch: Batch) -> Tensor:
         """Scores of each row, or question, by the solution without it: (N, K, V)."""
         x, y = self._regression(features, batch)
-        g, alpha = self._solve(theta, x, y, batch)
+        scores = self._without_own(theta, y, *self._solve(theta, x, y, batch), batch)
+        return scores - middle(scores, batch)[batch.task_of] if self.even else scores
+
+    def _without_own(self, theta: Weights, y: Tensor, g: Tensor, alpha: Tensor, batch: Batch) -> Tensor:
+        """The same before scores are moved: (N, K, V)."""
         together = batch.group[:, None] == batch.group
         missed = torch.linalg.solve(g * together, alpha.transpose(0, 1)).permute(1, 2, 0)
         return theta["head/scale"].exp() * (y[..., None] - missed) + self.offset
@@ -105,6 +116,16 @@ class RidgeHead(Head):
         each = torch.stack([self.loss(scores, batch) for scores in masked.unbind(-1)], 1)  # (T, V)
         questions = per_task(1 / group_sizes(batch.group)[batch.group], batch)  # (T,)
         return each * questions.sqrt()[:, None]
+
+
+def middle(scores: Tensor, batch: Batch) -> Tensor:
+    """Halfway between the mean scores of the rows that have a label and of those that have not: (N, K, V) ->
+    (T, K, V). Zero for a label that all rows of a task have, or none."""
+    has = batch.targets.to(scores.dtype)[..., None]
+    counts = [per_task(which, batch) for which in (has, 1 - has)]
+    sums = [per_task(which * scores, batch) for which in (has, 1 - has)]
+    yes, no = (total / count.clamp(min=1) for total, count in zip(sums, counts, strict=True))
+    return (yes + no) / 2 * (counts[0] * counts[1] > 0)
 
 
 def group_sizes(group: Tensor) -> Tensor:
