@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from sklearn.metrics import f1_score
 from torch import Tensor
 
 from metanlp import Backbone
 from metanlp.core.types import Meaning, Row
 from metanlp.episodes.pool import Pool
-from metanlp.forms import FORMS, Heads
+from metanlp.forms import Heads
 from metanlp.forms.heads import RidgeHead
+from metanlp.forms.metrics import label_sets
+from metanlp.forms.multilabel import Multilabel
 from metanlp.tasks.taskset import read
 
 LABELS = ("gratitude", "anger", "curiosity", "love", "sadness")
@@ -27,9 +28,9 @@ SIZES = ((8, 8), (4, 8), (2, 8), (1, 8), (4, 4), (1, 4))
 
 def main(draws: int = 20, rows: int = 1500, even: bool = True) -> None:
     """`draws` of each pair of sizes; `rows` that are drawn from and judged."""
-    net, head = Backbone.load("minilm"), FORMS["multilabel"].head
+    net, head = Backbone.load("minilm"), Multilabel.head
     assert isinstance(head, RidgeHead)
-    pool = Pool(Meaning("multilabel", LABELS), emotions(rows), net.encode)
+    pool = Pool(Meaning(Multilabel.name, LABELS), emotions(rows), net.encode)
     has = np.array([np.isin(range(len(LABELS)), row["labels"]) for row in pool.rows])
     with torch.no_grad():
         features = net.features({}, net.with_trunk(pool.pack(range(rows))))
@@ -39,9 +40,11 @@ def main(draws: int = 20, rows: int = 1500, even: bool = True) -> None:
             rare, support = draw % len(LABELS), drawn(has, few, many, draw)
             query = np.setdiff1d(range(rows), support)
             told = answers(replace(head, even=even), features, pool, support)[query]
-            f1 = f1_score(has[query], told, average=None, zero_division=0)
-            micro = f1_score(has[query], told, average="micro", zero_division=0)
-            found.append([f1[rare], np.delete(f1, rare).mean(), micro])
+            of_rare, *others, micro = (
+                label_sets(told[:, which], has[query][:, which])["micro_f1"]
+                for which in ([rare], *([k] for k in range(len(LABELS)) if k != rare), range(len(LABELS)))
+            )
+            found.append([of_rare, float(np.mean(others)), micro])
         a, b, micro = np.mean(found, 0)
         print(f"{few} beside {many}: {a:.2f} / {b:.2f}, micro-F1 {micro:.2f}  ({draws} draws)", flush=True)
 
