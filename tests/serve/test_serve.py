@@ -339,7 +339,7 @@ class Screen:
         until(lambda: part in self.find(f"#{where}").text)
 
 
-def until(met: Callable[[], Any], seconds: float = 15) -> None:
+def until(met: Callable[[], Any], seconds: float = 60) -> None:
     """Parts of the page, and the page itself, come and go."""
     from selenium.common.exceptions import WebDriverException
 
@@ -370,7 +370,7 @@ def address(learner: Learner) -> Iterator[str]:
     process.start()
     yield f"http://127.0.0.1:{port}/"
     process.terminate()
-    process.join(30)
+    process.join(60)
     assert process.exitcode == 143
 
 
