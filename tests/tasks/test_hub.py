@@ -31,14 +31,15 @@ from metanlp.tasks.sources.table import COMMITS, ENTAILMENT, role_of
 
 ROOT = Path(__file__).parents[2]
 
-# Reads what standard input lists, one process for many: a name, arguments of `read_hub`, or roles, of which those that
-# teach count; says tasks or the error.
+# Reads what standard input lists, one process for many: a name, arguments of `read_hub`, roles, of which those that
+# teach count, or plain texts; says tasks, documents or the error.
 SCRIPT = """
 import json, os, sys, time
 from dataclasses import asdict
 from metanlp.core import hub
 from metanlp.tasks.sources.hub import read_hub
 from metanlp.tasks.roles import read_roles
+from metanlp.tasks.sources.corpus import documents
 from metanlp.tasks.taskset import read
 def made(call):
     if "roles" in call:
@@ -50,7 +51,10 @@ for call in json.load(sys.stdin):
     for name, seconds in call.get("limits", {}).items():
         setattr(hub, name, seconds)
     try:
-        said = {"tasks": [asdict(task) for task in made(call)]}
+        if "texts" in call:
+            said = {"documents": list(documents(call["texts"], *call.get("column", [])))}
+        else:
+            said = {"tasks": [asdict(task) for task in made(call)]}
     except Exception as error:
         said = {"error": str(error), "kind": type(error).__name__}
     print(json.dumps(said | {"seconds": time.monotonic() - begun}), flush=True)
@@ -196,6 +200,9 @@ WRONG: dict[str, tuple[Said, str]] = {
     "no labels": ({"name": "lab/hidden"}, "no row has a label"),
     "no such column": ({"hub": ["lab/intents"], "with": {"columns": {"label": "intnt"}}}, "did you mean 'intent'"),
     "no such group": ({"hub": ["lab/intents"], "with": {"group_by": "domain", "groups": ["banc"]}}, "mean 'bank'"),
+    "no such corpus": ({"texts": ["lab/none"]}, "lab/none: no such data set on the Hub"),
+    "no column of a corpus": ({"texts": ["lab/long"], "column": ["body"]}, "lab/long: row 1: has no column 'body'"),
+    "a silent corpus": ({"texts": ["lab/silent"], "limits": QUICK}, "cannot be reached (timed out)"),
     "not GLUE": ({"name": "glue/mnly"}, "did you mean 'mnli'"),
     "no training": ({"name": "glue/ax"}, "has a test split only"),
     "silent": ({"name": "lab/silent", "limits": QUICK}, "cannot be reached (timed out)"),
@@ -232,6 +239,29 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
 def tasks(said: Said) -> list[Task]:
     assert "tasks" in said, said["error"]
     return [Task(**fields) for fields in said["tasks"]]
+
+
+def test_a_corpus_is_streamed_from_the_hub_at_a_revision(tmp_path: Path) -> None:
+    """Every row of every file in its order; read again each time, so offline it is refused in one line."""
+    server, calls = (
+        HubServer(),
+        [{"texts": ["lab/long"]}, {"texts": ["lab/notes@v1", "lab/notes"], "column": ["intent"]}],
+    )
+    fill(server)
+    server.repos["lab/notes"] = server.repos["lab/intents"]
+    with running(server):
+        long, notes = batch(calls, HF_ENDPOINT=server.url, HF_HOME=str(tmp_path))
+        (refused,) = batch(calls[:1], HF_ENDPOINT=server.url, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
+    assert "documents" in long, long["error"]
+    draw = random.Random(0)
+    expected = [draw.randbytes(240).hex() for _ in range(9600)]
+    assert long["documents"] == [[f"lab/long: row {n}", text] for n, text in enumerate(expected, start=1)]
+    assert [text for _, text in notes["documents"]] == [
+        *("bank a", "bank a", "bank b", "bank b"),
+        *(f"{domain} {i}" for domain in ("bank", "home/ work") for i in ("a", "a", "b", "b")),
+    ]
+    assert "lab/long" in refused["error"]
+    assert "\n" not in refused["error"]
 
 
 def test_glue_comes_from_the_hub_at_its_pinned_commit(told: Told) -> None:

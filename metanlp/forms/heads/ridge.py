@@ -26,8 +26,8 @@ class RidgeHead(Head):
     ALPaCA). The solution for a support set without one of its rows is closed too: with G = (XXᵀ + λ)⁻¹ and α = Gy, the
     rows B of a question are missed by G_BB⁻¹ α_B (the PRESS statistic, Allen 1974). Views are weighed as prototypes do.
 
-    A regression on what few rows have stays close to "no" for all. With `even`, the scores of a label, view by view, are
-    moved by the middle between the mean left-out score of the rows with it and that of the rows without it.
+    A regression on what few rows have stays close to "no" for all. With `even`, the scores of a label are moved by the
+    middle between the mean left-out score of the rows with it and that of the rows without it, view by view.
     """
 
     loss: Callable[[Tensor, Batch], Tensor]  # of the form: (N, K) -> (T,)

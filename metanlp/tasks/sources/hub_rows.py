@@ -104,13 +104,13 @@ def _stream(name: HubName, commit: str, limit: int | None, scratch: str) -> Any:
 
 
 def stream(name: HubName) -> Iterator[dict[str, Any]]:
-    """Yields the training rows as the Hub sends them; none is kept. Raises InputError."""
+    """Yields the training rows as the Hub sends them, all of one commit; none is kept. Raises InputError."""
     if offline():
         raise uncached(str(name), "read from the Hub each time", INSTEAD)
-    require_hub(str(name), INSTEAD)
-    with asking(str(name), "data set", INSTEAD):
+    commit = commit_of(name, INSTEAD)
+    with TemporaryDirectory() as scratch, asking(str(name), "data set", INSTEAD):
         yield from _library().load_dataset(
-            name.repo_id, name.config, revision=name.revision, split="train", streaming=True
+            name.repo_id, name.config, revision=commit, split="train", streaming=True, cache_dir=scratch
         )
 
 
