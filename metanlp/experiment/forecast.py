@@ -38,7 +38,7 @@ UNITS = ((100, 1, "seconds"), (7_200, 60, "minutes"), (float("inf"), 3_600, "hou
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds, but for the last three."""
+    """Seconds, but for the last four."""
 
     training: float  # of all methods, with their validations and the search of their rates
     search: float  # of the adaptation recipes
@@ -46,6 +46,13 @@ class Forecast:
     memory: int  # bytes
     tokens: int  # of each trained method, forward and backward
     others: tuple[str, ...] = ()  # methods that nothing is known of beforehand
+    folds: int = 1  # runs of this kind, each of so many bytes and tokens
+
+    def times(self, folds: int) -> Forecast:
+        """Of so many runs like this, one after the other."""
+        return replace(
+            self, training=folds * self.training, search=folds * self.search, tests=folds * self.tests, folds=folds
+        )
 
     def __str__(self) -> str:
         total = self.training + self.search + self.tests
@@ -53,6 +60,7 @@ class Forecast:
         digits = 0 if total / size >= 10 else 1
         said = [f"{part / size:.{digits}f}" for part in (total, self.training, self.search, self.tests)]
         beside = f", without {', '.join(self.others)}" if self.others else ""
+        beside += f", {self.folds} tasks left out in turn" if self.folds > 1 else ""
         return (
             f"about {said[0]} {unit} (training {said[1]}, recipes {said[2]}, tests {said[3]}){beside}, "
             f"{self.memory / 1e9:.1f} GB, {self.tokens / 1e6:.2g} M tokens a method"

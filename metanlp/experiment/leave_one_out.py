@@ -29,7 +29,7 @@ from metanlp.experiment.prepare import roles_of
 from metanlp.experiment.start import learners_of, settled_start
 from metanlp.learner.artefact import located
 from metanlp.learner.learner import nothing_seen, seen_in
-from metanlp.report.tables import say
+from metanlp.report.tables import in_a_line, say
 from metanlp.tasks.leaks import without_seen
 from metanlp.training.processes import Ranks
 
@@ -48,17 +48,17 @@ def run(asked: Experiment) -> Report:
     with storage.lock(asked.out):
         reports: dict[str, Report] = {}
         for number, (name, roles) in enumerate(folds.items(), start=1):
-            say({"left out": f"{name}, {number} of {len(folds)}"})
             fold = replace(asked, out=asked.out / name)
             anew = () if reports else (asked.out, *(asked.out / other for other in folds))
-            found = done(fold) or experiment.run(fold, roles, anew=anew)
+            found = done(fold) or experiment.run(fold, roles, anew=anew, fold=number, folds=len(folds))
             assert found is not None  # one process is rank 0
             reports[name] = found
+            say({f"{number} of {len(folds)}, {name} left out": in_a_line(found)})
         found = combined(reports, asked.method)
         # Each has learned from all tasks but one; the first stands for all.
         first = replace(asked, out=asked.out / next(iter(folds)))
         kept = {name: experiment.folder_of(first, name) for name in experiment.methods(asked) if name not in EXTERNAL}
-        experiment.save(found, asked.out, {}, learners_of(asked.start, kept), asked.page, asked.overview)
+        experiment.tell(found, asked, experiment.save(found, asked, {}, learners_of(asked.start, kept)))
     return found
 
 

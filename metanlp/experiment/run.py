@@ -63,12 +63,15 @@ COMPARED = 100  # training tasks, at the most, that a test task's nearest are lo
 
 
 @own_modes()
-def run(asked: Experiment, roles: Roles | None = None, *, anew: Sequence[Path] = ()) -> Report | None:
+def run(
+    asked: Experiment, roles: Roles | None = None, *, anew: Sequence[Path] = (), fold: int = 1, folds: int = 1
+) -> Report | None:
     """Everything, on as many processes as the launcher started; they train together, then rank 0 tests.
 
     Leaves the files of the README's table in `asked.out`, which `asked.replace` lets replace an earlier run's there and
     in the folders `anew`, once the input has proved good. Returns the report, on rank 0. `roles` are read as `asked`
-    says where they are not given. Raises InputError, DivergedError, StorageError, StoppedError.
+    says where they are not given. Of one of several `folds` alike, the first foretells all, and what each found is one
+    line. Raises InputError, DivergedError, StorageError, StoppedError.
     """
     names, others, plan = settled(asked)
     ranks = Ranks.start(threads=asked.threads)
@@ -89,8 +92,8 @@ def run(asked: Experiment, roles: Roles | None = None, *, anew: Sequence[Path] =
             ranks.on_main(lambda: [OutputFolder(out).clear() for out in (asked.out, *anew)])
         ranks.on_main(lambda: write_json(asked.out / LEAKAGE, {"schema": 1, **asdict(shared.leakage)}))
         plan = replace(plan, tasks_per_pass=shared.needed.tasks)
-        if not asked.resume:
-            ranks.on_main(lambda: say({"forecast": str(foretell(shared, plan))}))
+        if not asked.resume and fold == 1:
+            ranks.on_main(lambda: say({"forecast": str(foretell(shared, plan).times(folds))}))
         learners = {asked.method: trained(shared, asked.method, plan)}
         tokens = learners[asked.method].record["tokens"]
         equal = replace(plan, steps=None, minutes=None, tokens=tokens, patience=0)  # no less than the main method
@@ -104,7 +107,9 @@ def run(asked: Experiment, roles: Roles | None = None, *, anew: Sequence[Path] =
         before = as_it_is(shared.start, asked.start, shared.roles.test)
         found, mistakes = test(shared, before | {name: others.get(name) or learners[name] for name in names})
         kept = learners_of(asked.start, {name: folder_of(asked, name) for name in learners})
-        save(found, asked.out, mistakes, kept, asked.page, asked.overview, shared.net.notice())
+        kept_in = save(found, asked, mistakes, kept)
+        if folds == 1:
+            tell(found, asked, kept_in, shared.net.notice())
         return found
 
 
@@ -218,26 +223,30 @@ def test(shared: Run, learners: Mapping[str, Learner | ExternalBaseline]) -> tup
     return replace(found, protocol=found.protocol | extra, nearest=near), diagnostics.mistakes
 
 
-def save(
-    found: Report, out: Path, mistakes: Mapping[str, Any], learners: Mapping[str, str], page: bool,
-    overview: bool = False, note: str = "",
-) -> None:  # fmt: skip
-    """`results.json`, `local.json`, tables, answers and a note on standard output, and the page with its place.
-    `learners` is what `--from` takes for each method."""
-    write_json(out / RESULTS, answers.to_json(found))
+def save(found: Report, asked: Experiment, mistakes: Mapping[str, Any], learners: Mapping[str, str]) -> dict[str, Any]:
+    """`results.json`, `local.json` and the page. `learners` is what `--from` takes for each method. Returns what stands
+    in `local.json`."""
+    write_json(asked.out / RESULTS, answers.to_json(found))
     local = {"schema": 1, **here(), "learners": dict(learners), "mistakes": mistakes}
-    write_json(out / LOCAL, local)
-    if overview:
+    write_json(asked.out / LOCAL, local)
+    if asked.page:
+        write_page(asked.out)
+    else:  # one of before would tell of other results
+        (asked.out / PAGE).unlink(missing_ok=True)
+    return local
+
+
+def tell(found: Report, asked: Experiment, local: Mapping[str, Any], note: str = "") -> None:
+    """Tables, answers, a note and the place of the page, on standard output."""
+    if asked.overview:
         show_overview(found, found.main)
     else:
         show(found)
     show_answers(found, local)
     if note:
         say({"note": note})
-    if page:
-        say({"report": str(write_page(out))} | ({} if can_plot() else {"plots": NO_PLOT}))
-    else:  # one of before would tell of other results
-        (out / PAGE).unlink(missing_ok=True)
+    if asked.page:
+        say({"report": str(asked.out / PAGE)} | ({} if can_plot() else {"plots": NO_PLOT}))
 
 
 def here() -> dict[str, str]:

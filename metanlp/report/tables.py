@@ -104,6 +104,13 @@ def paired_table(found: Report) -> Table:
     return table(title, ("task", "shots", *(f"− {other}" for other in others)), rows)
 
 
+def in_a_line(found: Report) -> str:
+    """The mean score of each method at the most shots."""
+    k = found.shots[-1]
+    scores = (f"{name} {percent(found.score(name, shots=k))}" for name in found.methods)
+    return f"{', '.join(scores)} ({in_words(found.metric)} in % at {k} shots)"
+
+
 def overview_table(found: Report, to: str) -> Table:
     """Methods in rows: the mean score over tasks at each number of shots, mean recall beside accuracy, the difference
     to the method `to`, median seconds to adapt, parameters learned."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,16 @@ def asked(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def found(asked: Experiment) -> Report:
-    return leave_one_out.run(asked)
+def told(asked: Experiment) -> tuple[Report, list[str]]:
+    """What was found, and what was said of it."""
+    with redirect_stdout(io.StringIO()) as said:
+        report = leave_one_out.run(asked)
+    return report, said.getvalue().splitlines()
+
+
+@pytest.fixture(scope="module")
+def found(told: tuple[Report, list[str]]) -> Report:
+    return told[0]
 
 
 def stored(path: Path) -> dict[str, Any]:
@@ -46,6 +56,17 @@ def test_each_task_judges_once_and_does_not_teach_then(asked: Experiment, found:
         assert record["tasks"] == {"train": [t for t in TASKS if t != left_out], "validation": ["mini/urgency"]}
         assert {*stored(asked.out / left_out)["scores"]["maml"]} == {left_out}
     assert {name: [*by_task] for name, by_task in found.scores.items()} == {"frozen": TASKS, "maml": TASKS}
+
+
+def test_a_fold_is_one_line_and_the_forecast_is_of_all(told: tuple[Report, list[str]]) -> None:
+    _, lines = told
+    folds = [line for line in lines if "left out: " in line]
+    assert [line.split(" left out: ")[0] for line in folds] == [f"{n} of 3, {task}" for n, task in enumerate(TASKS, 1)]
+    assert all("maml " in line and "frozen " in line and line.endswith("% at 4 shots)") for line in folds)
+    (forecast,) = [line for line in lines if line.startswith("forecast: ")]
+    assert ", 3 tasks left out in turn" in forecast
+    assert sum(line.startswith("Which method to take?") for line in lines) == 1
+    assert sum(line.startswith("report: ") for line in lines) == 1
 
 
 def test_the_means_are_over_the_tasks_left_out(asked: Experiment, found: Report) -> None:
