@@ -22,7 +22,7 @@ from metanlp.evaluation.diagnostics import Diagnostics
 from metanlp.evaluation.held_out import Protocol, check_shots
 from metanlp.evaluation.meta_test import count_trials, meta_test
 from metanlp.evaluation.results import Report
-from metanlp.experiment.run import save
+from metanlp.experiment.run import save, tell
 from metanlp.learner.artefact import located, read_config
 from metanlp.learner.learner import Learner, seen_in
 from metanlp.report.tables import say
@@ -67,7 +67,8 @@ def evaluate(
                 parts.append(meta_test(learners, tasks, protocol, tick=tick, **asked))
         found = joined(parts, main)
         found = replace(found, protocol=found.protocol | {"seen_rows_left_out": known})
-        save(found, out, diagnostics.mistakes, dict(zip(named, map(str, sources), strict=True)), page)
+        learners = dict(zip(named, map(str, sources), strict=True))
+        tell(found, out, save(found, out, diagnostics.mistakes, learners, page))
     return found
 
 

@@ -48,12 +48,6 @@ class Forecast:
     others: tuple[str, ...] = ()  # methods that nothing is known of beforehand
     folds: int = 1  # runs of this kind, each of so many bytes and tokens
 
-    def times(self, folds: int) -> Forecast:
-        """Of so many runs like this, one after the other."""
-        return replace(
-            self, training=folds * self.training, search=folds * self.search, tests=folds * self.tests, folds=folds
-        )
-
     def __str__(self) -> str:
         total = self.training + self.search + self.tests
         size, unit = next((size, unit) for below, size, unit in UNITS if total < below)
@@ -93,8 +87,8 @@ class Load:
         return self.support * (pace.forward + moving * pace.inner) + runs * self.query * pace.forward
 
 
-def foretell(shared: Run, plan: Plan) -> Forecast:
-    """Measures, and adds up. θ, and all that is drawn for the run, stay as they are."""
+def foretell(shared: Run, plan: Plan, folds: int = 1) -> Forecast:
+    """Measures, and adds up, for so many runs like this. θ, and all that is drawn for the run, stay as they are."""
     asked, names = shared.asked, [name for name in methods(shared.asked) if name in ALGORITHMS]
     made = {name: make(name, asked) for name in names}
     pace = measured(shared, made[asked.method], plan)
@@ -111,12 +105,14 @@ def foretell(shared: Run, plan: Plan) -> Forecast:
     looked = plan.validations * look[asked.method]
     steps = max(0.0, 60 * plan.minutes / (1 + more) - looked) / pace.step if plan.minutes else plan.steps or 0
     return Forecast(
-        training=sum((1 + more) * steps * pace.step + (plan.validations + tries) * each for each in look.values()),
-        search=sum(searching(one, pace, few) for one in made.values()),
-        tests=sum(load.seconds(one, pace) for one in tested for load in tests) + prepared,
+        training=folds
+        * sum((1 + more) * steps * pace.step + (plan.validations + tries) * each for each in look.values()),
+        search=folds * sum(searching(one, pace, few) for one in made.values()),
+        tests=folds * (sum(load.seconds(one, pace) for one in tested for load in tests) + prepared),
         memory=shared.needed.total + PYTHON,
         tokens=round((1 + more) * steps * pace.tokens),
         others=tuple(name for name in methods(asked) if name not in ALGORITHMS),
+        folds=folds,
     )
 
 

@@ -58,7 +58,8 @@ def run(asked: Experiment) -> Report:
         # Each has learned from all tasks but one; the first stands for all.
         first = replace(asked, out=asked.out / next(iter(folds)))
         kept = {name: experiment.folder_of(first, name) for name in experiment.methods(asked) if name not in EXTERNAL}
-        experiment.tell(found, asked, experiment.save(found, asked, {}, learners_of(asked.start, kept)))
+        local = experiment.save(found, asked.out, {}, learners_of(asked.start, kept), asked.page)
+        experiment.tell(found, asked.out, local, overview=asked.overview)
     return found
 
 

@@ -93,7 +93,7 @@ def run(
         ranks.on_main(lambda: write_json(asked.out / LEAKAGE, {"schema": 1, **asdict(shared.leakage)}))
         plan = replace(plan, tasks_per_pass=shared.needed.tasks)
         if not asked.resume and fold == 1:
-            ranks.on_main(lambda: say({"forecast": str(foretell(shared, plan).times(folds))}))
+            ranks.on_main(lambda: say({"forecast": str(foretell(shared, plan, folds))}))
         learners = {asked.method: trained(shared, asked.method, plan)}
         tokens = learners[asked.method].record["tokens"]
         equal = replace(plan, steps=None, minutes=None, tokens=tokens, patience=0)  # no less than the main method
@@ -107,9 +107,9 @@ def run(
         before = as_it_is(shared.start, asked.start, shared.roles.test)
         found, mistakes = test(shared, before | {name: others.get(name) or learners[name] for name in names})
         kept = learners_of(asked.start, {name: folder_of(asked, name) for name in learners})
-        kept_in = save(found, asked, mistakes, kept)
+        local = save(found, asked.out, mistakes, kept, asked.page)
         if folds == 1:
-            tell(found, asked, kept_in, shared.net.notice())
+            tell(found, asked.out, local, overview=asked.overview, note=shared.net.notice())
         return found
 
 
@@ -223,30 +223,32 @@ def test(shared: Run, learners: Mapping[str, Learner | ExternalBaseline]) -> tup
     return replace(found, protocol=found.protocol | extra, nearest=near), diagnostics.mistakes
 
 
-def save(found: Report, asked: Experiment, mistakes: Mapping[str, Any], learners: Mapping[str, str]) -> dict[str, Any]:
+def save(
+    found: Report, out: Path, mistakes: Mapping[str, Any], learners: Mapping[str, str], page: bool
+) -> dict[str, Any]:
     """`results.json`, `local.json` and the page. `learners` is what `--from` takes for each method. Returns what stands
     in `local.json`."""
-    write_json(asked.out / RESULTS, answers.to_json(found))
+    write_json(out / RESULTS, answers.to_json(found))
     local = {"schema": 1, **here(), "learners": dict(learners), "mistakes": mistakes}
-    write_json(asked.out / LOCAL, local)
-    if asked.page:
-        write_page(asked.out)
+    write_json(out / LOCAL, local)
+    if page:
+        write_page(out)
     else:  # one of before would tell of other results
-        (asked.out / PAGE).unlink(missing_ok=True)
+        (out / PAGE).unlink(missing_ok=True)
     return local
 
 
-def tell(found: Report, asked: Experiment, local: Mapping[str, Any], note: str = "") -> None:
+def tell(found: Report, out: Path, local: Mapping[str, Any], *, overview: bool = False, note: str = "") -> None:
     """Tables, answers, a note and the place of the page, on standard output."""
-    if asked.overview:
+    if overview:
         show_overview(found, found.main)
     else:
         show(found)
     show_answers(found, local)
     if note:
         say({"note": note})
-    if asked.page:
-        say({"report": str(asked.out / PAGE)} | ({} if can_plot() else {"plots": NO_PLOT}))
+    if (out / PAGE).is_file():
+        say({"report": str(out / PAGE)} | ({} if can_plot() else {"plots": NO_PLOT}))
 
 
 def here() -> dict[str, str]:
