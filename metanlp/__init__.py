@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from metanlp.evaluation.held_out import Protocol
     from metanlp.evaluation.meta_test import meta_test
     from metanlp.evaluation.results import Report
-    from metanlp.experiment.options import Experiment, Pretraining
+    from metanlp.experiment.options import Experiment, Pretraining, Trail
     from metanlp.experiment.pretrain import pretrain
+    from metanlp.experiment.trail import trail
     from metanlp.learner.learner import Adapted, Learner
     from metanlp.learner.sklearn_classifier import FewShotClassifier
     from metanlp.share.export import export
@@ -63,8 +64,9 @@ NAMES = {
     "evaluation.held_out": ("Protocol",),
     "evaluation.meta_test": ("meta_test",),
     "evaluation.results": ("Report",),
-    "experiment.options": ("Experiment", "Pretraining"),
+    "experiment.options": ("Experiment", "Pretraining", "Trail"),
     "experiment.pretrain": ("pretrain",),
+    "experiment.trail": ("trail",),
     "share.export": ("export",),
     "share.publish": ("publish",),
     "tasks.sources.mini": ("read_mini",),
@@ -76,8 +78,8 @@ __all__ = [
     "Adapted", "Anil", "Backbone", "DamagedError", "DivergedError", "Episodes", "Experiment", "FewShotClassifier",
     "Finetune", "Frozen", "Hypernet", "Inner", "InputError", "LearnedOptimizer", "Learner", "Llm", "Lora", "Maml",
     "Mapping", "Matching", "Memory", "MetaSgd", "Multitask", "Plan", "Pretraining", "ProtoNet", "Protocol", "Report",
-    "Reptile", "Roles", "Sampling", "SetFit", "Siamese", "StorageError", "Task", "TaskSet", "check_algorithm", "export",
-    "meta_test", "meta_train", "pretrain", "publish", "read_mini",
+    "Reptile", "Roles", "Sampling", "SetFit", "Siamese", "StorageError", "Task", "TaskSet", "Trail", "check_algorithm",
+    "export", "meta_test", "meta_train", "pretrain", "publish", "read_mini", "trail",
 ]  # fmt: skip
 
 

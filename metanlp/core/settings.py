@@ -112,6 +112,17 @@ def from_json(cls: type[T], data: dict[str, Any], *, whole: bool = True) -> T:
     return made
 
 
+def require_same(place: object, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises InputError, naming the first key, where what a run is asked `now` is not what `place` was made with."""
+    before, now = flat(before), flat(now)
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise InputError(
+                f"{place} was made with {key} = {before.get(key)}, now it is {now.get(key)}; resume with the same "
+                "settings, or take another --out"
+            )
+
+
 def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """The leaves by their path: {"plan": {"lr": 1}} -> {"plan.lr": 1}."""
     found: dict[str, Any] = {}

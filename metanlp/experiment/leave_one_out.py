@@ -18,6 +18,7 @@ import numpy as np
 
 from metanlp.core import storage
 from metanlp.core.errors import InputError
+from metanlp.core.settings import require_same
 from metanlp.core.types import Roles
 from metanlp.evaluation.answers import STARTS
 from metanlp.evaluation.external import EXTERNAL
@@ -80,13 +81,7 @@ def done(fold: Experiment) -> Report | None:
     if not (fold.resume and path.is_file()):
         return None
     found = read_report(path)
-    before = found.protocol.get("asked", {})
-    for key, now in json.loads(json.dumps(experiment.shown(fold))).items():
-        if before.get(key) != now:
-            raise InputError(
-                f"{fold.out} was made with {key} = {before.get(key)}, now it is {now}; resume with the same, or start "
-                "anew without --resume"
-            )
+    require_same(fold.out, found.protocol.get("asked", {}), json.loads(json.dumps(experiment.shown(fold))))
     return found
 
 

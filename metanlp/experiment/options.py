@@ -117,3 +117,37 @@ class Pretraining:
     out: Path = Path("out/pretrained")  # folder for the model, and for the checkpoints while it learns
     replace: bool = False  # replace what is in --out already
     resume: bool = False  # go on from the newest checkpoint in --out, whose settings must be the same
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trail:
+    """From plain text to a learner: pretrain a model, train it on many tasks at once, meta-train it; held-out tasks
+    judge after each stage. With --resume, stages that are done stay as they are."""
+
+    text: str  # the corpus, which also gives tasks without labels: files, folders, data sets of the Hub; by commas
+    column: str = "text"  # of the texts, where the corpus has columns
+    data: str = "mini"  # labelled training tasks, as in --data of the other recipes
+    validation: str = "auto"  # tasks that choose weights and recipes; auto: those that --data keeps for it, and mini's
+    test: str = "mini"  # held-out tasks that judge after each stage
+    columns: str = ""  # your task files' names for our columns: text=body,label=intent
+    method: str = "maml"  # of meta-training, which begins where multi-task training ended
+    mix: float = 0.3  # share of the episodes of meta-training from tasks that --text gives without labels
+    # These: which word was masked; whether a sentence follows another, for documents of four sentences or more.
+    unlabelled: tuple[Literal["masked", "adjacent"], ...] = ("masked", "adjacent")
+    layers: int = 4  # of the model
+    width: int = 256  # of the model, in numbers a token
+    heads: int = 4  # of the model
+    vocabulary: int = 8_000  # most tokens of its tokenizer
+    minutes: tuple[float, float, float] = (12.0, 4.0, 5.0)  # of pretraining, multi-task training and meta-training
+    steps: tuple[int, int, int] | None = None  # of these, in place of minutes; reproducible to the byte
+    meta_batch: int = 4  # episodes a step of multi-task training and of meta-training
+    lr: float = 1e-3  # highest rate of multi-task training and of meta-training
+    trials: int = 24  # support sets of validation tasks, by which weights and recipes are chosen
+    shots: tuple[int, ...] = (4, 8)  # support rows a class in the test
+    episodes: int = 10  # support sets a test task and shots, where it does not bring its own
+    test_rows: int | None = None  # query rows a test task at the most; all where it is not given
+    threads: int | None = None  # by default all cores, or OMP_NUM_THREADS
+    seed: int = 0  # of everything that is drawn
+    out: Path = Path("out/trail")  # folder for a folder a stage, results.json and plots/
+    replace: bool = False  # replace what is in --out already
+    resume: bool = False  # go on where a run in --out was stopped, whose settings must be the same

@@ -130,10 +130,7 @@ def prepare(asked: Experiment, ranks: Ranks, everything: Roles) -> Run:
     trials = validation_trials(roles.validation, net, asked)
     if asked.lr == "auto" and not trials:
         raise InputError("--lr auto is chosen on validation tasks, and there are none; name some, or give a number")
-    shared = Run(asked, net, roles, episodes, trials, ranks, needed, leaks, leakage(everything), start, known)
-    if ranks.main:
-        say(start_facts(shared))
-    return shared
+    return Run(asked, net, roles, episodes, trials, ranks, needed, leaks, leakage(everything), start, known)
 
 
 def judged_by_new_rows(roles: Roles, start: Learner | None) -> tuple[Roles, dict[str, int]]:

@@ -46,6 +46,7 @@ from metanlp.experiment.prepare import (
     protocol_of,
     roles_of,
     spread,
+    start_facts,
 )
 from metanlp.experiment.start import as_it_is, learners_of, settled_start
 from metanlp.forms.metrics import bounds_of
@@ -86,6 +87,8 @@ def run(
         roles = roles or roles_of(asked, asked.test)
         asked = settled_start(asked, [roles], ranks.main)
         shared = prepare(asked, ranks, roles)
+        if ranks.main:
+            say(start_facts(shared))
         if new:
             ranks.on_main(lambda: held.enter_context(storage.lock(asked.out)))
         if not asked.resume:  # only now, as bad input must not cost what an earlier run left

@@ -92,6 +92,14 @@ def by_step(rows: Frame, look: PlotStyle) -> Any:
     return score_curves(rows, "steps", "gradient steps", "score on validation tasks, %", look)
 
 
+def by_stage(rows: Frame, look: PlotStyle) -> Any:
+    """Left to right the stages of a training, a line a way of reading each."""
+    figure = score_curves(rows, "number", "", f"{look.score}, mean over tasks and shots, %", look)
+    names = [name.replace("-", "-\n") for name in rows["stage"].unique()]
+    figure.axes[0].set_xticks(rows["number"].unique(), names, fontsize=7.5)
+    return figure
+
+
 def score_curves(rows: Frame, x: str, along: str, label: str, look: PlotStyle) -> Any:
     """A line a method, with bands where there are few."""
     names, ticks = list(rows["method"].unique()), rows[x].unique()

@@ -70,7 +70,7 @@ def table(title: str | None, columns: Iterable[str], rows: Iterable[Sequence[str
     """Words left, numbers right; rows of means in bold."""
     made = Table(title=title)
     for column in columns:
-        made.add_column(column, justify="left" if column in ("task", "method", "metric") else "right", **style)
+        made.add_column(column, justify="left" if column in ("task", "method", "metric", "stage") else "right", **style)
     for row in rows:
         made.add_row(*row, style="bold" if row[0] == "mean" else "")
     return made

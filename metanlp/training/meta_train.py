@@ -22,7 +22,7 @@ from metanlp.core import signals, weights
 from metanlp.core.errors import DivergedError, InputError, StoppedError
 from metanlp.core.intervals import as_good
 from metanlp.core.progress import Progress
-from metanlp.core.settings import flat, to_json
+from metanlp.core.settings import flat, require_same, to_json
 from metanlp.core.torch_modes import own_modes
 from metanlp.core.types import MetaGrad, Weights
 from metanlp.episodes.sampling import Episodes
@@ -271,13 +271,7 @@ def _resumed(
     """State and best θ of a checkpoint; `outer` and `heads` are restored from it. Raises InputError where its run had
     other settings; the number of processes may differ. Raises DivergedError where it had diverged."""
     tensors, stored = checkpoint.load(saved)
-    before, now = flat(stored["run"]), flat(identity)
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            raise InputError(
-                f"{saved} was made with {key} = {before.get(key)}, now it is {now.get(key)}; resume with the same "
-                "settings, or take another --out"
-            )
+    require_same(saved, stored["run"], identity)
     tensors = weights.to(tensors, device)
     outer.restore(tensors)
     heads.restore(tensors, stored["task_heads"])

@@ -14,6 +14,7 @@ from metanlp.backbone import Backbone
 from metanlp.backbone.tokens import columns_of
 from metanlp.core.errors import InputError
 from metanlp.core.types import MASK
+from metanlp.episodes.pool import Pool
 from metanlp.episodes.sampling import Episodes, Sampling
 from metanlp.tasks.sources.unlabelled import MaskedWords, adjacent_sentences, masked_words
 from metanlp.tasks.taskset import TaskSet, read
@@ -90,6 +91,29 @@ def test_they_are_episodes_like_others(corpus: Path, net: Backbone) -> None:
             assert (episode.support.ids[episode.support.segments == 2] == net.tokenizer.mask_token_id).all()
 
 
+@pytest.mark.parametrize("kind", ["masked", "adjacent"])
+def test_support_and_query_share_no_sentence(corpus: Path, net: Backbone, kind: str) -> None:
+    """The masked word is put back, so that one sentence with two masks would count. 10,000 episodes of other text:
+    recipes/bench/bench_unlabelled.py."""
+    tasks = masked_words(str(corpus), OPTIONS) if kind == "masked" else (adjacent_sentences(str(corpus)),)
+    pools = {task.name: Pool.of(task, net.encode) for task in tasks}
+    drawn = Episodes(tasks, net.encode, Sampling(), seed=3)
+    for number in range(500):
+        episode = drawn[number]
+        pool = pools[episode.task]
+        sides = [
+            {
+                row[key].replace(MASK, pool.meaning.labels[row["label"]]).lower()
+                for row in (pool.rows[n] for n in numbers)
+                for key in ("text_a", "text_b")
+                if row[key] != MASK
+            }
+            for numbers in (episode.support_rows, episode.query_rows)
+        ]
+        assert all(sides)
+        assert not sides[0] & sides[1]
+
+
 def test_every_tokenizer_reads_its_own_mask() -> None:
     made = roberta()
     assert columns_of(made, [(f"a {MASK} b", MASK)], "")[0] == ["a _ b"]
@@ -108,6 +132,17 @@ def test_pairs_follow_or_come_before(corpus: Path) -> None:
     sentences = [row[key] for row in task.pools["train"] for key in ("text_a", "text_b")]
     assert len(set(sentences)) == len(sentences)
     assert len(adjacent_sentences(str(corpus), most=20).pools["train"]) == 20
+
+
+def test_a_sentence_of_two_documents_stands_in_one_pair(tmp_path: Path) -> None:
+    """As licences and greetings do; with other words beside it, so that rows differ."""
+    own = [f"Here stands what number {n} alone has to say." for n in range(90)]
+    common = ["All rights are reserved by us.", "ALL RIGHTS ARE RESERVED BY US."]
+    documents = [[common[n % 2], *own[3 * n : 3 * n + 3]] for n in range(30)]
+    (tmp_path / "two.txt").write_text("\n\n".join(map(" ".join, documents)))
+    rows = adjacent_sentences(str(tmp_path / "two.txt")).pools["train"]
+    sentences = [row[key].lower() for row in rows for key in ("text_a", "text_b")]
+    assert len(set(sentences)) == len(sentences) == 2 * (30 + 1)
 
 
 def test_they_are_data_like_other_data(corpus: Path) -> None:

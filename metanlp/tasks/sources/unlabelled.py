@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from heapq import nsmallest
 from pathlib import Path
 from typing import Any
 
@@ -63,21 +64,29 @@ def masked_words(source: str, options: MaskedWords = MaskedWords(), column: str 
 
 def adjacent_sentences(source: str, most: int = 5_000, column: str = "text", seed: int = 0) -> Task:
     """Whether a sentence follows another in its document, or comes before it (Lan et al. 2020, arXiv 1909.11942, §3.1).
-    At most `most` pairs, spread over the corpus; no sentence stands in two. Raises InputError for too few sentences."""
-    rows, rng = list[tuple[int, dict[str, Any]]](), np.random.default_rng(seed)
-    for sentences in _sentences(source, column):
-        distinct = list(dict.fromkeys(sentences))
-        for at in range(0, len(distinct) - 3, 4):
-            a, b, c, d = distinct[at : at + 4]
-            for first, second, label in ((a, b, 1), (d, c, 0)):
-                rows.append((_order(first), {"text_a": first, "text_b": second, "label": label}))
-    if len(rows) < 8:
-        raise InputError(f"{source}: has {len(rows)} pairs of sentences; give longer documents, of five sentences on")
-    kept = [row for _, row in sorted(rows, key=lambda each: each[0])[:most]]
-    rng.shuffle(kept)  # type: ignore[arg-type]
+    At most `most` pairs, spread over the corpus, of which no more are held; no sentence stands in two, whatever its
+    case. Raises InputError for too few sentences."""
+    kept, seen = list[dict[str, Any]](), set[str]()
+    for first, second, label in nsmallest(most, _pairs(_sentences(source, column)), key=lambda pair: _order(pair[0])):
+        both = {first.casefold(), second.casefold()}
+        if not both & seen:
+            kept.append({"text_a": first, "text_b": second, "label": label})
+            seen |= both
+    if len(kept) < 8:
+        raise InputError(f"{source}: has {len(kept)} pairs of sentences; give longer documents, of four sentences on")
+    np.random.default_rng(seed).shuffle(kept)  # type: ignore[arg-type]
     name = Path(source).name or source
     labels, about = ("comes before", "follows"), "Whether a sentence follows another, or comes before it."
     return Task(f"adjacent/{name}", {"train": kept}, labels, name, about=about, labelled=False)
+
+
+def _pairs(read: Iterator[list[str]]) -> Iterator[tuple[str, str, int]]:
+    """Of four sentences of a document the first two in their order, 1, and the last two in reverse, 0."""
+    for sentences in read:
+        distinct = list(dict.fromkeys(sentences))
+        for at in range(0, len(distinct) - 3, 4):
+            a, b, c, d = distinct[at : at + 4]
+            yield from ((a, b, 1), (d, c, 0))
 
 
 def _sentences(source: str, column: str) -> Iterator[list[str]]:
