@@ -2,7 +2,7 @@
 once, meta-training over labelled tasks and such as the text gives without labels, adaptation to held-out tasks.
 
     python recipes/from_scratch.py --text corpus/
-    METANLP_DATA=DATA python recipes/from_scratch.py --text DATA/mlm --data glue --test leopard --test-rows 500
+    METANLP_DATA=DATA python recipes/from_scratch.py --text DATA/mlm --data glue,mini --test mini
 
 About half an hour on two cores. A run that was stopped goes on with `--resume`; a stage that is done stays as it is.
 """

@@ -33,6 +33,8 @@ QUICK = {
     " --validation-trials 1 --search-trials 1 --test-rows 4 --threads 1",
     "custom_tasks.py": "--steps 1",
     "pretrain_mlm.py": "--steps 1 --layers 1 --width 16 --heads 2 --vocabulary 300 --batch 4 --max-length 16",
+    "from_scratch.py": "--steps 1 1 1 --layers 1 --width 16 --heads 2 --vocabulary 300 --trials 1 --episodes 1 --shots 4"
+    " --test-rows 4 --threads 1",
     "compare": "--steps 1 --baselines frozen --shots 4 --episodes 1 --validation-trials 1 --search-trials 1"
     " --test-rows 4 --threads 1 --validation mini/politeness --no-page",
     "evaluate": "--shots 4 --episodes 1 --test-rows 4 --no-page",
@@ -79,7 +81,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _write(folder / "my_tasks" / f"{name}.jsonl", tasks[source], range(len(tasks[source].pools["train"])))
     (folder / "my_texts").mkdir()
     texts = [row["text"] for task in tasks.values() for row in task.pools["train"] if "text" in row]
-    (folder / "my_texts" / "notes.txt").write_text("\n".join(texts))
+    documents = [" ".join(texts[at : at + 6]) for at in range(0, len(texts), 6)]
+    (folder / "my_texts" / "notes.txt").write_text("\n\n".join(documents))
     (folder / "new_tickets.txt").write_text("the boiler is leaking\nplease send the invoice again\n")
     for name, source in {"sst2": "reviews_hotels", "rte": "entailment_rules"}.items():
         _write(folder / "DATA" / "glue" / name / "train.jsonl", tasks[source], range(40), numbers=True)
