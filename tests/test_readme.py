@@ -33,8 +33,8 @@ QUICK = {
     " --validation-trials 1 --search-trials 1 --test-rows 4 --threads 1",
     "custom_tasks.py": "--steps 1",
     "pretrain_mlm.py": "--steps 1 --layers 1 --width 16 --heads 2 --vocabulary 300 --batch 4 --max-length 16",
-    "from_scratch.py": "--steps 1 1 1 --layers 1 --width 16 --heads 2 --vocabulary 300 --trials 1 --episodes 1 --shots 4"
-    " --test-rows 4 --threads 1",
+    "from_scratch.py": "--steps 1 1 1 --layers 1 --width 16 --heads 2 --vocabulary 300 --trials 1 --episodes 1"
+    " --shots 4 --test-rows 4 --threads 1",
     "compare": "--steps 1 --baselines frozen --shots 4 --episodes 1 --validation-trials 1 --search-trials 1"
     " --test-rows 4 --threads 1 --validation mini/politeness --no-page",
     "evaluate": "--shots 4 --episodes 1 --test-rows 4 --no-page",

@@ -62,7 +62,7 @@ def trail(asked: Trail) -> Report:
         roles = roles_of(experiments[MULTITASK], asked.test)
         check_shots(roles.test, asked.shots)
         mixed = replace(roles, train=TaskSet((*roles.train, *without_labels(asked, texts))).tasks)
-        claim(asked, roles)
+        claim(asked, mixed)
         if (asked.out / RESULTS).is_file():
             found = read_report(asked.out / RESULTS)
         else:
@@ -101,17 +101,21 @@ def without_labels(asked: Trail, texts: Sequence[str]) -> Iterator[Task]:
 
 
 def claim(asked: Trail, roles: Roles) -> None:
-    """Makes the folder this run's. Raises InputError where a run that goes on was asked something else."""
+    """Makes the folder, and those of the stages, this run's: without `resume` nothing of before is left. Raises
+    InputError where a run that goes on was asked something else."""
+    folders = (asked.out, *(asked.out / stage for stage in STAGES))
     options = {
         key: value for key, value in to_json(asked).items() if key not in ("out", "replace", "resume", "threads")
     }
     if not asked.resume:
-        for folder in (asked.out, *(asked.out / stage for stage in STAGES)):
+        for folder in folders:
             OutputFolder(folder).clear()
     elif (before := asked.out / OPTIONS).is_file():
         require_same(asked.out, json.loads(before.read_text(encoding="utf-8")), options)
     write_json(asked.out / OPTIONS, options)
-    write_json(asked.out / LEAKAGE, {"schema": 1, **asdict(leakage(roles))})
+    found = {"schema": 1, **asdict(leakage(roles))}
+    for folder in folders:  # by this file a folder is known as a run's
+        write_json(folder / LEAKAGE, found)
 
 
 def in_short(asked: Trail) -> str:

@@ -16,7 +16,8 @@ from metanlp.core import weights
 from metanlp.core.errors import InputError
 from metanlp.evaluation.results import Report, read_report
 from metanlp.experiment.options import Trail
-from metanlp.experiment.trail import META, MULTITASK, PRETRAINED, RANDOM, STAGES, trail
+from metanlp.experiment.prepare import roles_of
+from metanlp.experiment.trail import META, MULTITASK, PRETRAINED, RANDOM, STAGES, claim, experiment_of, trail
 from metanlp.learner.learner import Learner
 from metanlp.report.stages import ADAPTED, FROZEN, row_of, stage_rows
 
@@ -136,6 +137,14 @@ def test_the_recipe_says_one_line_where_the_text_is_too_little(here: Here, tmp_p
     assert "words stand in 20 or more sentences" in said
     assert len(said.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_replaces_another_takes_nothing_of_it(found: Report, asked: Trail, tmp_path: Path) -> None:
+    anew = replace(asked, out=tmp_path / "out", replace=True)
+    shutil.copytree(asked.out, anew.out)
+    claim(anew, roles_of(experiment_of(anew, MULTITASK), anew.test))
+    left = {path.name for path in anew.out.rglob("*") if path.is_file()}
+    assert left == {"leakage.json", "options.json"}
 
 
 def test_options_are_kept_beside_the_stages(found: Report, asked: Trail) -> None:
