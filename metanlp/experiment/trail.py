@@ -16,7 +16,7 @@ from metanlp.backbone.masked_lm import MaskedLM, Size
 from metanlp.backbone.pretrained import open_tokenizer
 from metanlp.core import storage
 from metanlp.core.errors import InputError
-from metanlp.core.outputs import LEAKAGE, OPTIONS, RESULTS, OutputFolder
+from metanlp.core.outputs import HELD_OUT, LEAKAGE, OPTIONS, RESULTS, OutputFolder
 from metanlp.core.progress import Progress
 from metanlp.core.settings import require_same, to_json
 from metanlp.core.torch_modes import own_modes
@@ -32,7 +32,7 @@ from metanlp.experiment.run import plan_of, trained, with_recipe, write_json
 from metanlp.forms import FORMS
 from metanlp.learner.learner import Learner
 from metanlp.report.stages import ADAPTED, FROZEN, row_of, show_stages, write_stages
-from metanlp.report.tables import say
+from metanlp.report.tables import percent, say
 from metanlp.tasks.leaks import leakage
 from metanlp.tasks.sources.unlabelled import MaskedWords, adjacent_sentences, masked_words
 from metanlp.tasks.taskset import TaskSet
@@ -41,9 +41,6 @@ from metanlp.training.processes import Ranks
 RANDOM, PRETRAINED, MULTITASK, META = STAGES = ("random", "pretrained", "multitask", "meta-trained")
 MAX_LENGTH = 128  # tokens of a text in pretraining
 
-Learners = Mapping[str, Mapping[str, Learner]]
-"""Of each stage two: as it is, and as it adapts."""
-
 
 @own_modes()
 def trail(asked: Trail) -> Report:
@@ -51,7 +48,8 @@ def trail(asked: Trail) -> Report:
     `resume` a stage that is done stays as it is. Raises InputError, DivergedError, StorageError, StoppedError."""
     experiments = {stage: experiment_of(asked, stage) for stage in STAGES}
     for each in experiments.values():  # an option that can't be is said before anything is read
-        methods(each), plan_of(each)
+        methods(each)
+        plan_of(each)
     if (ranks := Ranks.start(threads=asked.threads)).size > 1:
         raise InputError(f"the trail runs on one process, here are {ranks.size}; start it without a launcher")
     texts = [name.strip() for name in asked.text.split(",")]
@@ -68,8 +66,8 @@ def trail(asked: Trail) -> Report:
         else:
             say({"stages": in_short(asked)})
             cost = make_models(asked)
-            learners = dict(stages(experiments, roles, mixed, ranks))
-            found = tested(asked, learners, roles.test, cost)
+            made = stages(experiments, roles, mixed, ranks)
+            found = whole(asked, [tested(asked, stage, both, roles.test) for stage, both in made], roles.test, cost)
             write_json(asked.out / RESULTS, found.to_json())
         show_stages(found)
         write_stages(found, asked.out)
@@ -184,22 +182,30 @@ def as_is_and_adapted(shared: Run, name: str, learned: Learner | None = None) ->
     return {FROZEN: with_recipe(shared, FROZEN, frozen), ADAPTED: with_recipe(shared, name, learned)}
 
 
-def tested(asked: Trail, learners: Learners, tasks: Sequence[Task], cost: Mapping[str, Mapping[str, float]]) -> Report:
-    """All of them on the same episodes. Stages with one backbone are tested together."""
+def tested(asked: Trail, stage: str, both: Mapping[str, Learner], tasks: Sequence[Task]) -> Report:
+    """A stage's two learners on the held-out tasks, on the same episodes as those of the others. What a run before
+    found stays as it is."""
+    path = asked.out / stage / HELD_OUT
+    if path.is_file():
+        return read_report(path)
     protocol = Protocol(asked.shots, asked.episodes, asked.test_rows, seed=asked.seed)
-    rows = {row_of(stage, way): each for stage, both in learners.items() for way, each in both.items()}
-    nets = {id(each.net): each.net for each in rows.values()}
-    with Progress("test") as progress:
+    rows = {row_of(stage, way): each for way, each in both.items()}
+    with Progress(f"test, {stage}") as progress:
         tick = progress.ticks(count_trials(tasks, protocol) * len(rows))
-        parts = [
-            meta_test({row: each for row, each in rows.items() if each.net is net}, tasks, protocol, tick=tick)
-            for net in nets.values()
-        ]
+        found = meta_test(rows, tasks, protocol, tick=tick)
+    write_json(path, found.to_json())
+    say({f"{row}, {found.metric}": f"{percent(found.score(row))} %" for row in rows})
+    return found
+
+
+def whole(
+    asked: Trail, parts: Sequence[Report], tasks: Sequence[Task], cost: Mapping[str, Mapping[str, float]]
+) -> Report:
+    """One report of all stages, with what each has cost."""
     found = joined(parts, row_of(META, ADAPTED))
+    taught = {stage: found.methods[row_of(stage, ADAPTED)] for stage in (MULTITASK, META)}
     costs = dict(cost) | {
-        stage: {"seconds": record["train_s"], "tokens": record["tokens"]}
-        for stage in (MULTITASK, META)
-        if (record := learners[stage][ADAPTED].record)
+        stage: {"seconds": each["train_s"], "tokens": each["tokens"]} for stage, each in taught.items()
     }
     chances = [1 / len(task.labels) for task in tasks if FORMS[task.form].single_label]
     about: dict[str, Any] = {"stages": costs, "asked": shown(asked), "chance": fmean(chances) if chances else None}
