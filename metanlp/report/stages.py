@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.table import Table
-
 from metanlp.core.storage import atomic_write
 from metanlp.evaluation.results import Report
 from metanlp.report import plots
@@ -34,9 +32,9 @@ def stage_rows(found: Report) -> Rows:
     ]
 
 
-def stage_table(found: Report) -> Table:
+def show_stages(found: Report) -> None:
     """A row a stage: its training, the mean over tasks at each number of shots, and what it adds to the stage before,
-    on the same support sets and rows."""
+    on the same support sets and rows. Below, what was left out."""
     stages, ways = found.protocol["stages"], [(way, k) for k in found.shots for way in WAYS]
     names = list(stages)
     rows = [
@@ -50,12 +48,7 @@ def stage_table(found: Report) -> Table:
         "adds to the stage before, points (95 % interval), over all shots; * is a verdict: wholly on one side of zero"
     )
     columns = ("stage", "train s", "M tokens", *(f"{way}, {k} shots" for way, k in ways), *(f"+ {way}" for way in WAYS))
-    return table(title, columns, rows)
-
-
-def show_stages(found: Report) -> None:
-    """The table, and what was left out."""
-    console().print(stage_table(found))
+    console().print(table(title, columns, rows))
     show_left_out(found)
 
 
