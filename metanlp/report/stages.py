@@ -48,7 +48,9 @@ def show_stages(found: Report) -> None:
         "adds to the stage before, points (95 % interval), over all shots; * is a verdict: wholly on one side of zero"
     )
     columns = ("stage", "train s", "M tokens", *(f"{way}, {k} shots" for way, k in ways), *(f"+ {way}" for way in WAYS))
-    console().print(table(title, columns, rows))
+    made = table(title, columns, rows)
+    made.columns[0].min_width = max(map(len, names))
+    console().print(made)
     show_left_out(found)
 
 
