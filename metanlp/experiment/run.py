@@ -87,7 +87,7 @@ def run(
         roles = roles or roles_of(asked, asked.test)
         asked = settled_start(asked, [roles], ranks.main)
         shared = prepare(asked, ranks, roles)
-        if ranks.main:
+        if ranks.main and fold == 1:
             say(start_facts(shared))
         if new:
             ranks.on_main(lambda: held.enter_context(storage.lock(asked.out)))

@@ -153,6 +153,15 @@ def test_tasks_come_by_the_root_of_their_size() -> None:
 # Refusals.
 
 
+def test_a_task_is_drawn_as_numpy_draws_with_probabilities() -> None:
+    """What runs and learners of before have drawn stays what it was."""
+    episodes = Episodes([task("a", 5, 5), task("b", 20, 30), task("c", 9, 9)], letters, SAMPLING, seed=3)
+    sizes = np.sqrt([10, 50, 18])
+    for number in range(300):
+        expected = episode_rng(3, number).choice(3, p=sizes / sizes.sum())
+        assert episodes[number].task == "abc"[expected]
+
+
 def test_a_task_too_small_is_named(tasks: tuple[Task, ...]) -> None:
     with pytest.raises(
         InputError, match=r"task 'small' has \{'label 0': 4, 'label 1': 5\} .* need 5 in at least two"

@@ -65,6 +65,7 @@ def test_a_fold_is_one_line_and_the_forecast_is_of_all(told: tuple[Report, list[
     assert all("maml " in line and "frozen " in line and line.endswith("% at 4 shots)") for line in folds)
     (forecast,) = [line for line in lines if line.startswith("forecast: ")]
     assert ", 3 tasks left out in turn" in forecast
+    assert sum(line.startswith("model: ") for line in lines) == 1
     assert sum(line.startswith("Which method to take?") for line in lines) == 1
     assert sum(line.startswith("report: ") for line in lines) == 1
 
