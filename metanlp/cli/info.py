@@ -17,7 +17,7 @@ from metanlp.core.errors import InputError
 from metanlp.core.hub import token
 from metanlp.core.launched import threads_each
 from metanlp.core.versions import versions
-from metanlp.evaluation.results import RESULTS, read_report
+from metanlp.evaluation.results import PRETRAINING, RESULTS, read_report, read_results
 from metanlp.learner.artefact import CONFIG, FILES, located, read_config
 from metanlp.training import checkpoint
 from metanlp.training.processes import Ranks
@@ -39,6 +39,8 @@ def of_folder(source: str | Path) -> dict[str, Any]:
     found: dict[str, Any] = {"folder": str(folder), "kind": "run"}
     if (folder / CONFIG).is_file():
         found |= of_model(source, read_config(folder, None)) | {"bytes": size_of(folder)}
+    elif (folder / RESULTS).is_file() and (told := read_results(folder / RESULTS)).get("kind") == PRETRAINING:
+        return found | of_pretrained(source, told)
     elif (folder / "checkpoints").is_dir():
         newest = checkpoint.newest(folder / "checkpoints")
         found |= {"state": f"training stopped at {newest.name if newest else 'its start'}",
@@ -70,6 +72,13 @@ def of_model(source: str | Path, config: Mapping[str, Any]) -> dict[str, Any]:
     use = [f"metanlp adapt --from {said} --examples examples.csv --out ADAPTED",
            f"metanlp evaluate --from {said} --test TASKS"]  # fmt: skip
     return about | {"use": use}
+
+
+def of_pretrained(source: str | Path, told: Mapping[str, Any]) -> dict[str, Any]:
+    """From the `results.json` of a pretraining."""
+    figures = {key: value for key, value in told.items() if isinstance(value, int | float) and key != "schema"}
+    use = [f"metanlp compare --model {shlex.quote(str(source))} --data TASKS"]
+    return {"kind": "pretrained model", **figures, "asked": told["asked"], "versions": told["versions"], "use": use}
 
 
 def of_results(folder: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ RATE_SEARCH, RATE_RUNS = "rate_search.json", "rates"
 CONFIG, RESULTS = "meta_config.json", "results.json"
 OPTIONS, HELD_OUT = "options.json", "held_out.json"  # of a run of several stages, and what a test of one found
 CORPUS = "corpus"  # the texts of a pretraining, as tokens
+OF_CORPUS = f"{CORPUS}/options.json"  # what made them; a folder of that name without it is the user's own
 PRETRAINED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 KINDS = {CONFIG: "a model", RESULTS: "results", CHECKPOINTS: "checkpoints"}
 # A folder with one of these is ours; then so are all the others.
@@ -46,7 +47,7 @@ class OutputFolder:
         if not held or self.replace:
             return
         # Of leave-one-out, in the folders of its tasks; pretraining leaves its corpus.
-        can_resume = any(self.path.rglob(LEAKAGE)) or (self.path / CORPUS).is_dir()
+        can_resume = any(self.path.rglob(LEAKAGE)) or (self.path / OF_CORPUS).is_file()
         if not (self.resume and can_resume):
             no_run = "there is no run to resume: " if self.resume else ""
             go_on = "go on with --resume, " if can_resume and self.resume is False else ""
@@ -57,8 +58,9 @@ class OutputFolder:
     def clear(self) -> None:
         """Remove what earlier commands left in the folder; the user's own files stay."""
         ours = any((self.path / name).is_file() for name in OURS)
+        kept = () if (self.path / OF_CORPUS).is_file() else (CORPUS,)
         with disk(self.path):
-            for made in (self.path / name for name in MADE if ours):
+            for made in (self.path / name for name in MADE if ours and name not in kept):
                 if made.is_dir() and not made.is_symlink():
                     shutil.rmtree(made)
                 else:

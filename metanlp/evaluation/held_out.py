@@ -36,6 +36,14 @@ class Protocol:
     drop_repeats: bool = False  # leave out query rows whose text is also in the support set of a published split
     seed: int = 0  # of everything that is drawn
 
+    def __post_init__(self) -> None:
+        least = min(*self.shots, self.episodes, 1 if self.test_rows is None else self.test_rows) if self.shots else 0
+        if least < 1 or self.seed < 0:
+            raise InputError(
+                f"--shots {' '.join(map(str, self.shots))}, --episodes {self.episodes} and --test-rows "
+                f"{self.test_rows} are from 1 up, --seed {self.seed} from 0 up"
+            )
+
 
 @dataclass(frozen=True)
 class Support:

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metanlp.core.errors import DamagedError
+from metanlp.core.errors import DamagedError, InputError
 from metanlp.core.intervals import Interval, Sample, over_shots, over_tasks
 from metanlp.forms.metrics import bounds_of, metric_of_means
 
 RESULTS = "results.json"
+PRETRAINING = "pretraining"  # what results.json says of itself that holds no methods
 SETS, BLOCKS = "episodes", "blocks"  # the parts of a cell of results.json that hold the table
 ACCURACY, RECALL = "accuracy", "recall"  # shown beside each other: recall counts small classes as much as large ones
 ENOUGH_SETS, ENOUGH_ROWS = 5, 100  # below them no verdict is given: different support sets a task, query rows in all
@@ -258,10 +259,20 @@ class Report:
         return Report(**({"main": main} | own), results=tuple(rows))
 
 
-def read_report(path: Path) -> Report:
-    """`results.json`. Raises DamagedError where the file is no report."""
+def read_results(path: Path) -> dict[str, Any]:
+    """What the file says, unchecked. Raises DamagedError for one that can't be read."""
     try:
-        found = Report.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DamagedError(f"{path} is damaged: {type(error).__name__} {error}; remove it") from error
+
+
+def read_report(path: Path) -> Report:
+    """`results.json`. Raises InputError for that of a pretraining, DamagedError where the file is no report."""
+    if read_results(path).get("kind") == PRETRAINING:
+        raise InputError(f"{path} is of a pretraining, which compares no methods; `metanlp info` says what it holds")
+    try:
+        found = Report.from_json(read_results(path))
         _ = [found.protocol[key] for key in ("episodes_sha256", "metrics", "left_out")]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedError(f"{path} is damaged: {type(error).__name__} {error}; remove it") from error

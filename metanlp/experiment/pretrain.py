@@ -23,12 +23,13 @@ from metanlp.backbone.new_tokenizer import train_tokenizer
 from metanlp.backbone.pretrained import open_tokenizer
 from metanlp.core import signals, storage
 from metanlp.core.errors import InputError, StoppedError
-from metanlp.core.outputs import CORPUS, RESULTS, OutputFolder
+from metanlp.core.outputs import CORPUS, OF_CORPUS, RESULTS, OutputFolder
 from metanlp.core.settings import to_json
 from metanlp.core.torch_modes import own_modes
 from metanlp.core.types import MaskedPass, Weights
 from metanlp.core.versions import versions
 from metanlp.episodes.corpus import Chunks, MaskedTexts, Masking, Vocabulary
+from metanlp.evaluation.results import PRETRAINING
 from metanlp.experiment.options import Pretraining
 from metanlp.report.tables import say
 from metanlp.tasks.sources.corpus import documents, held_out, local_files
@@ -38,6 +39,7 @@ from metanlp.training.processes import Ranks
 JUDGED = 32  # passes of held-out texts, at the most, that a look reads
 FOR_TOKENIZER = 200_000_000  # characters of the corpus, at the most, from which a tokenizer is learned
 DONE = "complete.json"  # written when a corpus is tokenised
+DECIDES = ("text", "column", "tokenizer", "vocabulary", "lower", "max_length", "held_out")  # what the tokens are
 
 
 @dataclass(frozen=True)
@@ -101,31 +103,49 @@ def _plan(asked: Pretraining) -> Plan:
         raise InputError(
             f"--dropout {asked.dropout} and --held-out {asked.held_out} are shares, below 1 and the second above 0"
         )
-    if asked.batch < 1 or asked.max_length < 8:
-        raise InputError(f"--batch is {asked.batch}, from 1 up; --max-length {asked.max_length}, from 8 up")
-    lr = asked.lr or (1e-3 if asked.model is None else 1e-4)
+    if asked.batch < 1 or asked.accumulate < 1 or asked.max_length < 8 or asked.seed < 0:
+        raise InputError(
+            f"--batch is {asked.batch} and --accumulate {asked.accumulate}, from 1 up; --max-length "
+            f"{asked.max_length}, from 8 up; --seed {asked.seed}, from 0 up"
+        )
+    lr = (1e-3 if asked.model is None else 1e-4) if asked.lr is None else asked.lr
     return Plan(steps=asked.steps, minutes=asked.max_minutes, meta_batch=asked.accumulate, lr=lr, patience=0,
                 weight_decay=asked.weight_decay, validations=asked.validations, exact=asked.exact)  # fmt: skip
 
 
 def _prepare(asked: Pretraining, sources: list[str]) -> None:
     """The corpus as tokens, and the tokenizer of a new model, in the folder of the run; a resumed run has them. Of a
-    corpus that is refused nothing is left."""
-    home = asked.out / CORPUS
+    corpus that is refused nothing is left. Raises InputError where a resumed run had other texts, or cut them in
+    another way, and for a folder of the user's own in its place."""
+    home, told = asked.out / CORPUS, asked.out / OF_CORPUS
+    options = {name: getattr(asked, name) for name in DECIDES}
     if asked.resume and (home / DONE).is_file():
+        _check_options(told, options)
         return
+    if home.exists() and not told.is_file():
+        raise InputError(f"{home} is there, and no pretraining has written it; give another --out")
     local_files(sources)  # what is not there is said before any work
     try:
         with storage.disk(home):
             shutil.rmtree(home, ignore_errors=True)
-            home.mkdir(parents=True)
+        storage.atomic_write(told, json.dumps(options).encode())
         _tokenise(asked, sources, home)
-    except BaseException:
+    except Exception:  # a run that is stopped goes on from there
         shutil.rmtree(home, ignore_errors=True)
         with suppress(OSError):  # the user's own files stay
             asked.out.rmdir()
         raise
     storage.atomic_write(home / DONE, b"{}\n")
+
+
+def _check_options(told: Path, options: dict[str, Any]) -> None:
+    """Raises InputError where the tokens were made with others."""
+    before = json.loads(told.read_text())
+    for name in (name for name in options if before[name] != options[name]):
+        raise InputError(
+            f"{told.parent} was made with --{name.replace('_', '-')} {before[name]}, now it is {options[name]}; resume "
+            "with the same settings, or take another --out"
+        )
 
 
 def _tokenise(asked: Pretraining, sources: list[str], home: Path) -> None:
@@ -200,7 +220,8 @@ def _found(
     net: MaskedLM, theta: Weights, parts: Sequence[Chunks], looked_at: list[MaskedPass], state: State
 ) -> Pretrained:
     """What θ is worth on the held-out texts; `parts` are the chunks that taught and those that judge."""
-    bits = float(np.mean(bits_per_token(net, theta, looked_at)))
+    masked = [len(each.targets) for each in looked_at]
+    bits = float(np.average(bits_per_token(net, theta, looked_at), weights=masked))
     return Pretrained(
         bits_per_token=bits,
         perplexity=2**bits,
@@ -211,7 +232,7 @@ def _found(
         tokens_per_second=state.tokens / 2 / state.seconds,
         train_tokens=parts[0].tokens,
         held_out_tokens=parts[1].tokens,
-        masked_tokens=sum(len(each.targets) for each in looked_at),
+        masked_tokens=sum(masked),
     )
 
 
@@ -244,7 +265,13 @@ def _save(asked: Pretraining, net: MaskedLM, theta: Weights, found: Pretrained) 
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         told_options = {key: value for key, value in to_json(asked).items() if key not in ("out", "replace", "resume")}
-        content: dict[str, Any] = {"schema": 1, **asdict(found), "asked": told_options, "versions": versions()}
+        content: dict[str, Any] = {
+            "schema": 1,
+            "kind": PRETRAINING,
+            **asdict(found),
+            "asked": told_options,
+            "versions": versions(),
+        }
         storage.atomic_write(asked.out / RESULTS, (json.dumps(content, indent=1) + "\n").encode())
     if told():
         raise StoppedError(told(), f"stopped when {asked.out} was saved")

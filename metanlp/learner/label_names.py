@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from reprlib import repr as brief
+from typing import cast
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ TRUST = 20.0  # pseudo-shots beside one shot of a name by which its texts differ
 def named(net: Backbone, algorithm: Algorithm, task: Task, names: bool | Mapping[str | int, str]) -> Net:
     """The net by which a method adapts to a task whose labels are names, or have `names`. The net itself where there
     are none: labels that are numbers say nothing. Raises InputError."""
+    if not isinstance(cast(object, names), bool | Mapping):
+        raise InputError(f"label_names is {brief(names)}; give True, or a mapping from each label to a text")
     if not (FORMS[task.form].single_label and algorithm.adapters):
         what = (
             f"examples are of the form {task.form!r}" if algorithm.adapters else "learner reads frozen features alone"
@@ -52,6 +55,9 @@ def words_of(labels: Sequence[str]) -> list[str]:
 def descriptions(labels: Sequence[str], given: Mapping[str | int, str]) -> list[str]:
     """A description for each label. Raises InputError for one that is missing, unknown or blank."""
     by_word = {str(label): text for label, text in given.items()}
+    for label, text in by_word.items():
+        if not isinstance(cast(object, text), str):
+            raise InputError(f"label {label!r} is described by {brief(text)}; describe it in words")
     for label in by_word:
         if label not in labels:
             raise InputError(f"label {label!r} is described and has no example{nearest(label, labels)}")

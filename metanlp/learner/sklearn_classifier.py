@@ -92,6 +92,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             texts, labels = as_texts(rows), as_labels([row.get("label") for row in rows])
         else:
             texts, labels = support(X, y)
+        if not len(labels):
+            return self
         if (labels.dtype.kind in "biuf") != (self._labels.dtype.kind in "biuf"):
             raise InputError(
                 f"the labels added are {brief(labels.tolist())}, those before are {brief(self.classes_.tolist())}; "

@@ -60,8 +60,9 @@ def write_page(folder: Path) -> Path:
     InputError where there is no result, DamagedError where a file is not what a run wrote."""
     if not (folder / RESULTS).is_file():
         raise InputError(f"{folder} holds no {RESULTS}; give the folder that a run left")
+    found = read_report(folder / RESULTS)
     try:
-        html, files = rendered(read_report(folder / RESULTS), folder)
+        html, files = rendered(found, folder)
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise DamagedError(f"the files in {folder} make no report: {type(error).__name__} {error}") from error
     for old in (folder / PLOTS).glob("*.*"):  # what another run left there is not this run's

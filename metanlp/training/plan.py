@@ -32,6 +32,8 @@ class Plan:
         lengths = [self.steps, self.minutes, self.tokens]
         if sum(length is not None for length in lengths) != 1 or any(n is not None and n <= 0 for n in lengths):
             raise InputError("give the run one length above 0: --steps N or --max-minutes M")
+        if self.meta_batch < 1 or not 0 < self.lr < math.inf:
+            raise InputError(f"--meta-batch is {self.meta_batch}, from 1 up; --lr {self.lr}, above 0")
         if self.tasks_per_pass < 1 or self.meta_batch % self.tasks_per_pass:
             raise InputError(
                 f"--meta-batch {self.meta_batch} is not a multiple of --tasks-per-pass {self.tasks_per_pass}"

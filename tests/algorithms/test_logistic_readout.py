@@ -104,3 +104,13 @@ def test_forms_without_one_label_keep_their_head(form: str, net: Backbone) -> No
     mixing = ProtoNet(classifier="mixture")
     assert weights.equal(mixing.adapt(net, theta, support), ProtoNet().adapt(net, theta, support))
     assert torch.equal(mixing.left_out(net, theta, support)[0], ProtoNet().left_out(net, theta, support)[0])
+
+
+def test_a_row_a_class_of_many_classes_is_scikit_learns_and_no_warning() -> None:
+    batch, features = support(24, 1), random(24, 1, 30)
+    heads = logistic_heads(features, batch, 10.0)
+    x = normalize(features, dim=-1).flatten(1).numpy()
+    with pytest.warns(UserWarning, match="number of unique classes"):
+        expected = LogisticRegression(C=10.0, max_iter=1000).fit(x, batch.targets.numpy()).decision_function(x)
+    scores = linear_scores(heads["head/weight"], heads["head/bias"], features, batch)
+    near(scores.softmax(1), torch.tensor(expected, dtype=torch.float32).softmax(1), 4 * INNER_STEPS)

@@ -8,7 +8,7 @@ import pytest
 
 from metanlp.core import outputs
 from metanlp.core.errors import InputError
-from metanlp.core.outputs import MADE, OutputFolder, check_file
+from metanlp.core.outputs import CORPUS, MADE, OF_CORPUS, OutputFolder, check_file
 from metanlp.evaluation import results
 from metanlp.learner import artefact
 from metanlp.report import page
@@ -75,9 +75,12 @@ def test_no_output_is_its_own_source(tmp_path: Path) -> None:
 
 
 def test_replacing_takes_what_is_ours(tmp_path: Path) -> None:
-    names = [name if "." in name else f"{name}/x" for name in MADE]
+    names = [OF_CORPUS, *(name if "." in name else f"{name}/x" for name in MADE)]
     with OutputFolder(filled(tmp_path / "ours", *names, "notes.txt"), replace=True).claimed():
         assert [path.name for path in (tmp_path / "ours").iterdir() if path.name != ".lock"] == ["notes.txt"]
+    mine = f"{CORPUS}/mine.txt"
+    with OutputFolder(filled(tmp_path / "beside", "results.json", mine), replace=True).claimed():
+        assert (tmp_path / "beside" / mine).exists()
     with OutputFolder(filled(tmp_path / "theirs", "plots/mine.png"), replace=True).claimed():
         assert (tmp_path / "theirs" / "plots" / "mine.png").exists()
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from metanlp.algorithms import Frozen, ProtoNet
 from metanlp.backbone import Backbone
+from metanlp.core.errors import InputError
 from metanlp.core.types import Batch, Row, Task, Weights
 from metanlp.episodes.chunks import CHUNK, chunks, scored
 from metanlp.episodes.pool import Pool
@@ -236,3 +237,9 @@ def test_query_rows_run_once_through_the_same_adapters(net: Backbone, toy_tasks:
         held_out.scores(algorithm, algorithm.adapt(net, other, held_out.supports[0].batch))
     assert len(held_out._features) == CACHED
     assert before not in held_out._features, "the oldest made room"
+
+
+@pytest.mark.parametrize("wrong", [{"shots": (0, 4)}, {"shots": ()}, {"episodes": 0}, {"test_rows": 0}, {"seed": -1}])
+def test_a_protocol_that_can_not_be(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"from 1 up, --seed -?\d from 0 up"):
+        Protocol(**wrong)

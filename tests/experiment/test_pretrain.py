@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,9 @@ from transformers import AutoModelForMaskedLM
 
 from metanlp.backbone import Backbone, Lora
 from metanlp.backbone.masked_lm import MaskedLM
-from metanlp.core.errors import InputError
+from metanlp.core.errors import InputError, StoppedError
 from metanlp.core.outputs import CORPUS
+from metanlp.episodes.corpus import Chunks, MaskedTexts, Masking, Vocabulary
 from metanlp.experiment.options import Pretraining
 from metanlp.experiment.pretrain import Pretrained, pretrain
 
@@ -104,6 +107,9 @@ def test_two_passes_a_step_are_one_of_twice_the_size(corpus: Path, tmp_path: Pat
         ("a\nb\nc", {"width": 30, "heads": 4}, "the width a multiple of the heads"),
         ("a\nb\nc", {"max_length": 4}, "--max-length 4, from 8 up"),
         ("a\nb\nc", {"steps": None}, "give the run one length"),
+        ("a\nb\nc", {"accumulate": 0}, "--accumulate 0, from 1 up"),
+        ("a\nb\nc", {"seed": -1}, "--seed -1, from 0 up"),
+        ("a\nb\nc", {"lr": 0.0}, "--lr 0.0, above 0"),
         ("a\nb\nc", {"held_out": 1.0}, "are shares"),
         ("a\nb\nc", {"model": "./nowhere"}, "there is no such folder"),
     ],
@@ -135,6 +141,53 @@ def test_another_shape_at_resume(corpus: Path, tmp_path: Path) -> None:
         pretrain(asked(corpus, tmp_path / "out", layers=3, resume=True))
 
 
+@pytest.mark.parametrize("others", [{"held_out": 0.2}, {"max_length": 16}, {"vocabulary": 500}, {"text": "elsewhere"}])
+def test_other_texts_at_resume(corpus: Path, tmp_path: Path, others: dict[str, object]) -> None:
+    out, (name, value) = tmp_path / "out", next(iter(others.items()))
+    done(asked(corpus, out, steps=1))
+    with pytest.raises(InputError, match=f"was made with --{name.replace('_', '-')} .*, now it is {value}; resume"):
+        pretrain(replace(asked(corpus, out, steps=1, resume=True), **others))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", [{"replace": True}, {"resume": True}])
+def test_a_users_own_folder_of_that_name_stays(corpus: Path, tmp_path: Path, how: dict[str, bool]) -> None:
+    own = tmp_path / "out" / CORPUS / "mine.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    with pytest.raises(InputError):
+        pretrain(asked(corpus, tmp_path / "out", **how))
+    assert own.read_text() == "mine"
+
+
+def test_a_run_that_is_stopped_before_it_learns_goes_on(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise StoppedError(signal.SIGTERM, "stopped")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Chunks, "write", stop)
+        with pytest.raises(StoppedError):
+            pretrain(asked(corpus, tmp_path / "out"))
+    assert done(asked(corpus, tmp_path / "out", steps=1, resume=True)).steps == 1
+
+
+def test_perplexity_counts_every_masked_token_alike(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    found = done(asked(corpus, out, steps=1, held_out=0.1))
+    net, part = MaskedLM.load(str(out), precision="fp32"), Chunks.open(out / CORPUS / "held_out")
+    draws = MaskedTexts(part, Vocabulary(*net.vocabulary), Masking(), 16, seed=1)
+    passes = [draws[number] for number in range(-(-len(part) // 16))]
+    theta = net.init(torch.Generator())
+    with torch.no_grad():
+        scores, targets = (
+            torch.cat([net.logits(theta, each) for each in passes]),
+            torch.cat([p.targets for p in passes]),
+        )
+    assert len({len(each.targets) for each in passes}) > 1
+    near(found.perplexity, float(torch.nn.functional.cross_entropy(scores, targets).exp()), LAYERS)
+
+
 def test_the_recipe(here: Here, corpus: Path, tmp_path: Path) -> None:
     words = ["python", RECIPE, "--text", corpus, "--layers", 1, "--width", 16, "--heads", 2, "--vocabulary", 300,
              "--steps", 2, "--batch", 8, "--max-length", 16, "--out", tmp_path / "out"]  # fmt: skip
@@ -147,3 +200,10 @@ def test_the_recipe(here: Here, corpus: Path, tmp_path: Path) -> None:
     assert code == 2
     assert "--replace" in said
     assert here(*words, "--replace")[0] == 0
+    code, out, said = here("metanlp", "info", tmp_path / "out", "--json")
+    told = json.loads(out)
+    assert (code, told["kind"], told["asked"]["layers"]) == (0, "pretrained model", 1)
+    assert told["use"] == [f"metanlp compare --model {tmp_path / 'out'} --data TASKS"]
+    code, _, said = here("metanlp", "report", tmp_path / "out")
+    assert code == 2
+    assert "is of a pretraining, which compares no methods" in said

@@ -133,3 +133,16 @@ def test_descriptions_are_read_from_a_file(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(InputError, match=said):
             read_descriptions(file)
+
+
+@pytest.mark.parametrize("names", [["late", "wrong"], "late", None, 1])
+def test_names_that_are_no_mapping_are_refused(net: Backbone, names: object) -> None:
+    learner = Learner(ProtoNet(), net, ProtoNet().init(net, torch.Generator()))
+    with pytest.raises(InputError, match="give True, or a mapping from each label to a text"):
+        learner.adapt(ROWS, label_names=names)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", [None, 1, float("nan")])
+def test_a_description_that_is_no_text_is_refused(text: object) -> None:
+    with pytest.raises(InputError, match=r"label 'b' is described by .*; describe it in words"):
+        descriptions(["a", "b"], {"a": "first", "b": text})  # type: ignore[dict-item]

@@ -31,6 +31,11 @@ def test_a_document_is_a_line_a_paragraph_or_a_row(tmp_path: Path) -> None:
     assert [place.rpartition(":")[2] for place in places] == ["1", "5"]
 
 
+def test_blank_lines_at_either_end_part_no_paragraphs(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_bytes(b"\n\xef\xbb\xbfone\r\ntwo\r\n \r\n\r\n")
+    assert texts(tmp_path / "lines.txt") == ["one", "two"]
+
+
 def test_another_column(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"body": "here"}\n')
     assert texts(tmp_path / "rows.jsonl", column="body") == ["here"]

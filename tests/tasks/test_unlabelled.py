@@ -172,3 +172,22 @@ def test_a_corpus_of_too_little(tmp_path: Path) -> None:
 def test_options_that_can_not_be(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match="is not possible"):
         replace(OPTIONS, **wrong)  # type: ignore[arg-type]
+
+
+def test_words_without_sentences_of_their_own_make_no_task(tmp_path: Path) -> None:
+    """`otter` stands in one sentence, forty times; `san` and `diego` never without each other."""
+    rng, path = np.random.default_rng(0), tmp_path / "text.txt"
+    around = [" ".join(rng.choice(FILLER, 6)) for _ in range(400)]
+    lines = [f"{around[n]} {'san diego' if n % 4 == 0 else TOOLS[n % 4]}" for n in range(400)]
+    lines += [f"{around[0]} otter"] * 40
+    common = [f"z{a}{b}w" for a in "aeiou" for b in "bcdfghklmnprstvwxyzq"]
+    path.write_text("\n".join([*lines, *[" ".join(common[:50]), " ".join(common[50:])] * 500]))
+    found = masked_words(str(path), replace(OPTIONS, tasks=60))
+    asked = {label for task in found for label in task.labels}
+    assert 0 < len(found) < 60
+    assert "otter" not in asked
+    assert all(not {"san", "diego"} <= {*task.labels} for task in found)
+    path.write_text("\n".join([*lines[400:], *(f"{around[0]} {word}" for word in ANIMALS for _ in range(40)),
+                               *[" ".join(common[:50]), " ".join(common[50:])] * 500]))  # fmt: skip
+    with pytest.raises(InputError, match="too few different sentences"):
+        masked_words(str(path), OPTIONS)

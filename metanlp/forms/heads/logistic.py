@@ -81,9 +81,11 @@ def _logistic(x: Tensor, targets: Tensor, ways: int, c: float) -> tuple[Tensor, 
     class without rows."""
     from sklearn.linear_model import LogisticRegression  # a second to import, and only this classifier needs it
 
-    regression = LogisticRegression(C=c, max_iter=1000, class_weight="balanced")
+    # Of more than 20 rows and nearly as many classes scikit-learn warns; each row twice, half as strong, is the same.
+    times = 2 if len(x) > 20 and 2 * len(targets.unique()) > len(x) else 1
+    regression = LogisticRegression(C=c / times, max_iter=1000, class_weight="balanced")
     with blas().limit(limits=1):
-        fitted = regression.fit(x.cpu().numpy(), targets.cpu().numpy())
+        fitted = regression.fit(x.repeat(times, 1).cpu().numpy(), targets.repeat(times).cpu().numpy())
     coefficients, intercepts = (torch.as_tensor(v).to(x) for v in (fitted.coef_, fitted.intercept_))
     # Two classes come as one row, for the second against the first: half for the one, half against the other, as the
     # scores of more classes also sum to zero.

@@ -1,7 +1,7 @@
 """Plain text for pretraining: documents, one at a time, however many gigabytes there are.
 
 A document is a row of JSON lines, CSV or Parquet, by its column `text`; in a text file a paragraph, lines between blank
-ones, or a line where no line is blank.
+ones, or a line where no blank one stands between others.
 """
 
 from __future__ import annotations
@@ -82,8 +82,9 @@ def _cells(records: Iterable[tuple[str, dict[str, object]]], column: str) -> Ite
 def _paragraphs(path: Path) -> Iterator[Document]:
     check_regular(path)
     with path.open("rb") as look, path.open("rb") as file:
-        heads = (line for _, line in islice(decoded_lines(look, shown(path)), LOOKED_AT))
-        if not any(not line.strip() for line in heads):
+        heads = islice(decoded_lines(look, shown(path)), LOOKED_AT)
+        marks = "".join("x" if line.strip() else " " for _, line in heads)
+        if " " not in marks.strip():  # blank lines at either end part nothing
             yield from decoded_lines(file, shown(path))
             return
         begin, held = "", list[str]()

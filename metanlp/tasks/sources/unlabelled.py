@@ -51,15 +51,21 @@ class MaskedWords:
 
 def masked_words(source: str, options: MaskedWords = MaskedWords(), column: str = "text") -> tuple[Task, ...]:
     """The tasks of a corpus, which is read twice and never held: deterministic by `seed`. A sentence stands in a task
-    once, with one of its words masked. Raises InputError for a corpus of too few words."""
+    once, with one of its words masked. Left out are tasks of a word with less than half its sentences, where those
+    repeat each other or hold another word of the task. Raises InputError for a corpus of too few words."""
     read: Read = partial(_sentences, source, column)
     rng = np.random.default_rng(options.seed)
     counts, vectors = _counted(read)
     chosen = _chosen(source, counts, vectors, options, rng)
     found = _collected(read, chosen, options)
+    kept = [number for number, task in enumerate(found) if 2 * min(map(len, task.values())) >= options.rows]
+    if not kept:
+        raise InputError(
+            f"{source}: too few different sentences: of {options.tasks} tasks each has a word with less than half of "
+            f"the {options.rows} rows; give other texts, or fewer rows"
+        )
     name = Path(source).name or source
-    return tuple(_task(f"masked/{name}_{number:04d}", source, words, found[number])
-                 for number, words in enumerate(chosen))  # fmt: skip
+    return tuple(_task(f"masked/{name}_{number:04d}", source, chosen[number], found[number]) for number in kept)
 
 
 def adjacent_sentences(source: str, most: int = 5_000, column: str = "text", seed: int = 0) -> Task:
