@@ -56,6 +56,7 @@ from metanlp.report.advice import show_answers
 from metanlp.report.canvas import NO_PLOT, can_plot
 from metanlp.report.page import LOCAL, PAGE, write_page
 from metanlp.report.tables import say, show, show_overview
+from metanlp.tasks.taskset import places
 from metanlp.training.meta_train import Plan, meta_train
 from metanlp.training.processes import Ranks
 from metanlp.training.rate_search import RATES, search_rate, whole
@@ -124,13 +125,8 @@ def settled(asked: Experiment) -> tuple[tuple[str, ...], Mapping[str, ExternalBa
 
 def output_of(asked: Experiment) -> OutputFolder:
     """The folder that the experiment fills."""
-    named = (
-        asked.model,
-        asked.start or "",
-        *asked.data.split(","),
-        *asked.validation.split(","),
-        *asked.test.split(","),
-    )
+    roles = (place for names in (asked.data, asked.validation, asked.test) for place in places(names))
+    named = (asked.model, asked.start or "", *roles)
     return OutputFolder(asked.out, named, asked.replace, asked.resume)
 
 

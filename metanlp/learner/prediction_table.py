@@ -29,4 +29,6 @@ def rounded(value: Any) -> Any:
     """Numbers to four places, however deep they lie."""
     if isinstance(value, float):
         return round(value, 4)
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
     return {key: rounded(part) for key, part in value.items()} if isinstance(value, dict) else value

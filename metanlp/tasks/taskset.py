@@ -96,6 +96,11 @@ def listed_names(names: str) -> list[str]:
     return [names] if os.path.lexists(os.path.expanduser(names)) else [name.strip() for name in names.split(",")]
 
 
+def places(names: str) -> list[str]:
+    """Where what `read` reads may lie: the names without the word in front that says how a text becomes tasks."""
+    return [name.partition(":")[2] if name.startswith(UNLABELLED) else name for name in listed_names(names)]
+
+
 def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | None) -> tuple[Task, ...]:
     if name.split("/")[0] == "mini":
         return _read_mini(name)
