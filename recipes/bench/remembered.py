@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metanlp import Backbone
+from metanlp import Backbone, Learner
 from metanlp.core.types import Batch, Tokens, Trunk, Weights
 from metanlp.core.weights import pick
 from metanlp.episodes.chunks import Chunk, chunks
@@ -42,6 +42,13 @@ class Remembered:
 
     def work(self, batch: Batch, passes: int) -> int:
         return 0
+
+
+@torch.no_grad()
+def accuracy(learner: Learner, net: Remembered, support: Batch, query: Batch) -> float:
+    """Of a learner whose rows `net` remembers, in %."""
+    phi = learner.algorithm.adapt(net, learner.theta, support)
+    return 100 * float((learner.algorithm.scores(net, phi, query).argmax(1) == query.targets).float().mean())
 
 
 def with_trunks(net: Backbone, pool: Pool) -> list[Chunk]:

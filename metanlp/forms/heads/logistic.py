@@ -6,6 +6,7 @@ Letters: N units, V views, D features, K classes, T tasks.
 from __future__ import annotations
 
 import math
+import warnings
 from functools import cache
 
 import torch
@@ -82,7 +83,8 @@ def _logistic(x: Tensor, targets: Tensor, ways: int, c: float) -> tuple[Tensor, 
     from sklearn.linear_model import LogisticRegression  # a second to import, and only this classifier needs it
 
     regression = LogisticRegression(C=c, max_iter=1000, class_weight="balanced")
-    with blas().limit(limits=1):
+    with blas().limit(limits=1), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes")  # one shot of many classes is no mistake
         fitted = regression.fit(x.cpu().numpy(), targets.cpu().numpy())
     coefficients, intercepts = (torch.as_tensor(v).to(x) for v in (fitted.coef_, fitted.intercept_))
     # Two classes come as one row, for the second against the first: half for the one, half against the other, as the
