@@ -10,14 +10,15 @@ at once, beside the untrained encoder: prototypes over its views, and logistic r
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 import tyro
 from remembered import Remembered, accuracy, numbered, with_trunks
 
-from metanlp import Backbone, Episodes, Frozen, Learner, Plan, ProtoNet, Sampling, SetFit, meta_train
+from metanlp import Backbone, Episodes, Frozen, Plan, ProtoNet, Sampling, SetFit, meta_train
 from metanlp.core.intervals import interval
 from metanlp.core.types import Episode, Task
 from metanlp.episodes.pool import Pool
@@ -71,20 +72,17 @@ def intents(data: Path, split: str, part: str) -> Task:
 def judged(taught: Task, asked: Task, steps: int) -> dict[str, Judge]:
     """By method. None of them moves an adapter on a new task, so that rows are read once for all episodes."""
     net = Backbone.load("minilm", precision="fp32", store_gb=0.5)
-    alone = Backbone.load("minilm", views=("frozen.6.all",), precision="fp32")
     drawn = Episodes([taught], net.encode, Sampling((1, 5), 5, 5), seed=0)
-    start, regression = torch.Generator(), Frozen(classifier="logistic", c=1.0)
-    learners = {
-        "frozen": Learner(Frozen(), net, Frozen().init(net, start)),
-        "logistic": Learner(regression, alone, regression.init(alone, start)),
-        "protonet": meta_train(ProtoNet(), net, drawn, Plan(steps=steps, meta_batch=4)),
+    learned = meta_train(ProtoNet(), net, drawn, Plan(steps=steps, meta_batch=4))
+    rows = Remembered.of(net, learned.theta, with_trunks(net, Pool.of(asked, net.encode)))
+    own = rows.view_names.index("frozen.6.all")  # the encoder's own embedding
+    alone = replace(rows, table=rows.table[:, [own]], view_names=("frozen.6.all",))
+    start, plain = (Frozen.head.init(len(each.view_names), net.width) for each in (rows, alone))
+    return {
+        "frozen": partial(accuracy, Frozen(), rows, start),
+        "logistic": partial(accuracy, Frozen(classifier="logistic", c=1.0), alone, plain),
+        "protonet": partial(accuracy, learned.algorithm, rows, learned.theta),
     }
-    return {name: by_table(learner, asked) for name, learner in learners.items()}
-
-
-def by_table(learner: Learner, task: Task) -> Judge:
-    net = Remembered.of(learner.net, learner.theta, with_trunks(learner.net, Pool.of(task, learner.net.encode)))
-    return lambda episode: accuracy(learner, net, episode.support, episode.query)
 
 
 def by_setfit(task: Task) -> Judge:

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metanlp import Backbone, Learner
-from metanlp.core.types import Batch, Tokens, Trunk, Weights
+from metanlp import Backbone
+from metanlp.algorithms import Algorithm
+from metanlp.core.types import Batch, Episode, Tokens, Trunk, Weights
 from metanlp.core.weights import pick
 from metanlp.episodes.chunks import Chunk, chunks
 from metanlp.episodes.pool import Pool
@@ -45,10 +46,10 @@ class Remembered:
 
 
 @torch.no_grad()
-def accuracy(learner: Learner, net: Remembered, support: Batch, query: Batch) -> float:
-    """Of a learner whose rows `net` remembers, in %."""
-    phi = learner.algorithm.adapt(net, learner.theta, support)
-    return 100 * float((learner.algorithm.scores(net, phi, query).argmax(1) == query.targets).float().mean())
+def accuracy(algorithm: Algorithm, net: Remembered, theta: Weights, episode: Episode) -> float:
+    """On the query rows of an episode, in %."""
+    phi = algorithm.adapt(net, theta, episode.support)
+    return 100 * float((algorithm.scores(net, phi, episode.query).argmax(1) == episode.query.targets).float().mean())
 
 
 def with_trunks(net: Backbone, pool: Pool) -> list[Chunk]:
