@@ -2,16 +2,15 @@
 
     python recipes/bench/bench_intents.py --data DATA/intents --out out/bench_intents
 
-Of each split a protonet is meta-trained on the training classes and judged on the test classes, 5-way and all of them
-at once, beside the untrained encoder: prototypes over its views, and logistic regression on its own embedding. With
-`--setfit N` SetFit too, on the first N 5-way episodes. Intervals are over splits; those in --out are not run again.
+Of each split a protonet learns from the training classes and is judged on the test classes, beside the untrained encoder;
+with `--setfit N` SetFit is too, on the first N 5-way episodes. Splits that --out has are not run again.
 """
 
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,39 +19,37 @@ from remembered import Remembered, accuracy, numbered, with_trunks
 
 from metanlp import Backbone, Episodes, Frozen, Plan, ProtoNet, Sampling, SetFit, meta_train
 from metanlp.core.intervals import interval
-from metanlp.core.types import Episode, Task
+from metanlp.core.types import Episode, Row, Task
 from metanlp.episodes.pool import Pool
 from metanlp.experiment.run import write_json
 from metanlp.report.tables import percent
 from metanlp.tasks.reading.build import task_from_rows
 
 Judge = Callable[[Episode], float]  # accuracy in %
-DATA = Path(os.environ.get("METANLP_DATA", ""), "intents")
+POOLS = ("train", "validation", "test")
 SPLITS = tuple(f"{name}/0{fold}" for name in ("clinc150", "hwu64") for fold in range(1, 6))
 
 
 def main(
+    data: Path,  # folders with rows and class_splits.json
     splits: tuple[str, ...] = SPLITS,
-    data: Path = DATA,  # folders with rows and class_splits.json
-    steps: int = 40,  # meta-steps of four 5-way episodes
+    steps: int = 30,  # meta-steps of four 5-way episodes
     episodes: int = 600,  # of 5 ways, a split and number of shots
     full: int = 10,  # of all ways
     setfit: int = 0,
     out: Path = Path("out/bench_intents"),
 ) -> None:
-    kept = out / "results.json"
-    found = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
+    found = json.loads(kept.read_text("utf-8")) if (kept := out / "results.json").exists() else {}
     for split in splits:
         taught, asked = intents(data, split, "train"), intents(data, split, "test")
         judges = {} if split in found else judged(taught, asked, steps)
-        judges |= {"setfit": by_setfit(asked)} if setfit else {}
-        for kind, ways in (("5", 5), ("full", len(asked.labels))):
-            for k in (1, 5):
-                drawn = Episodes([asked], numbered, Sampling((k, k), 5, ways), seed=0)
-                cells = found.setdefault(split, {}).setdefault(f"{kind}-way {k}-shot", {})
-                for method, judge in judges.items():
-                    count = setfit * (ways == 5) if method == "setfit" else episodes if kind == "5" else full
-                    cells[method] = [judge(drawn[number]) for number in range(count)]
+        judges |= {"setfit": partial(by_setfit, asked, Pool.of(asked, numbered).rows)} if setfit else {}
+        for (kind, ways), k in product((("5", 5), ("full", len(asked.labels))), (1, 5)):
+            drawn = Episodes([asked], numbered, Sampling((k, k), 5, ways), seed=0)
+            cells = found.setdefault(split, {}).setdefault(f"{kind}-way {k}-shot", {})
+            for method, judge in judges.items():
+                count = setfit * (kind == "5") if method == "setfit" else episodes if kind == "5" else full
+                cells[method] = [judge(drawn[number]) for number in range(count)]
         write_json(kept, found)
     for name in dict.fromkeys(split.partition("/")[0] for split in found):
         show(name, [cells for split, cells in found.items() if split.startswith(name)])
@@ -63,10 +60,9 @@ def intents(data: Path, split: str, part: str) -> Task:
     name, _, fold = split.partition("/")
     classes = json.loads((data / name / "class_splits.json").read_text("utf-8"))["folds"][fold][part]
     words = {label.replace("/", "_") for label in classes}
-    files = (data / name / f"{pool}.jsonl" for pool in ("train", "validation", "test"))
-    rows = [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
-    kept = [{"text": row["text"], "label": row["label_text"]} for row in rows if row["label_text"] in words]
-    return task_from_rows(f"{name}/{part}", kept)
+    lines = [line for pool in POOLS for line in (data / name / f"{pool}.jsonl").read_bytes().splitlines()]
+    rows = [{"text": row["text"], "label": row["label_text"]} for row in map(json.loads, lines)]
+    return task_from_rows(f"{name}/{part}", [row for row in rows if row["label"] in words])
 
 
 def judged(taught: Task, asked: Task, steps: int) -> dict[str, Judge]:
@@ -85,15 +81,10 @@ def judged(taught: Task, asked: Task, steps: int) -> dict[str, Judge]:
     }
 
 
-def by_setfit(task: Task) -> Judge:
-    rows, baseline = Pool.of(task, numbered).rows, SetFit("minilm")
-
-    def judge(episode: Episode) -> float:
-        support, query = ([rows[n] for n in side] for side in (episode.support_rows, episode.query_rows))
-        said = baseline.answer(task, support, [{"text": row["text"]} for row in query], 0).values.argmax(1)
-        return 100 * float(np.mean(said == [row["label"] for row in query]))
-
-    return judge
+def by_setfit(task: Task, rows: Sequence[Row], episode: Episode) -> float:
+    support, query = ([rows[n] for n in side] for side in (episode.support_rows, episode.query_rows))
+    said = SetFit("minilm").answer(task, support, [{"text": row["text"]} for row in query], 0).values.argmax(1)
+    return 100 * float(np.mean(said == [row["label"] for row in query]))
 
 
 def show(name: str, splits: list[dict[str, dict[str, list[float]]]]) -> None:
