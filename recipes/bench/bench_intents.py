@@ -2,7 +2,7 @@
 
     python recipes/bench/bench_intents.py --data DATA/intents --out out/bench_intents
 
-Of each split a protonet learns from the training classes and is judged on the test classes, beside the untrained encoder;
+Of each split a protonet learns from the training classes and is judged on the test classes, beside the plain encoder;
 with `--setfit N` SetFit is too, on the first N 5-way episodes. Splits that --out has are not run again.
 """
 
