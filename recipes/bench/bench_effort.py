@@ -24,7 +24,7 @@ from metanlp.experiment.run import write_json
 from metanlp.report.tables import percent
 from metanlp.tasks.roles import read_role
 
-TASKS = ("leopard/conll", "leopard/airline", "topics/trec", "science/scicite", "topics/agnews")
+TASKS = ("topics/trec", "leopard/airline", "topics/agnews")
 EFFORTS: tuple[Effort, ...] = ("recipe", "best")
 
 
@@ -33,7 +33,7 @@ def main(
     tasks: tuple[str, ...] = TASKS,
     shots: tuple[int, ...] = (8,),
     episodes: int = 3,  # support sets a task
-    rows: int = 500,  # query rows a task at the most
+    rows: int = 300,  # query rows a task at the most
     out: Path = Path("out/bench_effort"),
 ) -> None:
     judged, root = Learner.load(learner), os.environ.get("METANLP_DATA")
