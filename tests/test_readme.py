@@ -40,6 +40,8 @@ QUICK = {
     "evaluate": "--shots 4 --episodes 1 --test-rows 4 --no-page",
     "null_verdict.py": "--runs 2",
     "bench_default.py": "--tasks mini/urgency mini/answer_match --shots 4 --episodes 1 --rows 4",
+    "bench_effort.py": "--tasks mini/urgency --shots 4 --episodes 1 --rows 4",
+    "bench_intents.py": "--splits toy/01 --steps 1 --episodes 2 --full 1",
     "bench_names.py": "--tasks mini/urgency --shots 1 --draws 1",
     "small_classes.py": "--draws 1 --tasks urgency",
     "compare_all.py": "--steps 1 --baselines frozen maml --episodes 1 --shots 4"
@@ -93,6 +95,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         chosen = [n for of_class in places for n in of_class[4 * number : 4 * number + 4]]
         _write(leopard / f"train_4shot_{number}.jsonl", reviews, chosen)
     _write(leopard / "test.jsonl", reviews, [n for of_class in places for n in of_class[8:]])
+    toy = folder / "DATA" / "intents" / "toy"
+    for pool, each in {"train": range(60), "validation": range(60, 80), "test": range(80, 108)}.items():
+        _write(toy / f"{pool}.jsonl", tasks["intents_home"], each, numbers=True)
+    classes = tasks["intents_home"].labels
+    (toy / "class_splits.json").write_text(json.dumps({"folds": {"01": {"train": classes[:4], "test": classes[4:]}}}))
     write_tasks(folder / "STS", "regress", range(3), count=20)
     for number, genre in enumerate(("captions", "forum", "news")):
         (folder / "STS" / f"regress_{number}.jsonl").rename(folder / "STS" / f"{genre}.jsonl")

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from metanlp.cli.options import Columns, Json, Output, Printed, Source, Taught
+from metanlp.core.effort import Effort
 from metanlp.core.errors import InputError
 from metanlp.core.outputs import OutputFolder, check_file, check_standard_output
 
@@ -19,11 +20,12 @@ class Adapt(Taught, Columns, Output, Json):
     """Adapt a learner to a new task from a handful of labelled examples."""
 
     examples: Path  # JSONL, CSV or Parquet with text and label, or the columns of another form
-    effort: Literal["fast", "recipe"] = "recipe"  # fast takes no gradient step
+    effort: Effort = "recipe"  # fast takes no gradient step, best as many as pay on examples left out of them
     label_names: bool = False  # what the labels are called counts too: it helps where examples are few
     describe: Path | None = None  # the same with a CSV of columns label and description, for labels that say little
 
     def run(self) -> Printed:
+        from metanlp.learner.best_effort import said
         from metanlp.learner.learner import Learner
         from metanlp.tasks.reading.columns import parse_columns
         from metanlp.tasks.reading.descriptions import read_descriptions
@@ -38,7 +40,8 @@ class Adapt(Taught, Columns, Output, Json):
             adapted.save(self.out)
         of = f" of {', '.join(adapted.label_words)}" if adapted.labels else ""
         count = len(task.pools["train"])
-        print(*task.notes, f"{self.out}: adapted to {count} examples{of}", sep="\n")
+        chosen = [said(adapted.record["best_effort"])] if self.effort == "best" else []
+        print(*task.notes, *chosen, f"{self.out}: adapted to {count} examples{of}", sep="\n")
         warn(adapted.net.notice())
         return {"out": str(self.out), "examples": count, "labels": list(adapted.labels), "form": adapted.form}
 

@@ -69,6 +69,10 @@ class Pool:
             background=form.background,
         )  # fmt: skip
 
+    def whole(self) -> Batch:
+        """All rows in one batch, in their order."""
+        return self.pack(np.arange(len(self.rows)))
+
     def units(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For a batch of these rows: units of each row (R,), and the place of each unit within its row (N,)."""
         if self.form.words:

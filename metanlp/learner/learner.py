@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from reprlib import repr as brief
-from typing import Any, Literal, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -14,10 +14,11 @@ from torch import Tensor
 
 from metanlp.algorithms import ALGORITHMS, Algorithm
 from metanlp.backbone import Backbone
+from metanlp.core.effort import Effort
 from metanlp.core.errors import InputError
 from metanlp.core.settings import from_json, to_json
 from metanlp.core.torch_modes import own_modes
-from metanlp.core.types import Batch, Meaning, Row, Task, Weights
+from metanlp.core.types import Meaning, Row, Task, Weights
 from metanlp.core.weights import aligned, expand, pick
 from metanlp.episodes.chunks import chunks, scored
 from metanlp.episodes.pool import Pool
@@ -25,6 +26,7 @@ from metanlp.forms import DEFAULT, FORMS, Form, Scored, names_of
 from metanlp.forms.base import softmax
 from metanlp.forms.reading import encodable
 from metanlp.learner.artefact import read_artefact, verified, write_artefact
+from metanlp.learner.best_effort import Best, best_effort
 from metanlp.learner.label_names import named
 from metanlp.tasks.leaks import SEEN_BITS
 from metanlp.tasks.reading.build import task_from_rows
@@ -60,7 +62,7 @@ class Learner:
         labels: Any = None,
         *,
         columns: Mapping[str, str] | None = None,
-        effort: Literal["fast", "recipe"] = "recipe",
+        effort: Effort = "recipe",
         label_names: bool | Mapping[Any, str] = False,
     ) -> Adapted:
         """Adapt to a new task. `examples` are rows ({"text": …, "label": …}, or "text_a" and "text_b"), or tuples
@@ -68,8 +70,9 @@ class Learner:
         `label` a `score`, `labels`, an `answer` to `question` and `choices`, or `tags` for `tokens`. They come as a
         list, a generator, an array, a pandas or arrow table or column, a Dataset, or a mapping of columns. `columns`
         maps our names to those of the rows: {"text": "body"}. Labels are words or integers, and stay what they are.
-        "fast" takes no gradient step. θ stays as it was. With `label_names` what the labels are called, or a text for
-        each label, counts too, as far as it agrees with the examples: it helps most where these are few.
+        "fast" takes no gradient step, "best" as many as pay on examples left out of them. θ stays as it was. With
+        `label_names` what the labels are called, or a text for each label, counts too, as far as it agrees with the
+        examples: it helps most where these are few.
         Raises InputError for rows that can't be used, naming the row."""
         rows = list(labelled_rows_of(examples, labels))
         adapted = self.adapt_to(
@@ -83,26 +86,30 @@ class Learner:
         self,
         task: Task,
         *,
-        effort: Literal["fast", "recipe"] = "recipe",
+        effort: Effort = "recipe",
         label_names: bool | Mapping[Any, str] = False,
     ) -> Adapted:
         """The same for the training rows of a Task."""
-        algorithm, support = self._ready(task, effort)
+        algorithm, pool = self._ready(task, effort)
         net = self.net if label_names is False else named(self.net, algorithm, task, label_names)
-        phi, pairs = algorithm.adapt(net, self.theta, support), "text_a" in task.pools["train"][0]
-        return Adapted(algorithm, self.net, phi, task.labels, self.record, task.form, task.scale, pairs)
+        best = best_effort(algorithm, net, self.theta, pool, self.net) if effort == "best" else Best(algorithm)
+        phi, pairs = best.adapt(net, self.theta, pool.whole()), "text_a" in task.pools["train"][0]
+        record = {**self.record, **best.record}
+        return Adapted(best.algorithm, self.net, phi, task.labels, record, task.form, task.scale, pairs)
 
     @own_modes()
-    def left_out(
-        self, examples: Any, labels: Any = None, *, effort: Literal["fast", "recipe"] = "recipe"
-    ) -> np.ndarray:
+    def left_out(self, examples: Any, labels: Any = None, *, effort: Effort = "recipe") -> np.ndarray:
         """What the examples say of each other: the `logits` of each after `adapt`, itself left out of its class's
-        prototype, classes in the order of `adapt(…).labels`: (N, K); NaN for one that is alone in its class."""
+        prototype, or of the steps that "best" takes, classes in the order of `adapt(…).labels`: (N, K); NaN for one
+        that is alone in its class, or was never left out."""
         task = task_from_rows("examples", labelled_rows_of(examples, labels))
         if not FORMS[task.form].single_label:
             raise InputError(f"the examples are of the form {task.form!r}; give texts with one label each")
-        algorithm, support = self._ready(task, effort)
-        scores, counted = algorithm.left_out(self.net, self.theta, support)
+        algorithm, pool = self._ready(task, effort)
+        best = best_effort(algorithm, self.net, self.theta, pool, self.net) if effort == "best" else Best(algorithm)
+        if best.scores is not None:
+            return best.scores.numpy()
+        scores, counted = algorithm.left_out(self.net, self.theta, pool.whole())
         return scores.masked_fill(counted[:, None] == 0, torch.nan).cpu().numpy()
 
     def save(self, folder: str | Path) -> None:
@@ -131,16 +138,14 @@ class Learner:
         """scikit-learn copies the parameters of its estimators; what never changes needs no second copy."""
         return self
 
-    def _ready(self, task: Task, effort: str) -> tuple[Algorithm, Batch]:
-        if effort not in ("fast", "recipe"):
-            raise InputError(f"effort is {brief(effort)}; give 'fast' or 'recipe'")
+    def _ready(self, task: Task, effort: str) -> tuple[Algorithm, Pool]:
+        if effort not in get_args(Effort):
+            raise InputError(f"effort is {brief(effort)}; give 'fast', 'recipe' or 'best'")
         if not self.algorithm.learns(FORMS[task.form]):
             known = names_of(self.algorithm.learns)
             raise InputError(f"the examples are of the form {task.form!r}; this learner's method knows {known}")
         inner = replace(self.algorithm.inner, steps=0) if effort == "fast" else self.algorithm.inner
-        rows = task.pools["train"]
-        support = Pool(task.meaning, rows, self.net.encode).pack(np.arange(len(rows)))
-        return replace(self.algorithm, inner=inner), support
+        return replace(self.algorithm, inner=inner), Pool(task.meaning, task.pools["train"], self.net.encode)
 
     def _settings(self) -> dict[str, Any]:
         return {"algorithm": algorithm_to_json(self.algorithm), "record": dict(self.record)}

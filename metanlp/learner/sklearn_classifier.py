@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from numbers import Real
 from pathlib import Path
 from reprlib import repr as brief
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -16,6 +16,7 @@ from sklearn.utils.extmath import softmax
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, column_or_1d
 
+from metanlp.core.effort import Effort
 from metanlp.core.errors import InputError
 from metanlp.learner.artefact import DEFAULT
 from metanlp.learner.learner import Learner, as_texts
@@ -50,7 +51,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     columns. Labels: words or integers, matched to texts by place. Invalid input is a ValueError of one line.
 
     learner: the Learner to adapt, or what `Learner.load` takes; by default the one that comes with the package.
-    effort: "recipe", or "fast", which takes no gradient step.
+    effort: "recipe", or "fast", which takes no gradient step, or "best", which takes as many as pay.
     abstain: share of support rows, from 0 to 1, that `predict` may wrongly reject; None never abstains.
     none_label: what `predict` answers for a rejected row. With None, or a word among numbers, it returns an array of
         objects; the metrics of scikit-learn want the type of the other labels, as "none" among words, or -1.
@@ -70,12 +71,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self,
         learner: Learner | str | Path = DEFAULT,
         *,
-        effort: Literal["fast", "recipe"] = "recipe",
+        effort: Effort = "recipe",
         abstain: float | None = None,
         none_label: Any = None,
     ) -> None:
         self.learner = learner
-        self.effort: Literal["fast", "recipe"] = effort
+        self.effort: Effort = effort
         self.abstain = abstain
         self.none_label = none_label
 

@@ -13,6 +13,7 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.themes import Base
 
+from metanlp.core.effort import Effort
 from metanlp.core.errors import EXIT_CODES, InputError
 from metanlp.core.types import Row
 from metanlp.learner.learner import Learner
@@ -34,7 +35,7 @@ STYLE = f"""
 #answers label {{width: 100%; overflow-wrap: anywhere}}
 {result_html.STYLE}
 """
-EFFORTS = [("fast, no gradient step", "fast"), ("the learner's recipe", "recipe")]
+EFFORTS = [("fast, no gradient step", "fast"), ("the learner's recipe", "recipe"), ("as many steps as pay", "best")]
 DOUBTS = [("smallest margin of two classes", "margin"), ("highest entropy", "entropy")]
 
 Shown = dict[Any, Any]
@@ -146,9 +147,7 @@ class Page:
         """Puts the file's examples into the text box, where they can be seen and edited."""
         return {self.examples: textbox.dropped(Path(path), self.columns), self.dropped: None, self.said: ""}
 
-    def on_adapt(
-        self, examples: str, effort: Literal["fast", "recipe"], rows: Sequence[Row], chosen: int | None
-    ) -> Shown:
+    def on_adapt(self, examples: str, effort: Effort, rows: Sequence[Row], chosen: int | None) -> Shown:
         """Adapts to the examples, and answers the previous texts again if they have the same columns."""
         found = trial.adapt(self.learner, textbox.examples(examples, self.columns), effort)
         support, labels = found.task.pools["train"], found.task.labels
@@ -180,9 +179,7 @@ class Page:
             shown[self.right] = gr.Dropdown(choices=list(found.adapted.label_words), value=answer, visible=True)
         return shown
 
-    def on_correct(
-        self, rows: Sequence[Row], chosen: int, label: str | None, examples: str, effort: Literal["fast", "recipe"]
-    ) -> Shown:
+    def on_correct(self, rows: Sequence[Row], chosen: int, label: str | None, examples: str, effort: Effort) -> Shown:
         examples = textbox.corrected(examples, rows[chosen], label or "", self.columns)
         return {self.examples: examples, **self.on_adapt(examples, effort, rows, chosen)}
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from metanlp.core.effort import Effort
 from metanlp.core.errors import InputError
 from metanlp.core.types import Row, Task
 from metanlp.core.weights import expand, pick
@@ -66,7 +67,7 @@ class Word(NamedTuple):
     without: float | None  # None if it was not left out
 
 
-def adapt(learner: Learner, task: Task, effort: Literal["fast", "recipe"]) -> Trial:
+def adapt(learner: Learner, task: Task, effort: Effort) -> Trial:
     """Raises InputError for a form that the learner's method does not know."""
     begun = perf_counter()
     adapted = learner.adapt_to(task, effort=effort)

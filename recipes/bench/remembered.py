@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from metanlp import Backbone
-from metanlp.core.types import Batch, Tokens, Trunk, Weights
+from metanlp.algorithms import Algorithm
+from metanlp.core.types import Batch, Episode, Tokens, Trunk, Weights
 from metanlp.core.weights import pick
 from metanlp.episodes.chunks import Chunk, chunks
 from metanlp.episodes.pool import Pool
@@ -42,6 +43,13 @@ class Remembered:
 
     def work(self, batch: Batch, passes: int) -> int:
         return 0
+
+
+@torch.no_grad()
+def accuracy(algorithm: Algorithm, net: Remembered, theta: Weights, episode: Episode) -> float:
+    """On the query rows of an episode, in %."""
+    phi = algorithm.adapt(net, theta, episode.support)
+    return 100 * float((algorithm.scores(net, phi, episode.query).argmax(1) == episode.query.targets).float().mean())
 
 
 def with_trunks(net: Backbone, pool: Pool) -> list[Chunk]:

@@ -40,6 +40,13 @@ def test_it_is_scikit_learns_on_views_stretched_by_their_shares() -> None:
     near(scores.softmax(1), torch.tensor(expected, dtype=torch.float32).softmax(1), 4 * INNER_STEPS)
 
 
+def test_one_row_of_each_of_many_classes_is_no_reason_to_warn() -> None:
+    batch, features = support(30, 1), random(30, 2, 5)
+    heads = logistic_heads(features, batch, 10.0)  # warnings are errors here
+    scores = linear_scores(heads["head/weight"], heads["head/bias"], features, batch)
+    assert torch.equal(scores.argmax(1), batch.targets)
+
+
 def test_a_row_that_is_left_out_has_no_say_in_its_own_score() -> None:
     batch, features = support(2, 4), random(8, 1, 5)
     scores, counted = logistic_left_out(features, batch, 10.0)

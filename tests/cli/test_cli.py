@@ -105,6 +105,16 @@ def test_adapt_leaves_the_files(work: Path) -> None:
     assert json.loads((work / "adapted" / CONFIG).read_text())["labels"] == ["delivery", "payment"]
 
 
+def test_the_best_effort_says_what_it_chose(command: Command, work: Path, tiny: Path, tmp_path: Path) -> None:
+    words = ("--from", work / "learner", "--examples", work / "examples.csv", "--base", tiny, "--effort", "best")
+    code, out, said = command("adapt", *words, "--out", tmp_path / "best")
+    assert (code, said) == (0, "")
+    few = "best: the learner's recipe, as no class has 3 different examples, of which to leave one out"
+    assert out.splitlines() == [few, f"{tmp_path / 'best'}: adapted to 4 examples of delivery, payment"]
+    settings = json.loads((tmp_path / "best" / CONFIG).read_text())
+    assert settings["record"]["best_effort"] == {"steps": 0, "losses": {}}
+
+
 def test_predict_from_a_file_to_standard_output(
     command: Command, work: Path, tiny: Path, expected: list[dict[str, object]]
 ) -> None:

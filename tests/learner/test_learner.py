@@ -158,7 +158,7 @@ def test_left_out_logits_in_the_order_of_the_labels(name: str, net: Backbone) ->
 
 def test_an_unknown_effort_is_refused(learner: Learner) -> None:
     for ask in (learner.adapt, learner.left_out):
-        assert refusal(InputError, ask, ROWS, effort="best") == "effort is 'best'; give 'fast' or 'recipe'"
+        assert refusal(InputError, ask, ROWS, effort="most") == "effort is 'most'; give 'fast', 'recipe' or 'best'"
 
 
 # Predicting.

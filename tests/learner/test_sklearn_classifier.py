@@ -213,7 +213,7 @@ def test_what_is_refused(learner: Learner, texts: Any, labels: Any, said: str) -
     ("parameters", "said"),
     [
         ({"learner": 3}, "learner is 3; give a Learner"),
-        ({"effort": "best"}, "effort is 'best'; give 'fast' or 'recipe'"),
+        ({"effort": "most"}, "effort is 'most'; give 'fast', 'recipe' or 'best'"),
         ({"abstain": 1.0}, "abstain is 1.0; give a share between 0 and 1"),
         ({"abstain": 0}, "abstain is 0"),
         ({"abstain": "few"}, "abstain is 'few'"),
