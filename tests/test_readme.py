@@ -35,6 +35,8 @@ QUICK = {
     "pretrain_mlm.py": "--steps 1 --layers 1 --width 16 --heads 2 --vocabulary 300 --batch 4 --max-length 16",
     "from_scratch.py": "--steps 1 1 1 --layers 1 --width 16 --heads 2 --vocabulary 300 --trials 1 --episodes 1"
     " --shots 4 --test-rows 4 --threads 1",
+    "lm_domains.py": "--pretrain-steps 1 --layers 1 --width 16 --heads 2 --vocabulary 300 --steps 1 --meta-batch 1"
+    " --train-shots 2 2 --train-queries 2 --shots 2 --episodes 2 --test-passages 8 --search-trials 1 --threads 1",
     "compare": "--steps 1 --baselines frozen --shots 4 --episodes 1 --validation-trials 1 --search-trials 1"
     " --test-rows 4 --threads 1 --validation mini/politeness --no-page",
     "evaluate": "--shots 4 --episodes 1 --test-rows 4 --no-page",
@@ -85,6 +87,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = [row["text"] for task in tasks.values() for row in task.pools["train"] if "text" in row]
     documents = [" ".join(texts[at : at + 6]) for at in range(0, len(texts), 6)]
     (folder / "my_texts" / "notes.txt").write_text("\n\n".join(documents))
+    (folder / "my_domains").mkdir()
+    for name in ("reviews_kitchen", "spam_messages", "urgency"):
+        lines = [row["text"] for row in tasks[name].pools["train"]]
+        (folder / "my_domains" / f"{name}.txt").write_text("\n".join(lines))
     (folder / "new_tickets.txt").write_text("the boiler is leaking\nplease send the invoice again\n")
     for name, source in {"sst2": "reviews_hotels", "rte": "entailment_rules"}.items():
         _write(folder / "DATA" / "glue" / name / "train.jsonl", tasks[source], range(40), numbers=True)

@@ -18,7 +18,7 @@ from metanlp.algorithms.decorrelation import decorrelation
 from metanlp.core import weights
 from metanlp.core.errors import InputError
 from metanlp.core.types import Batch, Episode, MetaGrad, Pass, Weights
-from metanlp.forms import FORMS, Form, Heads
+from metanlp.forms import OBJECTIVES, Heads, Objective
 from metanlp.forms.heads import linear_scores
 
 
@@ -135,7 +135,7 @@ class Algorithm(ABC):
     inner: Inner = Inner()  # how it adapts to a support set
 
     @classmethod
-    def learns(cls, form: Form) -> bool:
+    def learns(cls, form: Objective) -> bool:
         """Whether it can learn tasks of this form."""
         return True
 
@@ -199,10 +199,13 @@ class Algorithm(ABC):
 
     def scores_loss(self, scores: Tensor, batch: Batch) -> Tensor:
         """(N, K) -> (T,)"""
-        return FORMS[batch.form].loss(scores, batch)
+        return OBJECTIVES[batch.form].loss(scores, batch)
 
     def task_scores(self, theta: Weights, features: Tensor, batch: Batch, episodes: tuple[Episode, ...]) -> Tensor:
-        """Scores under the linear head that θ keeps for each training task: (N, K)."""
+        """Scores under the linear head that θ keeps for each training task: (N, K); 0 where tasks have none, as their
+        head is that of the pretrained model."""
+        if not weights.pick(theta, "tasks/"):
+            return features.new_zeros(())
         scale, rows = theta["head/scale"].exp(), [(e.task, list(e.classes)) for e in episodes]
         weight, bias = (
             pad_sequence([theta[f"tasks/{task}/{part}"][classes] for task, classes in rows], batch_first=True)

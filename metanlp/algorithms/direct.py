@@ -14,7 +14,7 @@ from torch import Tensor
 from metanlp.algorithms.base import Adaptations, Guided, Inner, Look, Net, Reader
 from metanlp.core import weights
 from metanlp.core.types import Batch, Weights
-from metanlp.forms import Form
+from metanlp.forms import Objective
 from metanlp.forms.heads import beyond
 
 
@@ -28,7 +28,7 @@ class Direct(Guided):
     inner: Inner = Inner(steps=0)  # no gradient step
 
     @classmethod
-    def learns(cls, form: Form) -> bool:
+    def learns(cls, form: Objective) -> bool:
         return form.class_targets
 
     @abstractmethod

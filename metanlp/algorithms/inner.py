@@ -17,7 +17,7 @@ from metanlp.algorithms.readout import Readout
 from metanlp.algorithms.steps import Rates, Step, Update, adam, by_update, sgd
 from metanlp.core import weights
 from metanlp.core.types import Batch, Weights
-from metanlp.forms import FORMS
+from metanlp.forms import OBJECTIVES
 from metanlp.forms.heads.base import balanced
 
 
@@ -70,9 +70,12 @@ class InnerLoop(Readout):
     def support_loss(self, theta: Weights, moved: Weights, features: Tensor, support: Batch) -> Tensor:
         """What inner steps minimise: (N, V, D) -> (T,). Each row is scored by a head without itself, and every class
         counts alike."""
-        scores, counted = balanced(*self.head.left_out(theta, moved, features, support), support)
+        scores, counted = self.head.left_out(theta, moved, features, support)
+        objective = OBJECTIVES[support.form]
+        if objective.by_class:
+            scores, counted = balanced(scores, counted, support)
         # A step size that suits classes then suits numbers too.
-        return FORMS[support.form].loss(scores, support, counted) / FORMS[support.form].curvature
+        return objective.loss(scores, support, counted) / objective.curvature
 
     def rates(self, theta: Weights, keys: Iterable[str]) -> Sequence[Rates]:
         """Step sizes of what moves, for each inner step in turn; `keys` are those of all that could."""

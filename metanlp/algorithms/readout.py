@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metanlp.algorithms.base import Algorithm
 from metanlp.core.types import Batch, Weights
-from metanlp.forms import FORMS
+from metanlp.forms import OBJECTIVES
 from metanlp.forms.heads.base import view_weights
 from metanlp.forms.heads.logistic import logistic_heads, logistic_left_out
 from metanlp.forms.heads.mixture import mixed_heads, mixed_scores, mixture_factors
@@ -52,7 +52,7 @@ class Readout(Algorithm):
         return (view_weights(theta, evidence["views/loss"]) + 1 / features.shape[1]) / 2
 
     def _has_own_head(self, batch: Batch) -> bool:
-        return self.classifier == "prototypes" or not FORMS[batch.form].single_label
+        return self.classifier == "prototypes" or not OBJECTIVES[batch.form].single_label
 
     def _each_left_out(
         self, theta: Weights, moved: Weights, features: Tensor, batch: Batch

@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
 from metanlp.backbone import quantize as bits
 from metanlp.backbone.attention import ATTENTION
 from metanlp.backbone.families import FAMILIES, Family
 from metanlp.backbone.packing import Packing
-from metanlp.backbone.pretrained import base_of, to_be_had
+from metanlp.backbone.pretrained import Base, base_of, to_be_had
 from metanlp.backbone.quantize import Precision
 from metanlp.backbone.trunk import Trees, align, record_states
 from metanlp.core import weights
@@ -73,8 +74,7 @@ class MaskedLM:
         if family is None or not family.packed or family.pooling == "last":
             known = sorted(kind for kind, each in FAMILIES.items() if each.packed and each.pooling != "last")
             raise InputError(f"{name}: a {config.model_type} model can't be pretrained here; take {', '.join(known)}")
-        if tokenizer.mask_token_id is None:
-            raise InputError(f"{name}: its tokenizer has no mask token; take a model that was made with masked words")
+        require_mask(tokenizer, name)
         self.name, self.sha256, self.new = name, sha256, tuple(new)
         self.tokenizer, self.dropout, self.seed = tokenizer, dropout, seed
         self.family: Family = family
@@ -102,11 +102,7 @@ class MaskedLM:
              device: torch.device | str = "cpu") -> MaskedLM:  # fmt: skip
         """A checkpoint: `minilm`, a folder, or an id on the Hub. One without a vocabulary head gets a new one, tied to
         its embeddings. Raises InputError where it can't be loaded."""
-        base = base_of(name)
-        with to_be_had(name), _seeded(seed, torch.device("cpu")):  # of a new head
-            model, found = cast(Any, base.model(AutoModelForMaskedLM, output_loading_info=True, dtype=torch.float32))
-            tokenizer = base.tokenizer()
-        missing = sorted(found["missing_keys"])
+        model, tokenizer, base, missing = opened(name, seed)
         return MaskedLM(model.to(device), tokenizer, base.name, sha256=base.sha256, dropout=dropout, seed=seed,
                         precision=precision, new=missing)  # fmt: skip
 
@@ -138,9 +134,7 @@ class MaskedLM:
     @property
     def vocabulary(self) -> tuple[int, np.ndarray]:
         """Id of the mask, and ids of what may stand in for a word."""
-        special = set(self.tokenizer.all_special_ids)
-        ordinary = [token for token in range(len(self.tokenizer)) if token not in special]
-        return self.tokenizer.mask_token_id, np.array(ordinary)
+        return words_of(self.tokenizer)
 
     def init(self, generator: torch.Generator) -> Weights:
         """The weights as they were loaded or made."""
@@ -193,6 +187,46 @@ class MaskedLM:
             return
         with _DRAWS, _seeded(int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]), self.device):
             yield
+
+
+def opened(name: str, seed: int) -> tuple[nn.Module, Any, Base, list[str]]:
+    """A checkpoint with its vocabulary head, its tokenizer, which weights it has, and the names of those that no file
+    had. Raises InputError where it can't be loaded."""
+    base = base_of(name)
+    with to_be_had(name), _seeded(seed, torch.device("cpu")):  # of a new head
+        model, found = cast(Any, base.model(AutoModelForMaskedLM, output_loading_info=True, dtype=torch.float32))
+        tokenizer = base.tokenizer()
+    return model, tokenizer, base, sorted(found["missing_keys"])
+
+
+def require_mask(tokenizer: Any, name: str) -> None:
+    """Raises InputError for a tokenizer without a mask."""
+    if tokenizer.mask_token_id is None:
+        raise InputError(f"{name}: its tokenizer has no mask token; take a model that was made with masked words")
+
+
+def words_of(tokenizer: Any) -> tuple[int, np.ndarray]:
+    """Id of the mask, and ids of what may stand in for a word."""
+    special = set(tokenizer.all_special_ids)
+    ordinary = [token for token in range(len(tokenizer)) if token not in special]
+    return tokenizer.mask_token_id, np.array(ordinary)
+
+
+class Given(nn.Module):
+    """In place of a model's body: returns the states that come in."""
+
+    def forward(self, *_: object, inputs_embeds: Tensor, **__: object) -> BaseModelOutput:
+        return BaseModelOutput(last_hidden_state=cast(Any, inputs_embeds))
+
+
+def vocabulary_head(model: nn.Module) -> nn.Module:
+    """The head alone, frozen: called with `inputs_embeds`, last hidden states, it gives `logits`. Its weights are its
+    own, also those that are tied to the embeddings."""
+    body, prefix = cast(Any, model).base_model, cast(Any, model).base_model_prefix
+    setattr(model, prefix, Given())
+    head = deepcopy(model)
+    setattr(model, prefix, body)
+    return head.eval().requires_grad_(False)
 
 
 @contextmanager

@@ -46,8 +46,9 @@ class OutputFolder:
         held = sorted(p.name for p in self.path.glob("*") if p.name[0] != "." and p.name != LEAKAGE)
         if not held or self.replace:
             return
-        # Of leave-one-out, in the folders of its tasks; pretraining leaves its corpus.
+        # Of leave-one-out, in the folders of its tasks; pretraining leaves its corpus, and domains of text one a pair.
         can_resume = any(self.path.rglob(LEAKAGE)) or (self.path / OF_CORPUS).is_file()
+        can_resume = can_resume or any(path.is_dir() for path in self.path.glob(f"*+*/**/{CORPUS}"))
         if not (self.resume and can_resume):
             no_run = "there is no run to resume: " if self.resume else ""
             go_on = "go on with --resume, " if can_resume and self.resume is False else ""

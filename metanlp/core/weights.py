@@ -96,6 +96,8 @@ def expand(w: Weights, tasks: int) -> Weights:
 
 def gradient(loss: Tensor, w: Weights, *, differentiable: bool = False) -> Weights:
     """d loss / d w; zeros where w takes no part. `differentiable`: as a function of w, for second derivatives."""
+    if not loss.requires_grad:
+        return zeros(w)
     grads = torch.autograd.grad(loss, list(w.values()), create_graph=differentiable, materialize_grads=True)
     return dict(zip(w, grads, strict=True))
 

@@ -130,9 +130,7 @@ class MaskedTexts:
         places = np.arange(number * self.batch, (number + 1) * self.batch)
         epochs = places // count
         parts = [shuffled(places[epochs == epoch] % count, count, (self.seed, epoch)) for epoch in np.unique(epochs)]
-        ids, kinds, starts = self.chunks.take(np.concatenate(parts))
-        hidden = choose(kinds, self.masking, rng)
-        return masked_pass(ids, kinds, starts, hidden, replaced(ids, hidden, self._vocabulary, rng), number)
+        return masked(self.chunks, np.concatenate(parts), self._vocabulary, self.masking, rng, number)
 
     def passes(self, start: int, count: int, size: int) -> list[Callable[[], MaskedPass]]:
         """Passes `start` to `start + count`; each is made when its function is called. `size` is of no account."""
@@ -153,6 +151,15 @@ class MaskedTexts:
         """All that decides what is drawn."""
         return {"seed": self.seed, "batch": self.batch, "masking": to_json(self.masking),
                 "chunks": len(self.chunks), "tokens": self.chunks.checksum()}  # fmt: skip
+
+
+def masked(
+    chunks: Chunks, rows: np.ndarray, vocabulary: Vocabulary, masking: Masking, rng: np.random.Generator, number: int
+) -> MaskedPass:  # fmt: skip
+    """These chunks, one as often as it is named, with what `rng` hides of them."""
+    ids, kinds, starts = chunks.take(rows)
+    hidden = choose(kinds, masking, rng)
+    return masked_pass(ids, kinds, starts, hidden, replaced(ids, hidden, vocabulary, rng), number)
 
 
 def choose(kinds: np.ndarray, masking: Masking, rng: np.random.Generator) -> np.ndarray:
@@ -183,7 +190,7 @@ def masked_pass(
     words = np.where(hidden, np.arange(len(ids)) - starts[text_of], -1)  # each masked token a word of its own
     tokens = Tokens(read, np.zeros_like(read), np.minimum(kinds, 1), starts, words)
     rows = np.arange(len(tokens))
-    batch = pack(tokens, rows, ids[hidden], 1, by_word=True)
+    batch = pack(tokens, rows, ids[hidden], 1, form="masked", by_word=True)
     assert batch.unit_of is not None
     order = torch.argsort(batch.unit_of, stable=True)  # units first, in their order; tokens of none have the last
     return MaskedPass(batch, order[: len(batch.targets)], batch.targets, number)

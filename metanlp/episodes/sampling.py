@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from reprlib import repr as brief
@@ -112,10 +112,7 @@ class Episodes:
 
     def checksum(self, start: int, count: int) -> str:
         """sha256 over the tokens and targets of `count` episodes: other rows, seeds or tokenizers give another one."""
-        digest = hashlib.sha256()
-        for batch in (side for n in range(start, start + count) for side in (self[n].support, self[n].query)):
-            digest.update(batch.ids.cpu().numpy().tobytes() + batch.targets.cpu().numpy().tobytes())
-        return digest.hexdigest()
+        return checksum_of(self[n] for n in range(start, start + count))
 
     def seen(self) -> np.ndarray:
         """The rows that may be drawn, as a learner keeps them: (R,) uint64."""
@@ -145,6 +142,14 @@ class Episodes:
     def _task(self, rng: np.random.Generator) -> int:
         """As `rng.choice` draws it, whose checks and sums over all tasks would take longer than the rest of it."""
         return int(self._up_to.searchsorted(rng.random(), side="right"))
+
+
+def checksum_of(episodes: Iterable[Episode]) -> str:
+    """sha256 over tokens and targets."""
+    digest = hashlib.sha256()
+    for batch in (side for each in episodes for side in (each.support, each.query)):
+        digest.update(batch.ids.cpu().numpy().tobytes() + batch.targets.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _shares(tasks: Sequence[Task], sizes: np.ndarray, mix: float) -> np.ndarray:

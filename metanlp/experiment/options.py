@@ -151,3 +151,43 @@ class Trail:
     out: Path = Path("out/trail")  # folder for a folder a stage, results.json and plots/
     replace: bool = False  # replace what is in --out already
     resume: bool = False  # go on where a run in --out was stopped, whose settings must be the same
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageDomains:
+    """Hold out each domain of plain text in turn: how far do k of its passages lower the bits of its masked tokens?"""
+
+    text: str  # a folder; each file or folder in it is a domain of at least three: text, JSON lines, CSV or Parquet
+    column: str = "text"  # of the texts, where files have columns
+    # With a vocabulary head: a folder, or a model's id on the Hub. Without it one is pretrained for every two domains
+    # that are held out, on all the others.
+    model: str | None = None
+    pretrain_steps: int | None = None  # of such a model; then a run is reproducible to the byte
+    pretrain_minutes: float = 4.0  # in place of --pretrain-steps, for each of them
+    vocabulary: int = 4_000  # most tokens of its tokenizer
+    layers: int = 2  # of such a model
+    width: int = 256  # of such a model, in numbers a token
+    heads: int = 4  # of such a model
+    max_length: int = 64  # a passage's most tokens; longer documents are cut into several
+    methods: tuple[str, ...] = ("finetune", "multitask", "reptile", "maml")  # the last sets the compute of the others
+    steps: int = 100  # meta-steps of the last method
+    meta_batch: int = 2  # episodes a meta-step
+    train_shots: tuple[int, int] = (4, 16)  # fewest and most support passages of a training episode
+    train_queries: int = 8  # query passages of a training episode
+    copies: int = 1  # maskings of each support passage
+    mask_rate: float = 0.15  # share of the tokens that are hidden
+    lr: float = 1e-3  # highest rate of the outer AdamW
+    inner_steps: int = 3  # gradient steps on a support set while training
+    inner_lr: float = 1.0  # their size for adapters
+    head_lr: float = 10.0  # their size for the biases of words
+    rank: int = 16  # of the LoRA adapters, on all linear layers of the top half
+    shots: tuple[int, ...] = (4, 16, 64)  # support passages in the test
+    episodes: int = 6  # support sets a domain and shots
+    test_passages: int = 100  # query passages of a domain at the most
+    search_trials: int = 1  # support sets of the other held-out domain, by which steps and rates are chosen
+    held_out: float = 0.1  # share of a domain's documents that judge and do not teach
+    threads: int | None = None  # by default all cores, or OMP_NUM_THREADS
+    seed: int = 0  # of everything that is drawn
+    out: Path = Path("out/lm_domains")  # folder for everything that the run leaves
+    replace: bool = False  # replace what is in --out already
+    resume: bool = False  # go on from the newest checkpoints in --out, whose settings must be the same

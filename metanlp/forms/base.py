@@ -60,10 +60,27 @@ def class_loss(scores: Tensor, batch: Batch, weight: Tensor | None = None) -> Te
     return mean_per_task(cross_entropy(scores, batch.targets, reduction="none"), batch, weight)
 
 
-class Form(ABC):
+class Objective:
+    """What methods know of a form: how the units of a batch are scored, and what a score costs."""
+
+    name: ClassVar[str]  # as in `FORMS`, or in `OBJECTIVES` alone
+    head: ClassVar[Head]  # from features to scores
+    prefix: ClassVar[str]  # in front of the keys of the head's part of θ
+    loss: ClassVar[Loss] = staticmethod(class_loss)
+    by_class: ClassVar[bool] = True  # shots are counted for each class; else in rows
+    one_class: ClassVar[bool] = True  # a row is a shot of one class at the most
+    class_targets: ClassVar[bool] = True  # a unit has one of its task's classes: targets are its index; else decimals
+    curvature: ClassVar[float] = 1.0  # of the loss, by that of cross-entropy: inner steps are so much shorter
+
+    @property
+    def single_label(self) -> bool:
+        """Whether each row has one of its task's labels."""
+        return self.by_class and self.one_class
+
+
+class Form(Objective, ABC):
     """Stateless: a form is a set of pure functions over rows, scores and answers, and of facts about them."""
 
-    name: ClassVar[str]  # as in `FORMS`
     metric: ClassVar[str]  # by which a task is judged
     answer: ClassVar[str]  # the key of `answers` whose value `predict` returns
     shown: ClassVar[str] = ""  # the key whose value is shown to people, where it is another
@@ -79,26 +96,14 @@ class Form(ABC):
     answer_type: ClassVar[type | None] = None  # of the answers of texts on the Hub, where not a word or an integer
     asks: ClassVar[str] = "a text, two texts, or a row with `text`"  # what a row without its answer may be
 
-    # how it is learned
-    head: ClassVar[Head]  # from features to scores
-    prefix: ClassVar[str]  # in front of the keys of the head's part of θ
-    loss: ClassVar[Loss] = staticmethod(class_loss)
-    by_class: ClassVar[bool] = True  # shots are counted for each class; else in rows
-    one_class: ClassVar[bool] = True  # a row is a shot of one class at the most
-    class_targets: ClassVar[bool] = True  # a unit has one class: targets are its index; else they are decimals
+    # how it is drawn
     least: ClassVar[int] = 1  # classes with shots that an episode needs
     background: ClassVar[bool] = False  # the first class is that of units in no class: it stays as common as it is
     words: ClassVar[bool] = False  # units are the words of a text; else the texts
-    curvature: ClassVar[float] = 1.0  # of the loss, by that of cross-entropy: inner steps are so much shorter
 
     # how it is published
     hub_task: ClassVar[str] = "text-classification"  # what the Hub calls such a task
     example: ClassVar[Any] = "keyboard has three dead keys"  # a question, as `asks` says
-
-    @property
-    def single_label(self) -> bool:
-        """Whether each row has one of its task's labels."""
-        return self.by_class and self.one_class
 
     def read(self, cells: Cells) -> Row:
         """The question of a record. Raises InputError."""

@@ -88,6 +88,11 @@ def by_task(rows: Frame, look: PlotStyle) -> Any:
     return figure
 
 
+def bits_by_passages(rows: Frame, look: PlotStyle) -> Any:
+    """As curves of scores, but lower is better."""
+    return score_curves(rows, "shots", "passages", "bits a masked token", look, "bits")
+
+
 def by_step(rows: Frame, look: PlotStyle) -> Any:
     return score_curves(rows, "steps", "gradient steps", "score on validation tasks, %", look)
 
@@ -100,21 +105,22 @@ def by_stage(rows: Frame, look: PlotStyle) -> Any:
     return figure
 
 
-def score_curves(rows: Frame, x: str, along: str, label: str, look: PlotStyle) -> Any:
+def score_curves(rows: Frame, x: str, along: str, label: str, look: PlotStyle, score: str = "percent") -> Any:
     """A line a method, with bands where there are few."""
     names, ticks = list(rows["method"].unique()), rows[x].unique()
     figure, (axes,) = canvas(max(2.4, 0.16 * len(names)), right=room(names) + 0.25)
     if len(names) <= FEW:
         for name, mine in rows.groupby("method", sort=False):
-            axes.fill_between(mine[x], *bounds(mine, "percent"), color=look.colour(name), alpha=0.13, linewidth=0)
+            axes.fill_between(mine[x], *bounds(mine, score), color=look.colour(name), alpha=0.13, linewidth=0)
     if x == "shots":
         axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, list(map(str, ticks)))
     axes.minorticks_off()
     axes.set_xlabel(along)
-    curves(axes, rows, x, "percent", label, look)
-    axes.set_ylim(*possible(axes.get_ylim(), rows))
-    name_at_margin(axes, rows, "method", x, "percent", look)
+    curves(axes, rows, x, score, label, look)
+    if score == "percent":
+        axes.set_ylim(*possible(axes.get_ylim(), rows))
+    name_at_margin(axes, rows, "method", x, score, look)
     return figure
 
 

@@ -36,6 +36,21 @@ def documents(sources: Sequence[str], column: str = "text") -> Iterator[Document
     yield from chain([first], found)
 
 
+def domains_in(folder: str) -> dict[str, Path]:
+    """The domains of a folder, by name: each file of text or rows in it, and each folder. Raises InputError where there
+    are none."""
+    if not os.path.isdir(folder):
+        raise InputError(f"{folder}: is no folder; give one in which each file or folder is a domain")
+    found = {
+        path.name if os.path.isdir(path) else path.stem: path
+        for path in entries(Path(folder))
+        if os.path.isdir(path) or path.suffix.lower() in TEXT + ROWS
+    }
+    if not found:
+        raise InputError(f"{folder}: holds no domain; put a folder or a file ({', '.join(TEXT + ROWS)}) of each there")
+    return found
+
+
 def local_files(sources: Sequence[str]) -> tuple[Path, ...]:
     """The files that are read, without those of the Hub. Raises InputError."""
     return tuple(chain.from_iterable(_files(Path(name)) for name in sources if os.path.lexists(name)))

@@ -1,0 +1,91 @@
+"""Domains of plain text as tasks: k passages of one, with masked tokens to tell, and other passages to tell them in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from metanlp.core.errors import InputError
+from metanlp.core.settings import to_json
+from metanlp.core.types import Batch, Episode, Pass
+from metanlp.episodes.corpus import Chunks, Masking, Vocabulary, masked
+from metanlp.episodes.sampling import checksum_of, episode_rng, group
+
+
+@dataclass(frozen=True)
+class Passages:
+    """How an episode is drawn from a domain."""
+
+    shots: tuple[int, int] = (4, 16)  # fewest and most support passages; drawn evenly between them
+    queries: int = 16  # query passages
+    copies: int = 2  # maskings of each support passage: its words are told in several contexts
+    masking: Masking = Masking()
+
+    def __post_init__(self) -> None:
+        low, high = self.shots
+        if not 1 <= low <= high or self.queries < 1 or self.copies < 1:
+            raise InputError(f"{self} is not possible: shots, queries and copies from 1 up")
+
+
+class Domains:
+    """An endless sequence of episodes over domains, each drawn equally often; passages are masked anew each time."""
+
+    def __init__(self, domains: Mapping[str, Chunks], vocabulary: Vocabulary, sampling: Passages, seed: int) -> None:
+        """Raises InputError for a domain with too few passages."""
+        self.domains, self.sampling, self.seed = dict(domains), sampling, seed
+        self._names, self._vocabulary = tuple(domains), vocabulary
+        for name, chunks in domains.items():
+            check_passages(name, len(chunks), sampling.shots[1], sampling.queries)
+
+    def __getitem__(self, number: int) -> Episode:
+        rng, (low, high) = episode_rng(self.seed, number), self.sampling.shots
+        name = self._names[int(rng.integers(len(self._names)))]
+        chunks, shots = self.domains[name], int(rng.integers(low, high + 1))
+        rows = rng.permutation(len(chunks))[: shots + self.sampling.queries]
+        support, query = rows[:shots], rows[shots:]
+        return Episode(
+            task=name,
+            number=number,
+            classes=(),
+            support_rows=tuple(support.tolist()),
+            query_rows=tuple(query.tolist()),
+            support=self._pack(chunks, np.repeat(support, self.sampling.copies), rng),
+            query=self._pack(chunks, query, rng),
+        )
+
+    def passes(self, start: int, count: int, size: int) -> list[Callable[[], Pass]]:
+        """Episodes `start` to `start + count` in fixed groups of `size`; each is built when called."""
+        numbers = range(start, start + count)
+        return [partial(self._group, numbers[at : at + size]) for at in range(0, count, size)]
+
+    def drawn(self, start: int, count: int) -> dict[str, int]:
+        """No task has a linear head of its own: the vocabulary's is the model's."""
+        return {}
+
+    def checksum(self, start: int, count: int) -> str:
+        """sha256 over tokens and targets of these episodes."""
+        return checksum_of(self[n] for n in range(start, start + count))
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides what is drawn."""
+        return {"seed": self.seed, "sampling": to_json(self.sampling),
+                "domains": {name: chunks.checksum() for name, chunks in self.domains.items()}}  # fmt: skip
+
+    def _group(self, numbers: Sequence[int]) -> Pass:
+        return group([self[number] for number in numbers])
+
+    def _pack(self, chunks: Chunks, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+        return masked(chunks, rows, self._vocabulary, self.sampling.masking, rng, 0).batch
+
+
+def check_passages(name: str, count: int, shots: int, others: int) -> None:
+    """Raises InputError for a domain that has no `shots` passages and as many `others`."""
+    if count < shots + others:
+        raise InputError(
+            f"domain {name!r} has {count} passages to learn from, but {shots} shots and {others} beside them need "
+            f"{shots + others}; give more text, fewer --shots, or leave the domain out"
+        )
