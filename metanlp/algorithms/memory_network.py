@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 
 from metanlp.algorithms.direct import Direct
-from metanlp.algorithms.networks.sets import Sets, attended, evened, in_order, recurrent, shared
+from metanlp.algorithms.networks.sets import Sets, attended, in_order, recurrent, shared
 from metanlp.core.errors import InputError
 from metanlp.core.types import Batch, Weights
 from metanlp.core.weights import pick_inside
@@ -28,8 +28,7 @@ class Memory(Direct):
 
     `recurrent`: Hochreiter, Younger & Conwell 2001, with a gated recurrent unit. Labels come one row late, zeros with
     the first row (Santoro et al. 2016, arXiv 1605.06065, §2). Each query row is read alone after the whole support set,
-    with the last support label. `Sets` has the order of support rows, on which answers depend; rows of small classes
-    are read again until every class has been read as often as the largest. Answers begin at zero.
+    with the last support label. `Sets` has the order of support rows, on which answers depend. Answers begin at zero.
     Of all methods it learns last: in tens of steps, and only from features that tell classes apart, which come from the
     linear heads of training tasks (`guide`) alone.
 
@@ -62,10 +61,8 @@ class Memory(Direct):
     def condition(self, theta: Weights, features: Tensor, support: Batch) -> Weights:
         """The network, `memory/codes` (T, K, CODE); recurrent: `memory/state` (T, H), `memory/last` (T, CODE), the last
         label; key-value: `memory/keys` (T, n, H), `memory/values` (T, n, CODE), `memory/votes` (T, n)."""
-        w, x, known = pick_inside(theta, "memory/"), normalized(features), codes(support.max_ways, features)
-        if self.kind == "recurrent":
-            support, x = evened(support, x)
-        x, sets = x @ w["project"].T, Sets.of(support)
+        w, sets = pick_inside(theta, "memory/"), Sets.of(support)
+        x, known = normalized(features) @ w["project"].T, codes(support.max_ways, features)
         keys, values = sets.stack(x), sets.stack(known[support.targets])
         if self.kind == "recurrent":
             inputs = torch.cat([keys, pad(values[:, :-1], (0, 0, 1, 0))], 2)  # labels come one row late

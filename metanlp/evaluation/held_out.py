@@ -37,8 +37,9 @@ class Protocol:
     seed: int = 0  # of everything that is drawn
 
     def __post_init__(self) -> None:
-        least = min(*self.shots, self.episodes, 1 if self.test_rows is None else self.test_rows) if self.shots else 0
-        if least < 1 or self.seed < 0:
+        if not self.shots:
+            raise InputError("--shots names no number of examples a class; give one or more, from 1 up")
+        if min((*self.shots, self.episodes, self.test_rows or 1)) < 1 or self.test_rows == 0 or self.seed < 0:
             raise InputError(
                 f"--shots {' '.join(map(str, self.shots))}, --episodes {self.episodes} and --test-rows "
                 f"{self.test_rows} are from 1 up, --seed {self.seed} from 0 up"

@@ -11,7 +11,6 @@ from near import near
 
 from metanlp.algorithms import Memory
 from metanlp.algorithms.memory_network import codes
-from metanlp.algorithms.networks.sets import evened
 
 RECURRENT, SLOTS = Memory(kind="recurrent", hidden=16), Memory(kind="key-value", hidden=16)
 
@@ -54,21 +53,6 @@ def test_the_state_is_that_of_a_loop_over_the_rows() -> None:
             last = known[support.targets[n], None]
         near(phi["memory/state"][task], state[0])
         near(phi["memory/last"][task], last[0])
-
-
-def test_rows_of_small_classes_are_read_again_until_every_class_was_read_as_often() -> None:
-    """Else the last label and most of the state are those of the largest class. The order is that of the whole line."""
-    theta = theta_of(RECURRENT)
-    few, even = batch_of([0, 0, 0, 0, 0, 1, 1], [0, 1]), batch_of([0, 0, 0, 0, 0, 1, 1, 1, 1, 1], [0, 1])
-    again = [0, 1, 2, 3, 4, 5, 5, 6, 6, 6, 7, 8]
-    seen = features_of(few)
-    read, written_out = (RECURRENT.condition(theta, *each) for each in ((seen, few), (seen[again], even)))
-    near(read["memory/state"], written_out["memory/state"])
-    near(read["memory/last"], written_out["memory/last"])
-    words = replace(few, background=True)  # the first class is common by nature: it is read as it is
-    evened_words, rows = evened(words, seen)
-    assert evened_words.targets.tolist() == [0, 0, 0, 0, 0, 1, 1, 0, 1]
-    assert torch.equal(rows, seen)
 
 
 def test_codes_are_far_apart_and_the_same_for_any_number_of_classes() -> None:

@@ -5,14 +5,14 @@ Letters: N units, T tasks, n the length of a line, K classes, F numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from metanlp.core.types import Batch, Weights
-from metanlp.forms.heads.base import compared_sizes, of_own_task, per_task, votes
+from metanlp.forms.heads.base import of_own_task, per_task, votes
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class Sets:
 
     @staticmethod
     def of(batch: Batch) -> Sets:
-        number, size = in_class(batch)
-        turn = (number + 0.5) / size
+        own = batch.task_of * batch.max_ways + batch.targets
+        member = one_hot(own, batch.count_tasks * batch.max_ways)
+        turn = ((member.cumsum(0) * member).sum(1) - 0.5) / member.sum(0)[own]
         order = torch.argsort(turn, stable=True)
         order = order[torch.argsort(batch.task_of[order], stable=True)]  # of reading, tasks one after the other
         counts = per_task(torch.ones_like(batch.task_of), batch)
@@ -51,26 +52,6 @@ class Sets:
     def classes(self, batch: Batch, like: Tensor) -> Tensor:
         """The votes of each unit at its class, 0 at the others: (T, n, K); all zeros where a line has ended."""
         return self.stack(one_hot(batch.targets, batch.max_ways).to(like) * votes(batch).to(like)[:, None])
-
-
-def in_class(batch: Batch) -> tuple[Tensor, Tensor]:
-    """The number of each unit within its class, from 0, and how many units the class has: (N,), (N,)."""
-    own = batch.task_of * batch.max_ways + batch.targets
-    member = one_hot(own, batch.count_tasks * batch.max_ways)
-    return (member.cumsum(0) * member).sum(1) - 1, member.sum(0)[own]
-
-
-def evened(batch: Batch, x: Tensor) -> tuple[Batch, Tensor]:
-    """Units in which those of small classes occur again, so that every class has as many as the largest of its task:
-    (N, F) -> (M, F), and the batch with M targets, which is good for `Sets.of` alone. The same where classes are
-    equally large. The device is asked how many there are."""
-    number, _ = in_class(batch)
-    sizes, largest = (values.long() for values in compared_sizes(batch))
-    size, largest = sizes[batch.task_of, batch.targets], largest[batch.task_of, 0]
-    again = torch.repeat_interleave((number + 1) * largest // size - number * largest // size)
-    task_of = batch.task_of[again]
-    longest = int(torch.bincount(task_of).max())
-    return replace(batch, task_of=task_of, targets=batch.targets[again], max_units=longest), x[again]
 
 
 def kinds(classes: Tensor, batch: Batch) -> Tensor:
