@@ -4,7 +4,8 @@ once, meta-training over labelled tasks and such as the text gives without label
     python recipes/from_scratch.py --text corpus/
     METANLP_DATA=DATA python recipes/from_scratch.py --text DATA/mlm --data glue,mini --test mini
 
-Twenty-one minutes of training, and the tests between. A run that was stopped goes on with `--resume`; a stage that is done stays as it is.
+Twenty-one minutes of training, and the tests between. A run that was stopped goes on with `--resume`; a
+stage that is done stays as it is.
 """
 
 import sys
