@@ -108,7 +108,7 @@ class Backbone:
             config = BitsAndBytesConfig(**bits.settings(options.quantize, dtype))
             given |= {"quantization_config": config, "device_map": {"": device}}
         with to_be_had(name):
-            model, tokenizer = base.model(**given), base.tokenizer()
+            model, tokenizer = base.encoder(**given), base.tokenizer()
         with tried(cast(Any, model).config.model_type):
             sentence = read_sentence(base.file, base.name)
             return Backbone(model.to(device), tokenizer, options, base=base, sentence=sentence, store_gb=store_gb)

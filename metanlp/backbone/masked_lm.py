@@ -194,9 +194,9 @@ def opened(name: str, seed: int) -> tuple[nn.Module, Any, Base, list[str]]:
     had. Raises InputError where it can't be loaded."""
     base = base_of(name)
     with to_be_had(name), _seeded(seed, torch.device("cpu")):  # of a new head
-        model, found = cast(Any, base.model(AutoModelForMaskedLM, output_loading_info=True, dtype=torch.float32))
+        model, missing = base.model(AutoModelForMaskedLM, dtype=torch.float32)
         tokenizer = base.tokenizer()
-    return model, tokenizer, base, sorted(found["missing_keys"])
+    return model, tokenizer, base, missing
 
 
 def require_mask(tokenizer: Any, name: str) -> None:

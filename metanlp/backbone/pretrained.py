@@ -56,10 +56,30 @@ class Base:
                             _raise_exceptions_for_missing_entries=False)  # fmt: skip
         return Path(found) if found else None
 
-    def model(self, kind: Any = AutoModel, **options: Any) -> nn.Module:
-        """The weights in a model of transformers, of this `kind` of an Auto class."""
+    def model(self, kind: Any = AutoModel, **options: Any) -> tuple[nn.Module, list[str]]:
+        """The weights in a model of transformers, of this `kind` of an Auto class, and the names of those that no file
+        has, which begin at random."""
         logging.disable_progress_bar()  # a second's work; its bar would stand in every script's output
-        return kind.from_pretrained(self.folder, use_safetensors=True, **self._source(), **options)
+        before = logging.get_verbosity()
+        logging.set_verbosity_error()  # its table of weights that are missing or left over: the first are returned
+        try:
+            model, found = kind.from_pretrained(
+                self.folder, use_safetensors=True, output_loading_info=True, **self._source(), **options
+            )
+        finally:
+            logging.set_verbosity(before)
+        return model, sorted(found["missing_keys"])
+
+    def encoder(self, **options: Any) -> nn.Module:
+        """The model without a head. Raises InputError where a weight is in no file, but for those of a pooler, which
+        nothing here reads and a pretrained vocabulary head comes without."""
+        model, missing = self.model(**options)
+        if lost := [name for name in missing if "pooler" not in name.split(".")]:
+            raise InputError(
+                f"model {self.name!r} could not be loaded ({len(lost)} of its weights are in no file, {lost[0]} is the "
+                "first); write it anew with transformers' save_pretrained, and give that folder"
+            )
+        return model
 
     def tokenizer(self) -> Any:
         return cast(Any, AutoTokenizer).from_pretrained(self.folder, **self._source())

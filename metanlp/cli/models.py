@@ -50,7 +50,7 @@ class Adapt(Taught, Columns, Output, Json):
 class Predict(Source, Columns):
     """Answer for new rows with an adapted model: one line a row, JSON or CSV."""
 
-    texts: Annotated[Path | None, tyro.conf.Positional] = None  # lines of text, CSV or JSONL; else standard input
+    texts: Annotated[Path | None, tyro.conf.Positional] = None  # lines of text, CSV or JSONL; else, or as "-", stdin
     out: Path | None = None  # .csv or .jsonl, in place of standard output
     replace: bool = False  # replace --out where it is there already
     format: Literal["csv", "jsonl"] = "jsonl"  # of standard output
@@ -64,7 +64,7 @@ class Predict(Source, Columns):
 
         kind = self._check()
         columns, adapted = parse_columns(self.columns), Adapted.load(self.source, base=self.base)
-        stream, words = self.texts or sys.stdin.buffer, adapted.label_words
+        stream, words = self._file or sys.stdin.buffer, adapted.label_words
         rows = read_texts(stream, columns=columns, labels=words, form=adapted.form)
         text = as_table(rows, adapted.answers(rows), kind)
         if self.out:
@@ -73,17 +73,22 @@ class Predict(Source, Columns):
             print(text, end="")
         warn(adapted.net.notice())
 
+    @property
+    def _file(self) -> Path | None:
+        """With the texts; None where they come on standard input."""
+        return None if self.texts == Path("-") else self.texts
+
     def _check(self) -> str:
         """Raises InputError for what can be said before a model is loaded; the format of the answers."""
         kind = self.out.suffix.lstrip(".") if self.out else self.format
         if kind not in ("csv", "jsonl"):
             raise InputError(f"--out {self.out}: predictions are written as .csv or .jsonl; give one of these endings")
-        sources = (self.source, self.texts) if self.texts else (self.source,)
+        sources = (self.source, self._file) if self._file else (self.source,)
         if self.out:
             check_file(self.out, sources, replace=self.replace)
         else:
             check_standard_output(sources)
-        if not self.texts and not sys.stdin:  # None where the shell closed it
+        if not self._file and not sys.stdin:  # None where the shell closed it
             raise InputError("standard input is closed; name a file with the texts")
         return kind
 

@@ -82,7 +82,7 @@ def pretrain(asked: Pretraining) -> Pretrained | None:
         looked_at = [judged[number] for number in range(min(JUDGED, -(-len(parts[1]) // asked.batch)))]
         method = MaskedLanguageModel()
         theta = net.init(torch.Generator())
-        ranks.on_main(lambda: say(_begins(asked, net, taught, theta, plan)))
+        ranks.on_main(lambda: say(_begins(asked, net, taught, theta, plan, ranks.size)))
         identity = {"method": type(method).__name__, "plan": to_json(plan), "seed": asked.seed, **net.identity(),
                     "corpus": taught.identity()}  # fmt: skip
         theta, state = outer_loop(
@@ -149,12 +149,15 @@ def _check_options(told: Path, options: dict[str, Any]) -> None:
 
 
 def _tokenise(asked: Pretraining, sources: list[str], home: Path) -> None:
-    read = partial(documents, sources, asked.column)
+    def read(judges: bool) -> Iterator[str]:
+        """The documents that teach, or those that judge."""
+        return (text for _, text in documents(sources, asked.column) if held_out(text, asked.held_out) == judges)
+
     if asked.model is None:
-        train_tokenizer(_first(read()), asked.tokenizer, asked.vocabulary, asked.lower).save_pretrained(str(home))
+        train_tokenizer(_first(read(False)), asked.tokenizer, asked.vocabulary, asked.lower).save_pretrained(str(home))
     tokenizer = open_tokenizer(asked.model or str(home))
-    for side, kept in (("train", False), ("held_out", True)):
-        texts = (text for _, text in read() if held_out(text, asked.held_out) == kept)
+    for side, judges in (("train", False), ("held_out", True)):
+        texts = read(judges)
         first = next(texts, None)
         if first is None:
             raise InputError(
@@ -164,10 +167,10 @@ def _tokenise(asked: Pretraining, sources: list[str], home: Path) -> None:
         Chunks.write(home / side, chain([first], texts), tokenizer, asked.max_length)
 
 
-def _first(found: Iterator[tuple[str, str]]) -> Iterator[str]:
+def _first(texts: Iterator[str]) -> Iterator[str]:
     """The texts, up to `FOR_TOKENIZER` characters."""
     left = FOR_TOKENIZER
-    for _, text in found:
+    for text in texts:
         yield text
         left -= len(text)
         if left < 0:
@@ -187,8 +190,11 @@ def _net(asked: Pretraining, size: Size, device: torch.device) -> MaskedLM:
     return net
 
 
-def _begins(asked: Pretraining, net: MaskedLM, taught: MaskedTexts, theta: Weights, plan: Plan) -> dict[str, str]:
-    """What stands before the run: what learns, from what, and how long it will take."""
+def _begins(
+    asked: Pretraining, net: MaskedLM, taught: MaskedTexts, theta: Weights, plan: Plan, processes: int
+) -> dict[str, str]:
+    """What stands before the run: what learns, from what, and how long it will take where every process is as fast as
+    this one now."""
     count = sum(value.numel() for value in theta.values())
     facts = {"model": f"{net.name}, {count / 1e6:.1f} M weights, {net.precision}"}
     if net.new:
@@ -197,7 +203,7 @@ def _begins(asked: Pretraining, net: MaskedLM, taught: MaskedTexts, theta: Weigh
     MaskedLanguageModel().meta_grad(net, theta, taught[0])  # the first pass is slower
     begun = time.perf_counter()
     MaskedLanguageModel().meta_grad(net, theta, taught[1])
-    step = (time.perf_counter() - begun) * asked.accumulate
+    step = (time.perf_counter() - begun) * -(-asked.accumulate // processes)
     if plan.steps:
         facts["forecast"] = f"about {plan.steps * step / 60:.1f} minutes"
     elif plan.minutes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import torch
 from conftest import pack_rows
 from near import LAYERS, near
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from metanlp.backbone import Backbone
@@ -127,3 +130,24 @@ def test_code_in_a_model_folder_is_never_run(tiny: Path, tmp_path: Path) -> None
 def test_a_forked_child_computes_after_its_parent_has(tiny: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", FORKED, str(tiny)]
     subprocess.run(command, check=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "2"})
+
+
+@pytest.mark.parametrize("lacks", ["pooler.dense.weight", "encoder.layer.0.output.dense.bias"])
+def test_weights_that_no_file_has(tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], lacks: str) -> None:
+    """A model of random weights answers as if nothing were; only a pooler, which nothing reads, may be without."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny, folder)
+    kept = {key: value for key, value in load_file(folder / "model.safetensors").items() if key != lacks}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    if "pooler" not in lacks:
+        with pytest.raises(InputError, match=f"1 of its weights are in no file, {re.escape(lacks)} is the first"):
+            Backbone.load(str(folder))
+    else:
+        near(read(Backbone.load(str(folder))), read(Backbone.load(str(tiny))), LAYERS)
+    assert capfd.readouterr() == ("", "")
+
+
+def read(net: Backbone) -> torch.Tensor:
+    """Features of one text."""
+    batch = pack_rows([{"text": "a text", "label": 0}], 2, net.encode)
+    return net.features(net.init(torch.Generator().manual_seed(0)), batch)

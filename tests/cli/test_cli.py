@@ -123,8 +123,11 @@ def test_predict_from_a_file_to_standard_output(
     assert [json.loads(line) for line in out.splitlines()] == expected
 
 
-def test_predict_from_standard_input_as_csv(work: Path, tiny: Path, expected: list[dict[str, object]]) -> None:
-    words = ["predict", "--from", work / "adapted", "--base", tiny, "--format", "csv"]
+@pytest.mark.parametrize("named", [[], ["-"]])
+def test_predict_from_standard_input_as_csv(
+    work: Path, tiny: Path, expected: list[dict[str, object]], named: list[str]
+) -> None:
+    words = ["predict", "--from", work / "adapted", "--base", tiny, "--format", "csv", *named]
     ended = metanlp_command(*words, stdin=(work / "texts.txt").read_bytes() + b"\n\n")
     assert (ended.returncode, ended.stderr) == (0, NOTICE.encode())
     rows = list(csv.DictReader(io.StringIO(ended.stdout.decode())))

@@ -21,6 +21,7 @@ from metanlp.core.outputs import CORPUS
 from metanlp.episodes.corpus import Chunks, MaskedTexts, Masking, Vocabulary
 from metanlp.experiment.options import Pretraining
 from metanlp.experiment.pretrain import Pretrained, pretrain
+from metanlp.tasks.sources.corpus import held_out
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "pretrain_mlm.py"
 
@@ -76,6 +77,19 @@ def test_a_resumed_run_ends_with_the_same_bytes(corpus: Path, tmp_path: Path) ->
     first = done(asked(corpus, half, dropout=0.1, resume=True))
     assert (half / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert first.bits_per_token == json.loads((whole / "results.json").read_text())["bits_per_token"]
+
+
+def test_a_tokenizer_learns_from_no_held_out_text(tmp_path: Path) -> None:
+    """A new word in each line: those of lines that judge are unknown as words."""
+    lines = {f"w{chr(97 + n // 26)}{chr(97 + n % 26)}q": f"common words and number {n}" for n in range(60)}
+    texts = {word: " ".join([text, *[word] * 5]) for word, text in lines.items()}
+    (tmp_path / "text.txt").write_text("\n".join(texts.values()))
+    done(asked(tmp_path / "text.txt", tmp_path / "out", steps=1, held_out=0.3))
+    known = MaskedLM.load(str(tmp_path / "out"), precision="fp32").tokenizer.get_vocab()
+    judge = {word for word, text in texts.items() if held_out(text, 0.3)}
+    assert 5 < len(judge) < 40
+    assert judge.isdisjoint(known)
+    assert {*texts} - judge <= {*known}
 
 
 def test_an_encoder_goes_on(corpus: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,6 @@ from typing import Any, Literal, cast
 import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification
-from transformers.utils import logging
 
 from metanlp.backbone.views import View
 from metanlp.core.errors import InputError
@@ -75,15 +74,14 @@ def check_own_pooling(adapted: Adapted, parts: Parts) -> None:
 
 def _classifier(adapted: Adapted, parts: Parts, length: float) -> nn.Module:
     """`length` is the mean Euclidean length of what is read."""
-    logging.set_verbosity_error()  # it tells of a head without weights, which gets them here
     names = dict(enumerate(adapted.label_words))
-    made: Any = parts.base.model(
+    made, _ = parts.base.model(  # without weights for a head, which gets them here
         AutoModelForSequenceClassification, dtype=torch.float32, num_labels=len(names), id2label=names,
         label2id={label: number for number, label in names.items()}, problem_type="single_label_classification"
     )  # fmt: skip
-    model = cast(nn.Module, made.eval())
-    before, after, bend = CLASSIFIERS[made.config.model_type]
-    made.base_model.load_state_dict(parts.merged.state_dict(), strict=False)  # it may have no pooler of its own
+    inside: Any = made
+    model, before, after, bend = made.eval(), *CLASSIFIERS[inside.config.model_type]
+    inside.base_model.load_state_dict(parts.merged.state_dict(), strict=False)  # it may have no pooler of its own
     scale, shift = (SMALL, 0.0) if bend == "tanh" else (1.0, FAR)
     passing, linear = (cast(nn.Linear, model.get_submodule(name)) for name in (before, after))
     weight = parts.reading.weight / (length * scale)

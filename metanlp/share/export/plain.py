@@ -63,7 +63,7 @@ def parts_of(adapted: Adapted, base: str | None) -> Parts:
 
 
 def _load(base: Base) -> nn.Module:
-    return base.model(dtype=torch.float32, attn_implementation="eager").eval().requires_grad_(False)
+    return base.encoder(dtype=torch.float32, attn_implementation="eager").eval().requires_grad_(False)
 
 
 def check_exportable(adapted: Adapted) -> None:
