@@ -84,6 +84,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("metanlp.core.versions").versions()["metanlp"]
     if name not in HOME:
         raise AttributeError(f"module 'metanlp' has no attribute {name!r}")
     return getattr(import_module(f"metanlp.{HOME[name]}"), name)

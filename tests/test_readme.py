@@ -37,6 +37,7 @@ QUICK = {
     " --shots 4 --test-rows 4 --threads 1",
     "lm_domains.py": "--pretrain-steps 1 --layers 1 --width 16 --heads 2 --vocabulary 300 --steps 1 --meta-batch 1"
     " --train-shots 2 2 --train-queries 2 --shots 2 --episodes 2 --test-passages 8 --search-trials 1 --threads 1",
+    "train": "--steps 1 --model tiny_model",
     "compare": "--steps 1 --baselines frozen --shots 4 --episodes 1 --validation-trials 1 --search-trials 1"
     " --test-rows 4 --threads 1 --validation mini/politeness --no-page",
     "evaluate": "--shots 4 --episodes 1 --test-rows 4 --no-page",
@@ -72,12 +73,14 @@ OTHERS = [command for command in commands() if not command.startswith("make ")]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the README's reader has it: the recipes, some tasks of their own, data, and a learner in out/."""
+def home(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
+    """A folder as the README's reader has it: the recipes, some tasks of their own, data, and a learner in out/; and a
+    tiny model."""
     from metanlp import Backbone, Learner, Maml
 
     folder = tmp_path_factory.mktemp("reader")
     shutil.copytree(ROOT / "recipes", folder / "recipes")
+    shutil.copytree(tiny, folder / "tiny_model")
     roles = read_mini()
     tasks = {task.name.removeprefix("mini/"): task for task in (*roles.train, *roles.test)}
     (folder / "my_tasks").mkdir()

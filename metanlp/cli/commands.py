@@ -11,13 +11,14 @@ from typing import Annotated, Any, Literal, cast
 
 import tyro
 
-from metanlp.cli.experiments import COMPARE, Compare, Evaluate, Page
+from metanlp.cli.experiments import COMPARE, Compare, Evaluate, Page, Train
 from metanlp.cli.launch import guarded
-from metanlp.cli.models import Adapt, Predict, Serve
+from metanlp.cli.models import Adapt, Predict, Score, Serve
 from metanlp.cli.options import Json, Printed
 from metanlp.cli.sharing import Export, Publish
 from metanlp.cli.tasks import BuildTasks, Tasks
 from metanlp.core.settings import completion, parse
+from metanlp.core.versions import versions
 
 NAME = "metanlp"
 ABOUT = """Few-shot learners from many tasks.
@@ -53,10 +54,12 @@ class Completion:
 Command = (  # in the order of --help
     Annotated[Tasks, tyro.conf.subcommand("tasks")]
     | Annotated[BuildTasks, tyro.conf.subcommand("tasks build")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Compare, tyro.conf.subcommand("compare", default=COMPARE)]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Adapt, tyro.conf.subcommand("adapt")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
+    | Annotated[Score, tyro.conf.subcommand("score")]
     | Annotated[Page, tyro.conf.subcommand("report")]
     | Annotated[Publish, tyro.conf.subcommand("publish")]
     | Annotated[Export, tyro.conf.subcommand("export")]
@@ -70,9 +73,12 @@ COMMANDS = cast("type[Any]", Command)
 def main() -> None:
     """The console script."""
     words = sys.argv[1:]
+    if words == ["--version"]:
+        guarded(lambda: print(NAME, versions()["metanlp"]))
+        return
     if words[:2] == ["tasks", "build"]:  # one command; a folder of that name is ./build
         words = ["tasks build", *words[2:]]
-    to_resume = ["--resume"] if words[:1] == ["compare"] else []
+    to_resume = ["--resume"] if words[:1] in (["compare"], ["train"]) else []
     guarded(lambda: answer(parse(COMMANDS, words, prog=NAME, description=ABOUT)), *to_resume)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from metanlp.cli.launch import carry_out
-from metanlp.cli.options import Json, Printed
+from metanlp.cli.options import Columns, Json, Output, Printed
 from metanlp.core.outputs import OutputFolder
-from metanlp.experiment.options import AUTO, LEAVE_ONE_OUT, Experiment, Testing
+from metanlp.experiment.options import AUTO, LEAVE_ONE_OUT, NOTHING, Experiment, Testing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,32 @@ class Compare(Experiment, Json):
         asked["max_minutes"] = 5.0 if self.steps is self.max_minutes is None else self.max_minutes
         found = carry_out(Experiment(**asked))
         return to_json(found) if found else None
+
+
+PRESETS = {"quick": 2.0, "standard": 10.0, "thorough": 60.0}  # minutes of meta-training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Columns, Output, Json):
+    """Train a learner on all of your tasks; `compare` says before whether it helps, and recipes have every option."""
+
+    data: str  # training tasks: a folder of files, a file, names, the Hub's owner/name; several by commas
+    preset: Literal["quick", "standard", "thorough"] = "standard"  # 2, 10 or 60 minutes of training
+    method: str = "maml"  # the method; `compare` says which to take
+    model: str = "minilm"  # or a folder, or a model's id on the Hub
+    start: str = AUTO  # a learner to go on from; auto: the one that comes with the package, where the model is its own
+    steps: int | None = None  # meta-steps in place of minutes: such a run is reproducible to the byte
+    seed: int = 0  # of everything that is drawn
+    resume: bool = False  # go on from the newest checkpoint in --out, whose settings must be the same
+
+    def run(self) -> Printed:
+        asked = Experiment(
+            data=self.data, columns=self.columns, test=NOTHING, baselines=(), method=self.method, model=self.model,
+            start=self.start, steps=self.steps, max_minutes=None if self.steps else PRESETS[self.preset],
+            seed=self.seed, out=self.out, replace=self.replace, resume=self.resume,
+        )  # fmt: skip
+        carry_out(asked)
+        return {"out": str(self.out), "method": self.method}
 
 
 COMPARE = Compare(model="minilm", data=tyro.MISSING, test=LEAVE_ONE_OUT, start=AUTO, out=Path("out/compare"))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 from metanlp.core.errors import EXIT_CODES, InputError, StorageError
 from metanlp.core.settings import parse
 from metanlp.core.signals import stoppable
-from metanlp.experiment.options import LEAVE_ONE_OUT, Experiment
+from metanlp.experiment.options import LEAVE_ONE_OUT, NOTHING, Experiment
 
 if TYPE_CHECKING:
     from metanlp.evaluation.results import Report
@@ -43,6 +43,8 @@ def carry_out(asked: Experiment) -> Report | None:
         if asked.publish:
             raise InputError(f"--test {LEAVE_ONE_OUT} leaves many learners; publish one by `metanlp publish`")
         return run_each(asked)
+    if asked.test == NOTHING and asked.publish:
+        raise InputError(f"--test {NOTHING} leaves a learner without results; publish it by `metanlp publish`")
     from metanlp.experiment.run import run
 
     found = run(asked)

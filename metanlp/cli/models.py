@@ -60,13 +60,13 @@ class Predict(Source, Columns):
         from metanlp.learner.learner import Adapted
         from metanlp.learner.prediction_table import as_table
         from metanlp.tasks.reading.columns import parse_columns
-        from metanlp.tasks.reading.files import read_texts
+        from metanlp.tasks.reading.files import read_asked
 
         kind = self._check()
         columns, adapted = parse_columns(self.columns), Adapted.load(self.source, base=self.base)
         stream, words = self._file or sys.stdin.buffer, adapted.label_words
-        rows = read_texts(stream, columns=columns, labels=words, form=adapted.form)
-        text = as_table(rows, adapted.answers(rows), kind)
+        asked = read_asked(stream, columns=columns, labels=words, form=adapted.form)
+        text = as_table(asked, adapted.answers([row for row, _ in asked]), kind)
         if self.out:
             atomic_write(self.out, text.encode())
         else:
@@ -91,6 +91,39 @@ class Predict(Source, Columns):
         if not self._file and not sys.stdin:  # None where the shell closed it
             raise InputError("standard input is closed; name a file with the texts")
         return kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Columns, Json):
+    """Say how good an adapted model is on a labelled file: metrics, recall by class, what is taken for what."""
+
+    rows: Annotated[Path, tyro.conf.Positional]  # JSONL, CSV or Parquet with text and label, as for adapt
+    # Folder of an adapted model, or owner/name on the Hub. With --examples a learner, by default the one that comes
+    # with the package.
+    source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    examples: Path | None = None  # a file of examples that a learner is adapted to first; nothing is saved
+    base: str | None = None  # where the pretrained model is, if not at its public id
+
+    def run(self) -> Printed:
+        from metanlp.learner.learner import Adapted, Learner
+        from metanlp.report.tables import show_score
+        from metanlp.tasks.reading.columns import parse_columns
+        from metanlp.tasks.reading.files import read_task
+        from metanlp.tasks.reading.rows import read_rows
+
+        columns = parse_columns(self.columns)
+        rows = read_rows(self.rows, columns)
+        if self.examples:
+            task = read_task(self.examples, columns=columns)
+            adapted = Learner.load(self.source or "default", base=self.base).adapt_to(task)
+        elif self.source:
+            adapted = Adapted.load(self.source, base=self.base)
+        else:
+            raise InputError("say what is judged: --from an adapted model, or --examples that a learner adapts to")
+        found = adapted.score_rows(rows)
+        show_score(found)
+        warn(adapted.net.notice())
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

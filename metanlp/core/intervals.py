@@ -103,3 +103,11 @@ def as_good(each: np.ndarray, best: np.ndarray) -> bool:
     if len(behind) < 2:
         return bool((behind <= 0).all())
     return bool(behind.mean() <= behind.std(ddof=1) / len(behind) ** 0.5)
+
+
+def interval_of_share(hits: int, rows: int) -> tuple[float, float]:
+    """The 95 % interval of a share of independent rows (Wilson 1927)."""
+    from scipy.stats import binomtest
+
+    found = binomtest(hits, rows).proportion_ci(0.95, method="wilson")
+    return float(found.low), float(found.high)

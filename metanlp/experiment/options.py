@@ -8,7 +8,7 @@ from typing import Literal
 
 LEAVE_ONE_OUT = "leave-one-out"  # in place of names of test tasks
 ALL = "all"  # in place of names of methods
-AUTO, NOTHING = "auto", "none"  # in place of a learner to begin from
+AUTO, NOTHING = "auto", "none"  # in place of a learner to begin from; the second of test tasks, too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,8 @@ class Inputs:
     model: str = "bert-base-uncased"  # minilm, a folder, or a model's id on the Hub
     data: str = "glue"  # training tasks: glue, intents, topics, mini, glue/mnli, folders, Hub's owner/name; by commas
     validation: str = "auto"  # tasks that choose weights and recipes; auto: those that --data keeps for it, and mini's
-    test: str = "leopard"  # held-out tasks that judge; leave-one-out: each task of --data in turn, after all the others
+    # Held-out tasks that judge; leave-one-out: each task of --data in turn, after all the others; none: only a learner.
+    test: str = "leopard"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ from metanlp.evaluation.external import EXTERNAL, AnswerCache, ExternalBaseline,
 from metanlp.evaluation.external.answer_cache import KEPT
 from metanlp.evaluation.external.base import count_asked
 from metanlp.evaluation.held_out import HeldOutTask, Protocol, Support, check_forms, check_shots
-from metanlp.experiment.options import ALL, Experiment
+from metanlp.experiment.options import ALL, NOTHING, Experiment
 from metanlp.forms import FORMS
 from metanlp.learner.artefact import located, read_config
 from metanlp.learner.learner import Learner
@@ -105,7 +105,7 @@ def make(name: str, asked: Experiment) -> Algorithm:
 
 def roles_of(asked: Experiment, test: str | None) -> Roles:
     """The tasks that are asked for; those that judge are `test`."""
-    root = os.environ.get("METANLP_DATA")
+    root, test = os.environ.get("METANLP_DATA"), None if test == NOTHING else test
     return read_roles(asked.data, asked.validation, test, Path(root) if root else None, parse_columns(asked.columns))
 
 

@@ -52,7 +52,7 @@ from metanlp.experiment.start import as_it_is, learners_of, settled_start
 from metanlp.forms.metrics import bounds_of
 from metanlp.learner.artefact import CONFIG
 from metanlp.learner.learner import Learner
-from metanlp.report.advice import show_answers
+from metanlp.report.advice import show_adapting, show_answers
 from metanlp.report.canvas import NO_PLOT, can_plot
 from metanlp.report.page import LOCAL, PAGE, write_page
 from metanlp.report.tables import say, show, show_overview
@@ -73,7 +73,8 @@ def run(
     Leaves the files of the README's table in `asked.out`, which `asked.replace` lets replace an earlier run's there and
     in the folders `anew`, once the input has proved good. Returns the report, on rank 0. `roles` are read as `asked`
     says where they are not given. Of one of several `folds` alike, the first foretells all, and what each found is one
-    line. Raises InputError, DivergedError, StorageError, StoppedError.
+    line. Without test tasks there is a learner, a
+    command that adapts it, and no report. Raises InputError, DivergedError, StorageError, StoppedError.
     """
     names, others, plan = settled(asked)
     ranks = Ranks.start(threads=asked.threads)
@@ -108,6 +109,9 @@ def run(
         if not ranks.main:
             return None
         learners = {name: with_recipe(shared, name, learners.get(name)) for name in names if name not in others}
+        if not shared.roles.test:
+            show_adapting({name: str(folder_of(asked, name)) for name in learners})
+            return None
         before = as_it_is(shared.start, asked.start, shared.roles.test)
         found, mistakes = test(shared, before | {name: others.get(name) or learners[name] for name in names})
         kept = learners_of(asked.start, {name: folder_of(asked, name) for name in learners})

@@ -122,10 +122,15 @@ class Form(Objective, ABC):
         """How answers that are `Untyped` are read, given all rows of a task. Raises InputError."""
         return lambda row: row
 
-    def meaning(self, pools: Pools, name: str) -> tuple[Meaning, Numbering]:
-        """What the answers of task `name` mean, by its training rows, and the function from an answer as written to its
-        part of a row. Raises InputError for answers that can't be learned from, or don't go together."""
-        return Meaning(self.name), lambda row: {self.answer_columns[0]: row.label}
+    def meaning(self, pools: Pools, name: str) -> Meaning:
+        """What the answers of task `name` mean, by its training rows. Raises InputError for answers that can't be
+        learned from, or don't go together."""
+        return Meaning(self.name)
+
+    def numbering(self, rows: Sequence[LabelledRow], meaning: Meaning) -> Numbering:
+        """The function from an answer as written to its part of a row, for these rows. Raises InputError for an answer
+        that `meaning` does not have."""
+        return lambda row: {self.answer_columns[0]: row.label}
 
     def question(self, item: Any) -> Row | None:
         """A row without its answer from what `asks` says, else None."""

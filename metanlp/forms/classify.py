@@ -26,6 +26,8 @@ from metanlp.forms.reading import (
     check_taught,
     kind,
     label_word,
+    numbers_of,
+    require_known,
 )
 
 
@@ -76,7 +78,7 @@ class Classify(Form):
         of = int if whole else str
         return lambda row: replace(row, label=of(row.label)) if isinstance(row.label, Untyped) else row
 
-    def meaning(self, pools: Pools, name: str) -> tuple[Meaning, Numbering]:
+    def meaning(self, pools: Pools, name: str) -> Meaning:
         words = label_words([row for rows in pools.values() for row in rows])
         taught = {row.label for row in pools["train"]}
         if len(taught) < 2:
@@ -85,8 +87,12 @@ class Classify(Form):
                 f"{where}: task {name!r} has only the class {only!r} to train on; give rows of two classes or more"
             )
         check_taught(pools, lambda row: [row.label], taught)
-        index = {label: number for number, label in enumerate(words)}
-        return Meaning(self.name, tuple(words.values())), lambda row: {"label": index[row.label]}
+        return Meaning(self.name, tuple(words.values()))
+
+    def numbering(self, rows: Sequence[LabelledRow], meaning: Meaning) -> Numbering:
+        numbers, words = numbers_of(meaning), label_words(rows)
+        require_known(rows, lambda row: [words[row.label]], numbers)
+        return lambda row: {"label": numbers[words[row.label]]}
 
     def shots_of(self, row: Row) -> tuple[int, ...]:
         return (row["label"],)

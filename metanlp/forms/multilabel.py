@@ -15,7 +15,16 @@ from metanlp.core.types import Batch, Meaning, Row
 from metanlp.forms.base import Form, Scored, mean_per_task
 from metanlp.forms.heads.ridge import RidgeHead
 from metanlp.forms.metrics import label_sets
-from metanlp.forms.reading import Cells, Numbering, Pools, label_word, numbered
+from metanlp.forms.reading import (
+    Cells,
+    LabelledRow,
+    Numbering,
+    Pools,
+    label_word,
+    numbers_of,
+    require_known,
+    taught_words,
+)
 
 
 def label_loss(scores: Tensor, batch: Batch, weight: Tensor | None = None) -> Tensor:
@@ -48,11 +57,13 @@ class Multilabel(Form):
             raise InputError(f"{where}: the labels {brief(labels)} name one twice; remove one of the two")
         return labels
 
-    def meaning(self, pools: Pools, name: str) -> tuple[Meaning, Numbering]:
-        index = numbered(pools, lambda row: row.label, [], name)
-        return Meaning(self.name, tuple(index)), lambda row: {
-            "labels": tuple(sorted(index[word] for word in row.label))
-        }
+    def meaning(self, pools: Pools, name: str) -> Meaning:
+        return Meaning(self.name, taught_words(pools, lambda row: row.label, [], name))
+
+    def numbering(self, rows: Sequence[LabelledRow], meaning: Meaning) -> Numbering:
+        numbers = numbers_of(meaning)
+        require_known(rows, lambda row: row.label, numbers)
+        return lambda row: {"labels": tuple(sorted(numbers[word] for word in row.label))}
 
     def shots_of(self, row: Row) -> tuple[int, ...]:
         return tuple(row["labels"])

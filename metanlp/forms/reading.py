@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from reprlib import repr as brief
 from typing import Any, cast
 
 from metanlp.core.errors import InputError
+from metanlp.core.types import Meaning
 
 SINGLE, PAIR = ("text",), ("text_a", "text_b")
 TEXTS = (*SINGLE, *PAIR)  # columns of a text, or of two
@@ -104,18 +105,35 @@ def label_word(word: str, what: str) -> str:
     return word
 
 
-def numbered(
+def taught_words(
     pools: Pools, words: Callable[[LabelledRow], Iterable[str]], first: Sequence[str], name: str
-) -> dict[str, int]:
-    """The numbers of the words in the training rows of task `name`: those of `first`, then the others sorted. Raises
-    InputError where no training row has any, and for a word of another pool that is not among them."""
+) -> tuple[str, ...]:
+    """The words in the training rows of task `name`: those of `first`, then the others sorted. Raises InputError where
+    no training row has any, and for a word of another pool that is not among them."""
     found = sorted({word for row in pools["train"] for word in words(row)})
     if not found:
         where = pools["train"][0].where
         raise InputError(f"{where}: no row of task {name!r} has a label to train on; give rows with some")
-    numbers = {word: number for number, word in enumerate([*first, *found])}
-    check_taught(pools, words, numbers)
-    return numbers
+    check_taught(pools, words, {*first, *found})
+    return (*first, *found)
+
+
+def numbers_of(meaning: Meaning) -> dict[str, int]:
+    """The number of each label, by its word."""
+    return {str(label): number for number, label in enumerate(meaning.labels)}
+
+
+def require_known(
+    rows: Sequence[LabelledRow], words: Callable[[LabelledRow], Iterable[str]], known: Collection[str]
+) -> None:
+    """Raises InputError for the first row with a label that is not among `known`."""
+    for row in rows:
+        for word in words(row):
+            if word not in known:
+                raise InputError(
+                    f"{row.where}: the label {brief(word)} was never seen by this model, which knows "
+                    f"{', '.join(map(brief, known))}; mend it, or leave the row out"
+                )
 
 
 def check_taught(pools: Pools, labels: Callable[[LabelledRow], Iterable[Any]], taught: Container[Any]) -> None:
@@ -127,6 +145,13 @@ def check_taught(pools: Pools, labels: Callable[[LabelledRow], Iterable[Any]], t
                     raise InputError(
                         f"{row.where}: label {label!r} of {pool!r} is not among the training rows; add or drop it"
                     )
+
+
+def require_pairs(row: Mapping[str, Any], pairs: bool, where: str) -> None:
+    """Raises InputError for a single text where a model learned from `pairs` of texts, or the other way round."""
+    if ("text_a" in row) != pairs:
+        given, learned = ("a single text", "pairs of texts") if pairs else ("a pair of texts", "single texts")
+        raise InputError(f"{where} is {given}, but the model learned from {learned}; give it such")
 
 
 def came(value: object) -> str:

@@ -14,7 +14,7 @@ from metanlp.core.types import Batch, Meaning, Row
 from metanlp.forms.base import Form, Scored, mean_per_task
 from metanlp.forms.heads.ridge import RidgeHead
 from metanlp.forms.metrics import correlation
-from metanlp.forms.reading import Cells, Numbering, Pools, came
+from metanlp.forms.reading import Cells, Pools, came
 
 SPREAD = 0.25  # standard deviation of the error that a loss of nats presumes, as a part of the scale
 
@@ -44,14 +44,14 @@ class Regress(Form):
             raise InputError(f"{what} {value}; write a finite number of ordinary size")
         return float(value)
 
-    def meaning(self, pools: Pools, name: str) -> tuple[Meaning, Numbering]:
+    def meaning(self, pools: Pools, name: str) -> Meaning:
         first, taught = pools["train"][0], [row.label for row in pools["train"]]
         low, high = min(taught), max(taught)
         if low == high:
             raise InputError(
                 f"{first.where}: task {name!r} has only the score {low:g} to train on; give rows of different scores"
             )
-        return Meaning(self.name, scale=(low, high)), lambda row: {"score": row.label}
+        return Meaning(self.name, scale=(low, high))
 
     def gold(self, row: Row, meaning: Meaning) -> Sequence[float]:
         low, high = meaning.scale

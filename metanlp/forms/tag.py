@@ -16,7 +16,16 @@ from metanlp.core.types import Meaning, Row
 from metanlp.forms.base import Form, Scored
 from metanlp.forms.heads.prototypes import PrototypeHead
 from metanlp.forms.metrics import span_sets
-from metanlp.forms.reading import Cells, Numbering, Pools, label_word, numbered
+from metanlp.forms.reading import (
+    Cells,
+    LabelledRow,
+    Numbering,
+    Pools,
+    label_word,
+    numbers_of,
+    require_known,
+    taught_words,
+)
 
 Span = tuple[int, int, int]
 """First word, word after the last, class."""
@@ -75,11 +84,13 @@ class Tag(Form):
             open_ = word != "O" and prefix not in ("E", "L", "S", "U")
         return tuple(spans)
 
-    def meaning(self, pools: Pools, name: str) -> tuple[Meaning, Numbering]:
-        index = numbered(pools, lambda row: [word for *_, word in row.label], ["O"], name)
-        return Meaning(self.name, tuple(index)), lambda row: {
-            "spans": tuple((start, end, index[word]) for start, end, word in row.label)
-        }
+    def meaning(self, pools: Pools, name: str) -> Meaning:
+        return Meaning(self.name, taught_words(pools, entity_words, ["O"], name))
+
+    def numbering(self, rows: Sequence[LabelledRow], meaning: Meaning) -> Numbering:
+        numbers = numbers_of(meaning)
+        require_known(rows, entity_words, numbers)
+        return lambda row: {"spans": tuple((start, end, numbers[word]) for start, end, word in row.label)}
 
     def question(self, item: Any) -> Row | None:
         item = {"text": item} if isinstance(item, str) else item
@@ -129,6 +140,11 @@ class Tag(Form):
         """Number of entities that are predicted and wrong, or missed."""
         pairs = zip(told(scored, rows), rows, strict=True)
         return np.array([len({*spans} ^ {(a, b, c) for a, b, c in row["spans"]}) for spans, row in pairs])
+
+
+def entity_words(row: LabelledRow) -> list[str]:
+    """The classes of the entities of a row, as written."""
+    return [word for *_, word in row.label]
 
 
 def told(scored: Scored, rows: Sequence[Row]) -> list[list[Span]]:

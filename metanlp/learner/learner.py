@@ -22,15 +22,17 @@ from metanlp.core.types import Meaning, Row, Task, Weights
 from metanlp.core.weights import aligned, expand, pick
 from metanlp.episodes.chunks import chunks, scored
 from metanlp.episodes.pool import Pool
-from metanlp.forms import DEFAULT, FORMS, Form, Scored, names_of
+from metanlp.forms import FORMS, Scored, names_of
 from metanlp.forms.base import softmax
-from metanlp.forms.reading import encodable
+from metanlp.forms.reading import LabelledRow
 from metanlp.learner.artefact import read_artefact, verified, write_artefact
 from metanlp.learner.best_effort import Best, best_effort
 from metanlp.learner.label_names import named
+from metanlp.learner.questions import as_questions
+from metanlp.learner.scoring import judged
 from metanlp.tasks.leaks import SEEN_BITS
-from metanlp.tasks.reading.build import task_from_rows
-from metanlp.tasks.reading.containers import labelled_rows_of, rows_of
+from metanlp.tasks.reading.build import rows_for, rows_from, task_from_rows
+from metanlp.tasks.reading.containers import labelled_rows_of
 
 # Settings that decide nothing and that files of earlier versions hold: training tasks with a head, and for protonet
 # those of maml.
@@ -230,6 +232,16 @@ class Adapted:
         asked = as_questions(form, rows, self.pairs)
         return self._scored(asked).values if asked else np.zeros((0, len(self.labels)), np.float32)
 
+    def score(self, rows: Any, labels: Any = None, *, columns: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """How good the answers to labelled rows are, given as to `Learner.adapt`: metrics by name, and class by class
+        where a row has one (`judged`). Raises InputError for rows that can't be used, or with a label never seen."""
+        return self.score_rows(rows_from("rows", labelled_rows_of(rows, labels), columns))
+
+    def score_rows(self, rows: Sequence[LabelledRow]) -> dict[str, Any]:
+        """The same for rows as they were read from a file."""
+        asked = rows_for(rows, self.meaning, self.pairs)
+        return judged(self._scored(asked), asked, self.meaning)
+
     @own_modes()
     @torch.no_grad()
     def _scored(self, rows: Sequence[Row]) -> Scored:
@@ -258,35 +270,6 @@ class Adapted:
         said, (low, high) = artefact.settings, artefact.settings["scale"]
         labels, scale = tuple(said["labels"]), (float(low), float(high))
         return Adapted(algorithm, artefact.net, phi, labels, said["record"], said["form"], scale, said["pairs"])
-
-
-def as_questions(form: Form, rows: Any, pairs: bool | None = None) -> list[Row]:
-    """Rows without answers in any container, as a form has them. `pairs` says whether each has to be a pair of texts or
-    a single one; None takes both. Raises InputError for what is not such a row, naming its place."""
-    found: list[Row] = []
-    for number, item in enumerate(rows_of(rows, "rows"), start=1):
-        row = form.question(item)
-        if row is None:
-            raise InputError(f"row {number} is {brief(item)}; give {form.asks}")
-        check_readable(row, f"row {number}", form.words)
-        if pairs is not None and ("text_a" in row) != pairs:
-            came, learned = ("a single text", "pairs of texts") if pairs else ("a pair of texts", "single texts")
-            raise InputError(f"row {number} is {came}, but the model learned from {learned}; give it such")
-        found.append(row)
-    return found
-
-
-def check_readable(row: Row, where: str, blank: bool) -> None:
-    """Raises InputError for a text of a row that no tokenizer takes, or that is blank, unless that is allowed."""
-    for text in row.values():
-        if isinstance(text, str) and not ((blank or text.strip()) and encodable(text)):
-            fault = "half of a surrogate pair" if text.strip() else "nothing to read"
-            raise InputError(f"{where} has a text with {fault}, {brief(text)}; give another, or leave it out")
-
-
-def as_texts(rows: Any) -> list[tuple[str, ...]]:
-    """One text or two of each row. Raises InputError for what is neither."""
-    return [tuple(row.values()) for row in as_questions(DEFAULT, rows)]
 
 
 def _as_given(words: tuple[Label, ...], given: Iterable[Any]) -> tuple[Label, ...]:

@@ -6,18 +6,20 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from metanlp.core.types import Row
 
 
-def as_table(rows: Sequence[Row], answers: Sequence[Mapping[str, Any]], kind: str) -> str:
-    """Each row with its answer, as JSONL or CSV, where lists stand in JSON."""
-    records = [{**row, **rounded(answer)} for row, answer in zip(rows, answers, strict=True)]
+def as_table(asked: Sequence[tuple[Row, Mapping[str, Any]]], answers: Sequence[Mapping[str, Any]], kind: str) -> str:
+    """Each row with its other cells and its answer, as JSONL or CSV, where lists stand in JSON. What the file calls as
+    an answer is called gives way."""
+    records = [{**others, **row, **rounded(answer)} for (row, others), answer in zip(asked, answers, strict=True)]
     if kind == "jsonl":
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(records[0]), lineterminator="\n")
+    writer = csv.DictWriter(stream, list(dict.fromkeys(chain.from_iterable(records))), lineterminator="\n")
     writer.writeheader()
     for record in records:
         flat = (json.dumps(v, ensure_ascii=False) if isinstance(v, list | tuple | dict) else v for v in record.values())

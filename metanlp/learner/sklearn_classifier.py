@@ -19,7 +19,8 @@ from sklearn.utils.validation import assert_all_finite, check_is_fitted, column_
 from metanlp.core.effort import Effort
 from metanlp.core.errors import InputError
 from metanlp.learner.artefact import DEFAULT
-from metanlp.learner.learner import Learner, as_texts
+from metanlp.learner.learner import Learner
+from metanlp.learner.questions import as_texts
 from metanlp.tasks.reading.columns import TEXTS
 from metanlp.tasks.reading.containers import labelled_rows_of, rows_of
 

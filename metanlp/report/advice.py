@@ -21,6 +21,11 @@ def show_answers(found: Report, local: Local) -> None:
     console().print("\n".join(["", *lines(found, local)]), soft_wrap=True)
 
 
+def show_adapting(learners: Mapping[str, str]) -> None:
+    """The command that adapts each learner, by method and folder, whole as above."""
+    console().print("\n".join(f"{method}: {adapt(folder)}" for method, folder in learners.items()), soft_wrap=True)
+
+
 def lines(found: Report, local: Local) -> list[str]:
     """For a terminal; what follows from a line is set in below it."""
     said: list[str] = []

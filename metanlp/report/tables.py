@@ -13,6 +13,9 @@ from rich.table import Table
 from metanlp.core.intervals import Interval
 from metanlp.evaluation.results import RECALL, Difference, Report
 
+LEFT = ("task", "method", "metric", "stage", "class", "called instead")  # columns of words
+SPOKEN = {RECALL: "mean recall", "ece": "calibration error", "commonest": "always the commonest class"}
+
 
 def console() -> Console:
     """Standard output; wide enough for the tables where it is no terminal. Names of tasks are no markup."""
@@ -28,6 +31,30 @@ def show(found: Report) -> None:
     show_left_out(found)
     if skipped := found.methods[found.main]["skipped"]:
         out.print(f"{skipped} meta-steps were skipped for want of a finite gradient")
+
+
+def show_score(found: Mapping[str, Any]) -> None:
+    """How good an adapted model is on labelled rows: what `Adapted.score` gives."""
+    out, metrics = console(), {key: value for key, value in found.items() if isinstance(value, float)}
+    if classes := found.get("classes"):
+        columns = ("class", "rows", "recall", "precision", "called instead")
+        out.print(table(None, columns, [of_class(label, each) for label, each in classes.items()], overflow="fold"))
+    for name, value in metrics.items():
+        low, high = found.get(f"{name}_interval", (None, None))
+        told = "" if low is None else f" [{low:.3f}, {high:.3f}]"
+        out.print(f"{in_words(name)}: {value:.3f}{told}")
+    out.print(f"rows: {found['rows']:,}")
+
+
+def of_class(label: str, found: Mapping[str, Any]) -> list[str]:
+    """A row of its table, with the labels that the class is called most often in place of its own."""
+    others = ", ".join(f"{other} {times}" for other, times in [*found["called"].items()][:3])
+    return [label, cell(found["rows"]), share(found["recall"]), share(found["precision"]), others]
+
+
+def share(value: float | None) -> str:
+    """A share in a table, to three places."""
+    return cell(None if value is None else f"{value:.3f}")
 
 
 def show_overview(found: Report, to: str) -> None:
@@ -63,14 +90,14 @@ def say(facts: Mapping[str, str]) -> None:
 
 def in_words(metric: str) -> str:
     """What people read for a metric's name."""
-    return "mean recall" if metric == RECALL else metric.replace("_", " ")
+    return SPOKEN.get(metric, metric.replace("_", " "))
 
 
 def table(title: str | None, columns: Iterable[str], rows: Iterable[Sequence[str]], **style: Any) -> Table:
     """Words left, numbers right; rows of means in bold."""
     made = Table(title=title)
     for column in columns:
-        made.add_column(column, justify="left" if column in ("task", "method", "metric", "stage") else "right", **style)
+        made.add_column(column, justify="left" if column in LEFT else "right", **style)
     for row in rows:
         made.add_row(*row, style="bold" if row[0] == "mean" else "")
     return made

@@ -48,7 +48,7 @@ def texts(box: str, task: Task) -> list[Row]:
         raise InputError("there is no text yet; write one a line")
     ending, pairs = ".jsonl" if _is_json(box) else ".txt", "text_a" in task.pools["train"][0]
     found = list(_paired(box)) if pairs and ending == ".txt" else _few(BY_LINE[ending](_lines(box, "texts")))
-    return unlabelled_rows(found, None, "texts", None, task.form)
+    return [row for row, _ in unlabelled_rows(found, None, "texts", None, task.form)]
 
 
 def corrected(box: str, row: Row, label: str, columns: Columns = None) -> str:

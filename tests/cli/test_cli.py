@@ -8,15 +8,18 @@ import io
 import json
 import os
 import pkgutil
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from form_tasks import write_tasks
 from runs import scored, written
 
 import metanlp
@@ -100,6 +103,11 @@ def expected(work: Path, tiny: Path) -> list[dict[str, object]]:
     ]
 
 
+def test_its_version(command: Command) -> None:
+    assert command("--version") == (0, f"metanlp {metanlp.__version__}\n", "")
+    assert metanlp.__version__ == version("metanlp")
+
+
 def test_adapt_leaves_the_files(work: Path) -> None:
     assert {path.name for path in (work / "adapted").iterdir()} >= {ADAPTER, META, CONFIG, "adapter_config.json"}
     assert json.loads((work / "adapted" / CONFIG).read_text())["labels"] == ["delivery", "payment"]
@@ -142,9 +150,50 @@ def test_predict_into_files(
     for name in ("new/said.jsonl", "said.csv"):
         words = ["--from", work / "adapted", tmp_path / "texts.jsonl", "--out", tmp_path / name, "--base", tiny]
         assert command("predict", *words) == (0, "", NOTICE)
-    assert [json.loads(line) for line in (tmp_path / "new" / "said.jsonl").read_text().splitlines()] == expected
+    said = [json.loads(line) for line in (tmp_path / "new" / "said.jsonl").read_text().splitlines()]
+    assert said == [{"id": n, **row} for n, row in enumerate(expected)]
     with (tmp_path / "said.csv").open(newline="") as file:
-        assert [row["label"] for row in csv.DictReader(file)] == [row["label"] for row in expected]
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == [row["label"] for row in expected]
+    assert [row["id"] for row in rows] == ["0", "1", "2"]
+
+
+def test_train_leaves_a_learner_of_all_tasks(command: Command, tiny: Path, tmp_path: Path) -> None:
+    data = write_tasks(tmp_path / "my tasks", "classify", range(2))
+    words = ["train", "--data", data, "--model", tiny, "--steps", 2, "--out", tmp_path / "out"]
+    code, out, said = command(*words)
+    assert (code, said) == (0, "")
+    assert "tasks: 2 train, 5 validation, 0 test" in out
+    adapting = f"maml: metanlp adapt --from {shlex.quote(str(tmp_path / 'out'))} --examples EXAMPLES.csv --out ADAPTED"
+    assert out.splitlines()[-1] == adapting
+    learner = Learner.load(tmp_path / "out", base=str(tiny))
+    assert learner.record["tasks"]["train"] == ["classify_0", "classify_1"]
+    assert learner.record["steps"] == 2
+    assert not (tmp_path / "out" / "results.json").exists()
+    assert command(*words)[0] == 2  # what took hours is not written over
+    assert command(*words, "--resume")[0] == 0
+
+
+def test_score_of_a_labelled_file(command: Command, work: Path, tiny: Path, tmp_path: Path) -> None:
+    rows = [("a", "delivery"), ("b", "delivery"), ("c", "payment"), ("d", "delivery")]
+    (tmp_path / "t.csv").write_text("\n".join(["text,label", *map(",".join, rows)]))
+    words = ["score", tmp_path / "t.csv", "--base", tiny]
+    code, out, said = command(*words, "--from", work / "adapted", "--json")
+    found = json.loads(out)
+    answers = Adapted.load(work / "adapted", base=str(tiny)).predict([text for text, _ in rows])
+    hits = [answer == label for answer, (_, label) in zip(answers, rows, strict=True)]
+    assert (code, found["rows"], found["accuracy"], found["commonest"]) == (0, 4, sum(hits) / 4, 0.75)
+    assert found["classes"]["delivery"]["rows"] == 3
+    assert found["classes"]["delivery"]["recall"] == sum(hits[:2] + hits[3:]) / 3
+    assert "called instead" in said
+    same = command(*words, "--from", work / "learner", "--examples", work / "examples.csv", "--json")
+    assert json.loads(same[1]) == found
+    assert command(*words)[::2] == (2, "say what is judged: --from an adapted model, or --examples that a learner "
+                                       "adapts to\n")  # fmt: skip
+    (tmp_path / "t.csv").write_text("text,label\na,delivery\nb,refund\n")
+    code, out, said = command(*words, "--from", work / "adapted")
+    assert (code, out) == (2, "")
+    assert "t.csv:3: the label 'refund' was never seen by this model, which knows 'delivery', 'payment'" in said
 
 
 def test_report_makes_the_page_anew(command: Command, tmp_path: Path) -> None:

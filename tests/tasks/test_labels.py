@@ -94,6 +94,34 @@ def test_a_joined_column_of_single_precision(tmp_path: Path) -> None:
     assert [row["text"] for row in read_texts(tmp_path / "t.parquet", columns={"text": "a+b"})] == ["0.1 m", "2 km"]
 
 
+OFFICE = {
+    "semicolons": "text;label\na, b;1\nc;0\n",
+    "tabs": "text\tlabel\na, b\t1\nc\t0\n",
+    "a byte order mark": "\ufefftext;label\na, b;1\nc;0\n",
+    "capitals": 'Text,LABEL\n"a, b",1\nc,0\n',
+    "a space": 'text, label\n"a, b",1\nc,0\n',
+    "other columns": 'Id;TEXT;Label;"a;b"\n7;a, b;1;x\n8;c;0;y\n',
+}
+
+
+@pytest.mark.parametrize("name", OFFICE)
+def test_csv_as_offices_write_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / "t.csv").write_text(OFFICE[name])
+    task = read_task(tmp_path / "t.csv")
+    assert [row["text"] for row in task.pools["train"]] == ["a, b", "c"]
+    assert [task.labels[row["label"]] for row in task.pools["train"]] == ["1", "0"]
+    assert read_texts(tmp_path / "t.csv") == [{"text": "a, b"}, {"text": "c"}]
+
+
+def test_a_column_of_our_name_or_named_by_the_user_is_taken_before_one_in_other_letters(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,Text,label\na,no,x\nb,no,y\n")
+    assert [row["text"] for row in read_task(tmp_path / "t.csv").pools["train"]] == ["a", "b"]
+    (tmp_path / "t.csv").write_text("Text,body,label\nno,a,x\nno,b,y\n")
+    for columns in ({"text": "body"}, {"text": "body", "label": "label"}):
+        assert [row["text"] for row in read_task(tmp_path / "t.csv", columns=columns).pools["train"]] == ["a", "b"]
+    assert read_task(tmp_path / "t.csv", columns={"text": "Text"}).pools["train"][0]["text"] == "no"
+
+
 def test_tsv_and_ndjson_are_read_as_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text("text\tlabel\na, b\t1\nc\t0\n")
     (tmp_path / "t.ndjson").write_text('{"text": "a, b", "label": 1}\n{"text": "c", "label": 0}\n')

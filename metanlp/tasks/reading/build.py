@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from metanlp.core.errors import InputError
-from metanlp.core.types import Row, Task
+from metanlp.core.types import Meaning, Row, Task
 from metanlp.forms import FORMS
 from metanlp.forms.base import folded
-from metanlp.forms.reading import LabelledRow, Pools, is_plain
+from metanlp.forms.reading import LabelledRow, Pools, is_plain, require_pairs
 from metanlp.tasks.reading.columns import nearest
 from metanlp.tasks.reading.containers import labelled_rows_of
 from metanlp.tasks.reading.rows import labelled_rows
@@ -29,8 +29,13 @@ def task_from_rows(name: str, rows: Any, *, columns: Mapping[str, str] | None = 
     """A task from labelled rows in memory: {"text": …, "label": word or integer}, in any container that
     `labelled_rows_of` takes. `columns` maps our names to those of the rows: {"text": "body"}. Raises InputError with
     the number of the row."""
+    return build_task(check_name(name), {"train": rows_from(name, rows, columns)}, source=source)
+
+
+def rows_from(name: str, rows: Any, columns: Mapping[str, str] | None) -> Rows:
+    """Labelled rows in memory as if they stood in a file. Raises InputError with the number of the row."""
     records = ((f"{name}: row {number}", dict(row)) for number, row in enumerate(labelled_rows_of(rows), start=1))
-    return build_task(check_name(name), {"train": labelled_rows(records, columns, name)}, source=source)
+    return labelled_rows(records, columns, name)
 
 
 def build_task(name: str, pools: Pools, *, source: str, supports: Mapping[int, Sequence[Rows]] | None = None) -> Task:
@@ -41,7 +46,8 @@ def build_task(name: str, pools: Pools, *, source: str, supports: Mapping[int, S
     _check_alike(everything)
     form = FORMS[everything[0].form]
     typed = form.typed(everything)
-    meaning, answer = form.meaning({pool: [*map(typed, rows)] for pool, rows in pools.items()}, name)
+    meaning = form.meaning({pool: [*map(typed, rows)] for pool, rows in pools.items()}, name)
+    answer = form.numbering([*map(typed, everything)], meaning)
 
     def row_of(row: LabelledRow) -> Row:
         return {**row.texts, **answer(typed(row))}
@@ -60,6 +66,20 @@ def build_task(name: str, pools: Pools, *, source: str, supports: Mapping[int, S
         supports={shots: tuple(map(rows_of, each)) for shots, each in supports.items()},
         notes=tuple(notes_on(everything, lambda row: form.truth(row_of(row), meaning), meaning.labels)),
     )
+
+
+def rows_for(rows: Rows, meaning: Meaning, pairs: bool) -> list[Row]:
+    """Rows of a task that is known: their answers numbered as in `meaning`. Raises InputError for rows of another form,
+    that do not go together, or with an answer that it does not have, and for pairs of texts where it has none."""
+    _check_alike(rows)
+    first = rows[0]
+    if first.form != meaning.form:
+        raise InputError(f"{first.where}: is of the form {first.form!r}, the model of {meaning.form!r}; give such rows")
+    require_pairs(first.texts, pairs, f"{first.where}:")
+    form = FORMS[meaning.form]
+    typed = [*map(form.typed(rows), rows)]
+    answer = form.numbering(typed, meaning)
+    return [{**row.texts, **answer(row)} for row in typed]
 
 
 def _check_alike(rows: Rows) -> None:

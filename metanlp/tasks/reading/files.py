@@ -13,10 +13,9 @@ from metanlp.core.errors import InputError
 from metanlp.core.types import Row, Task
 from metanlp.forms.reading import LabelledRow
 from metanlp.tasks.reading.build import build_task, check_apart, check_name
-from metanlp.tasks.reading.columns import column_names
 from metanlp.tasks.reading.layout import ENDINGS, UNREAD, task_files, task_paths
 from metanlp.tasks.reading.records import BY_LINE, OF_TEXT, READERS, decoded_lines, read_records, shown
-from metanlp.tasks.reading.rows import as_typed, read_rows, unlabelled_rows
+from metanlp.tasks.reading.rows import read_rows, unlabelled_rows
 
 # Our names of the texts, and those of LEOPARD's files: what the first row of a file with support sets has, counts.
 SPELLINGS = ({"text_a": "text_a", "text_b": "text_b"}, {"text_a": "sentence1", "text_b": "sentence2"},
@@ -85,6 +84,20 @@ def read_texts(
     """Rows without answers, to predict: {"text": …} or {"text_a": …, "text_b": …}, or as the `form` has them; other
     columns are passed over.
 
+    The arguments are those of `read_asked`."""
+    return [row for row, _ in read_asked(source, columns=columns, ending=ending, labels=labels, form=form)]
+
+
+def read_asked(
+    source: str | Path | IO[str] | IO[bytes],
+    *,
+    columns: Mapping[str, str] | None = None,
+    ending: str | None = None,
+    labels: Collection[str] | None = None,
+    form: str = "classify",
+) -> list[tuple[Row, dict[str, object]]]:
+    """The same with the cells of each row that stand in other columns.
+
     A path is read by its ending, a key of READERS, anything else as one text a line. A stream is read as `ending` says
     (".jsonl", ".csv"), else as one text a line; lines have no `columns`. Blank lines may stand at the end alone. Where
     the rows have a label, it has to be one of `labels`, those that the model knows. Raises InputError."""
@@ -98,9 +111,7 @@ def read_texts(
     else:
         name, ending = "input", ending or ".txt"
         records = BY_LINE[ending](decoded_lines(_binary(source), name))
-    if ending in OF_TEXT:
-        records = as_typed(records, column_names(columns))
-    return unlabelled_rows(records, columns if ending != ".txt" else None, name, labels, form)
+    return unlabelled_rows(records, columns if ending != ".txt" else None, name, labels, form, ending in OF_TEXT)
 
 
 def _spelling(file: Path) -> Mapping[str, str] | None:

@@ -24,7 +24,7 @@ LINE_LIMIT = 1_000_000  # bytes of a line, or of one CSV row: more is no example
 LIST_LIMIT = 32_000_000  # bytes of a file that holds one JSON list, which has to be read whole
 GROUP_LIMIT = 256_000_000  # bytes of a Parquet row group, unpacked: a few kilobytes can unpack to anything
 OF_TEXT = (".csv", ".tsv")  # files whose cells are all text, also those that spell a number
-DELIMITERS = {",": "commas", "\t": "tabs"}
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}  # the first where a header has none
 
 Record = tuple[str, dict[str, object]]
 """Where it stands, `file:line`, and its cells by column."""
@@ -135,9 +135,12 @@ def as_object(value: object, where: str) -> dict[str, object]:
     return cast("dict[str, object]", value)
 
 
-def csv_records(lines: Iterator[Line], delimiter: str = ",") -> Iterator[Record]:
-    """Comma- or tab-separated rows under a header. Raises InputError, also where the header is repeated further
-    down."""
+def csv_records(lines: Iterator[Line], delimiter: str | None = None) -> Iterator[Record]:
+    """Rows under a header, separated as it is where no `delimiter` is given. Raises InputError, also where the header
+    is repeated further down."""
+    if delimiter is None:
+        head = next(lines, ("", ""))
+        delimiter, lines = _delimiter(head[1]), chain([head] if head[0] else [], lines)
     rows = csv_rows(lines, delimiter)
     top, header = next(rows, ("", list[str]()))
     check_distinct(header, top)
@@ -148,6 +151,15 @@ def csv_records(lines: Iterator[Line], delimiter: str = ",") -> Iterator[Record]
         if sorted(cells) == sorted(header):
             raise InputError(f"{where}: the header stands here again; were two files joined? Remove this line")
         yield where, dict(zip(header, cells, strict=True))
+
+
+def _delimiter(header: str) -> str:
+    """That which cuts a header into the most names, for programs of many countries write semicolons; commas where it is
+    no valid header, which is then refused."""
+    try:
+        return max(DELIMITERS, key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
+    except csv.Error:
+        return ","
 
 
 def csv_rows(lines: Iterator[Line], delimiter: str) -> Iterator[tuple[str, list[str]]]:

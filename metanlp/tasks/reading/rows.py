@@ -15,23 +15,23 @@ from metanlp.core.errors import InputError
 from metanlp.core.types import Row
 from metanlp.forms import DEFAULT, FORMS, Form
 from metanlp.forms.reading import DECIMAL, INTEGER, NO_LABEL, PAIR, SINGLE, TEXTS, Cells, LabelledRow, Untyped, kind
-from metanlp.tasks.reading.columns import JOINED, column_names, listed, nearest
+from metanlp.tasks.reading.columns import JOINED, all_columns, column_names, listed, nearest
 from metanlp.tasks.reading.records import OF_TEXT, Record, read_records, shown
 
 
 def read_rows(path: str | Path, columns: Mapping[str, str] | None = None) -> list[LabelledRow]:
     """The labelled rows of a file. `columns` maps our names to the file's: {"text": "sentence"}. Raises InputError."""
     path = Path(path)
-    records = read_records(path)
-    if path.suffix.lower() in OF_TEXT:
-        records = as_typed(records, column_names(columns))
-    return labelled_rows(records, columns, shown(path))
+    return labelled_rows(read_records(path), columns, shown(path), path.suffix.lower() in OF_TEXT)
 
 
-def labelled_rows(records: Iterable[Record], columns: Mapping[str, str] | None, source: str) -> list[LabelledRow]:
-    """Reads records that have an answer. `source` is the name of the file in errors. Raises InputError."""
+def labelled_rows(
+    records: Iterable[Record], columns: Mapping[str, str] | None, source: str, of_text: bool = False
+) -> list[LabelledRow]:
+    """Reads records that have an answer. `source` is the name of the file in errors; `of_text` says that all cells are
+    text, also those that spell numbers or lists. Raises InputError."""
     names = column_names(columns)
-    first, records = _first(with_joined(records, names), source, "two rows of different classes")
+    first, records = _first(_ours(records, columns, of_text), source, "two rows of different classes")
     form = form_of(first, columns, names)
     fields, (answer, *more) = question_fields(form.question_columns, first, names), form.answer_columns
     require(first, (*fields, answer, *(name for name in more if name in (columns or {}))), names)
@@ -44,16 +44,21 @@ def unlabelled_rows(
     source: str,
     known: Collection[str] | None = None,
     form: str = "classify",
-) -> list[Row]:
-    """Reads records without answers. Labels may stand beside them; where `known` is given, they must be among it.
-    Raises InputError."""
+    of_text: bool = False,
+) -> list[tuple[Row, dict[str, object]]]:
+    """Reads records without answers, each with its cells that are no part of the row, by the file's names. Labels may
+    stand beside them; where `known` is given, they must be among it. Raises InputError."""
     names, kind = column_names(columns), FORMS[form]
-    first, records = _first(with_joined(records, names), source, "one text")
+    first, records = _first(_ours(records, columns, of_text), source, "one text")
     whole = kind.whole_texts and not any(names[name] in first[1] for name in kind.question_columns)
-    fields, rows = question_fields(TEXTS if whole else kind.question_columns, first, names), list[Row]()
+    fields = question_fields(TEXTS if whole else kind.question_columns, first, names)
+    rows, read = (
+        list[tuple[Row, dict[str, object]]](),
+        {names[n] for n in (*fields, *kind.answer_columns) if n in names},
+    )
     require(first, fields, names)
     for cells in _cells(records, fields, kind.answer_columns, names):
-        rows.append(kind.read(cells))
+        rows.append((kind.read(cells), {name: value for name, value in cells.values.items() if name not in read}))
         if known is not None and kind.single_label:
             _seen(cells, kind.answer_columns, known)
     return rows
@@ -70,6 +75,24 @@ def _cells(
         if other := next((name for name in others if names[name] in cells), None):
             raise InputError(f"{where}: has `{other}`, rows before have {listed(fields)}; use one kind of row")
         yield Cells(where, cells, used)
+
+
+def _ours(records: Iterable[Record], columns: Mapping[str, str] | None, of_text: bool) -> Iterator[Record]:
+    """The records with cells as our columns want them: under their names, typed, joined. Raises InputError."""
+    names, found = column_names(columns), spelled(iter(records), columns or {})
+    return with_joined(as_typed(found, names) if of_text else found, names)
+
+
+def spelled(records: Iterator[Record], columns: Mapping[str, str]) -> Iterator[Record]:
+    """With our name for a column that the first record has in other letters, ` Text`, and `columns` does not name."""
+    first = next(records, None)
+    if first is None:
+        return
+    free = [name for name in first[1] if name not in columns.values()]
+    theirs = {str(name).strip().casefold(): name for name in free}
+    ours = {theirs[name]: name for name in all_columns() if name in theirs and name not in (*first[1], *columns)}
+    for where, cells in chain([first], records):
+        yield where, {ours.get(name, name): value for name, value in cells.items()} if ours else cells
 
 
 def _first(records: Iterable[Record], source: str, wanted: str) -> tuple[Record, Iterator[Record]]:
