@@ -14,6 +14,8 @@ from near import near
 from metanlp.algorithms import Frozen
 from metanlp.backbone import Backbone
 from metanlp.core.errors import InputError
+from metanlp.episodes.chunks import chunks, scored
+from metanlp.episodes.pool import Pool
 from metanlp.forms import FORMS
 from metanlp.learner.learner import Adapted, Learner
 from metanlp.tasks.reading.build import task_from_rows
@@ -31,7 +33,9 @@ def test_every_form_is_judged_by_its_own_metrics(learner: Learner, name: str) ->
     adapted = learner.adapt(taught)
     task = task_from_rows("both", [*taught, *judging])
     rows = task.pools["train"][16:]
-    wanted = FORMS[name].metrics(adapted._scored(rows), rows, adapted.meaning)
+    passes = chunks(Pool(task.meaning, rows, adapted.net.encode))
+    each = [adapted.algorithm.scores(adapted.net, adapted.phi, chunk.batch) for chunk in passes]
+    wanted = FORMS[name].metrics(scored(passes, each), rows, adapted.meaning)
     found = adapted.score(judging)
     assert found["rows"] == 30
     for metric, value in wanted.items():
