@@ -131,6 +131,9 @@ class Learner:
         algorithm = algorithm_from_json(artefact.settings["algorithm"])
         theta, seen = dict(artefact.weights), artefact.weights.get(SEEN)
         theta.pop(SEEN, None)
+        # A form that came after the learner begins as in a new one.
+        begins = algorithm.head.init(len(artefact.net.views), artefact.net.width)
+        theta |= {key: value.to(artefact.net.device) for key, value in begins.items() if key not in theta}
         seen = nothing_seen() if seen is None else from_bytes(seen)
         return Learner(algorithm, artefact.net, theta, artefact.settings["record"], seen)
 
