@@ -122,7 +122,7 @@ class Span(Form):
         found = told(scored, rows)
         exact, f1 = judged(found, rows)
         sure = np.array([each.probability for each in found])
-        return {"f1": float(f1.mean()), "exact": float(exact.mean()), "ece": calibration(sure, exact > 0)}
+        return {"f1": float(f1.mean()), "exact_match": float(exact.mean()), "ece": calibration(sure, exact > 0)}
 
     def truth(self, row: Row, meaning: Meaning) -> str:
         return right_of(row)[0]
