@@ -3,8 +3,9 @@
     python recipes/qa_domains.py --data DATA/qa,recurring:DATA/mlm/reviews --validation DATA/qa --test DATA/qa
     python recipes/qa_domains.py --data my_domains --validation my_domains/shop.jsonl --test my_domains/forum.jsonl
 
-A domain is a file or a folder with columns question, context and answers, or answer. `recurring:CORPUS` makes questions of
-plain text: where words stand once more. Exact match and F1 are printed before adaptation and after. Nothing is downloaded.
+A domain is a file or a folder with columns question, context and answers, or answer. `recurring:CORPUS` makes questions
+of plain text: where words stand once more. Exact match and F1 are printed before adaptation and after. Nothing is
+downloaded.
 """
 
 import sys
