@@ -70,9 +70,9 @@ class Learner:
         `label` a `score`, `labels`, an `answer` to `question` and `choices` or to `question` and `context`, or `tags`
         for `tokens`. They come as a list, a generator, an array, a pandas or arrow table or column, a Dataset, or a
         mapping of columns. `columns` maps our names to those of the rows: {"text": "body"}. Labels are words or
-        integers, and stay what they are. "fast" takes no gradient step, "best" as many as pay on examples left out of them. θ stays as it was. With
-        `label_names` what the labels are called, or a text for each label, counts too, as far as it agrees with the
-        examples: it helps most where these are few.
+        integers, and stay what they are. "fast" takes no gradient step, "best" as many as pay on examples left out of
+        them. θ stays as it was. With `label_names` what the labels are called, or a text for each label, counts too,
+        as far as it agrees with the examples: it helps most where these are few.
         Raises InputError for rows that can't be used, naming the row."""
         rows = list(labelled_rows_of(examples, labels))
         adapted = self.adapt_to(

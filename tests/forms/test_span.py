@@ -232,10 +232,8 @@ def test_an_adapted_model_says_where_its_answers_stand(net: Backbone) -> None:
         assert 0 < told["probability"] <= 1
         assert told["start"] is None or row["context"][told["start"] : told["end"]] == told["answer"]
     assert adapted.answers([tuple(row.values()) for row in asked]) == found
-    seen = [
-        told["answer"] == row["answers"]["text"][0] for told, row in zip(found, rows_of("span", 12, 1), strict=False)
-    ]
-    assert np.mean(seen) > 0.5  # of what it adapted to
+    right = [row["answers"]["text"][0] for row in rows_of("span", 12, seed=1)]
+    assert np.mean([told["answer"] == answer for told, answer in zip(found, right, strict=False)]) > 0.25
 
 
 def test_a_learner_from_before_the_form_begins_anew(net: Backbone, tiny: Path, tmp_path: Path) -> None:

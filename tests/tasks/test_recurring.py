@@ -33,7 +33,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for place in range(6):
             words = [
                 own.pop(),
-                *rng.choice(COMMON, 6),
+                *rng.choice(COMMON, 18),
                 *([name] if place % 2 == 0 else []),
                 own.pop(),
                 f"n{number}.{place}x",
@@ -41,13 +41,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             sentences.append(" ".join(words) + ".")
         documents.append(" ".join(sentences))
     path = tmp_path_factory.mktemp("corpus") / "farm.txt"
-    path.write_text("\n\n".join([*documents, documents[0]]))
+    path.write_text("\n\n".join([*documents, documents[0], " ".join(COMMON * 20)]))
     return path
 
 
 def test_all_places_but_one_are_masked_and_that_one_is_the_answer(corpus: Path) -> None:
     task = recurring_spans(str(corpus), OPTIONS)
-    documents = corpus.read_text().split("\n\n")
+    documents = corpus.read_text().split("\n\n")[:40]
     assert (task.form, task.labels, task.labelled) == ("span", (), False)
     assert len(task.pools["train"]) == 16
     for row in task.pools["train"]:
@@ -88,7 +88,7 @@ def test_spans_are_as_long_as_they_recur_and_no_longer_than_ten(tmp_path: Path) 
     for n in range(20):
         parts = [" ".join([f"u{n}x{part}a", *rng.choice(COMMON, 20), *long, f"u{n}x{part}e."]) for part in range(2)]
         passages.append(" ".join(parts))
-    (tmp_path / "long.txt").write_text("\n\n".join([*passages, " ".join(COMMON * 30)]))
+    (tmp_path / "long.txt").write_text("\n\n".join([*passages, " ".join(COMMON * 60)]))
     rows = recurring_spans(str(tmp_path / "long.txt"), OPTIONS).pools["train"]
     lengths = {len(row["context"][slice(*row["answers"][0])].split()) for row in rows}
     assert LONGEST in lengths

@@ -22,6 +22,7 @@ class WordRidgeHead(RidgeHead):
     units. With A = XᵀX + λ, a question B is missed by (I − X_B A⁻¹ X_Bᵀ)⁻¹ (y_B − X_B w) without itself (PRESS, as
     there). θ learns K vectors."""
 
+    scale: float = 30.0  # of 10, 30 and 100 the lowest left-out loss on training rows of a domain
     contrast: bool = True
     learned: bool = True
     vectors: int = 2  # K

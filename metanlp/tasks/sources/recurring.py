@@ -50,7 +50,7 @@ def recurring_spans(source: str, options: RecurringSpans = RecurringSpans(), col
     never held. Splinter asks by a token in the passage; here the question is what stands around one of the masks, in
     another sentence than the answer. Raises InputError for a corpus of too few passages with such words."""
     common = {word for word, _ in _counted(source, column).most_common(COMMON)}
-    chosen = dict.fromkeys(nsmallest(2 * options.passages, _passages(source, column), key=order_of))
+    chosen = dict.fromkeys(nsmallest(4 * options.passages, _passages(source, column), key=order_of))
     found = [row for text in chosen if (row := _question(text, common, options.seed))][: options.passages]
     if len(found) < LEAST:
         raise InputError(
@@ -75,13 +75,17 @@ def _passages(source: str, column: str) -> Iterator[str]:
 def _counted(source: str, column: str) -> Counter[str]:
     counts = Counter[str]()
     for text in _passages(source, column):
-        counts.update(_in_words(text).words)
+        counts.update(word for word in _in_words(text).words if _is_word(word))
     return counts
 
 
 def _in_words(text: str) -> Passage:
     found = in_words(text)
     return Passage(text, [word.lower() for word in found["tokens"]], found["offsets"])
+
+
+def _is_word(word: str) -> bool:
+    return any(letter.isalnum() for letter in word)
 
 
 def _question(text: str, common: set[str], seed: int) -> dict[str, Any] | None:
@@ -100,7 +104,7 @@ def _recurring(passage: Passage, common: set[str]) -> list[tuple[int, list[int]]
     """Words that stand in a passage twice or more, as their number and where they begin; those within longer ones, at
     all their places, do not count. None begins or ends with a common word or a mark, or has a mark inside."""
     words, taken, found = passage.words, set[int](), list[tuple[int, list[int]]]()
-    plain = [any(letter.isalnum() for letter in word) for word in words]
+    plain = [_is_word(word) for word in words]
     edge = [fine and word not in common for fine, word in zip(plain, words, strict=True)]
     for length in range(min(LONGEST, len(words)), 0, -1):
         places = dict[tuple[str, ...], list[int]]()
