@@ -16,13 +16,14 @@ GOOD = ("good", "great", "lovely", "fine", "superb")
 BAD = ("bad", "awful", "poor", "sad", "broken")
 THINGS = ("coffee", "printer", "train", "garden", "letter", "phone", "meal", "ticket")
 NAMES = {"person": ("anna", "peter", "maria", "tom"), "place": ("rome", "paris", "oslo", "lima")}
-FORMS = ("classify", "regress", "multilabel", "choose", "tag")
+FORMS = ("classify", "regress", "multilabel", "choose", "tag", "span")
 
 
 def rows_of(form: str, count: int, seed: int) -> list[dict[str, Any]]:
     """Rows as a user would write them."""
     rng = np.random.default_rng([seed, FORMS.index(form)])
-    make = {"classify": _classify, "regress": _regress, "multilabel": _multilabel, "choose": _choose, "tag": _tag}[form]
+    make = {"classify": _classify, "regress": _regress, "multilabel": _multilabel, "choose": _choose, "tag": _tag,
+            "span": _span}[form]  # fmt: skip
     return [make(rng, number) for number in range(count)]
 
 
@@ -75,3 +76,13 @@ def _tag(rng: np.random.Generator, number: int) -> dict[str, Any]:
         tokens += ["met", first, *more, "and"]
         tags += ["O", f"B-{kind}", *[f"I-{kind}"] * len(more), "O"]
     return {"tokens": tokens, "tags": tags}
+
+
+def _span(rng: np.random.Generator, number: int) -> dict[str, Any]:
+    """Two things and what they are like; asked is what one of them is."""
+    said = {str(thing): str(rng.choice(GOOD + BAD)) for thing in rng.permutation(THINGS)[:2]}
+    context = f"note {number}: " + ", ".join(f"the {thing} is {word}" for thing, word in said.items()) + "."
+    thing = str(rng.choice(list(said)))
+    start = context.index(f"{thing} is ") + len(f"{thing} is ")
+    return {"question": f"how is the {thing}?", "context": context,
+            "answers": {"text": [said[thing]], "answer_start": [start]}}  # fmt: skip

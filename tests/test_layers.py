@@ -60,7 +60,7 @@ DOORS = {
     "higher": ("metanlp.algorithms.steps",),
     "safetensors": ("metanlp.core.weights",),
     "onnxruntime": ("metanlp.share.export.onnx",),
-    "regex": ("metanlp.forms.tag",),
+    "regex": ("metanlp.forms.words",),
     "tyro": ("metanlp.core.settings", "metanlp.cli", "recipes"),
     "pydantic": ("metanlp.core.settings",),
     "rich": ("metanlp.report.tables", "recipes.bench.bench_engine"),

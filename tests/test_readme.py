@@ -38,6 +38,8 @@ QUICK = {
     "lm_domains.py": "--pretrain-steps 1 --layers 1 --width 16 --heads 2 --vocabulary 300 --steps 1 --meta-batch 1"
     " --train-shots 2 2 --train-queries 2 --shots 2 --episodes 2 --test-passages 8 --search-trials 1 --threads 1",
     "train": "--steps 1 --model tiny_model",
+    "qa_domains.py": "--steps 1 --shots 2 3 --episodes 2 --test-rows 6 --validation-trials 1 --search-trials 1"
+    " --baselines frozen --threads 1",
     "compare": "--steps 1 --baselines frozen --shots 4 --episodes 1 --validation-trials 1 --search-trials 1"
     " --test-rows 4 --threads 1 --validation mini/politeness --no-page",
     "evaluate": "--shots 4 --episodes 1 --test-rows 4 --no-page",
@@ -112,6 +114,13 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
     write_tasks(folder / "STS", "regress", range(3), count=20)
     for number, genre in enumerate(("captions", "forum", "news")):
         (folder / "STS" / f"regress_{number}.jsonl").rename(folder / "STS" / f"{genre}.jsonl")
+    write_tasks(folder / "DATA" / "qa", "span", range(3), count=70)
+    for number, domain in enumerate(("xquad_en", "subjqa_electronics", "squadshifts_amazon")):
+        (folder / "DATA" / "qa" / domain).mkdir()
+        (folder / "DATA" / "qa" / f"span_{number}.jsonl").rename(folder / "DATA" / "qa" / domain / "train.jsonl")
+    (folder / "DATA" / "mlm").mkdir()
+    twice = [" ".join([*texts[at : at + 6], *texts[at : at + 6][::-1]]) for at in range(0, len(texts), 6)]
+    (folder / "DATA" / "mlm" / "notes.txt").write_text("\n\n".join(twice))
     net = Backbone.load("minilm")
     import torch
 
@@ -250,6 +259,16 @@ def test_python_of_entities_runs(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     (found,) = names["reader"].answers([text])
     assert found["entities"]
     assert all(text[e["start"] : e["end"]] == e["text"] for e in found["entities"])
+
+
+@needs_minilm
+def test_python_of_answers_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    (reading,) = (code for code in blocks("python") if "context" in code)
+    names: dict[str, Any] = {}
+    exec(reading, names)
+    (found,) = names["reader"].answers([("Who lives in Lima?", "Maria lives in Lima.")])
+    assert "Maria lives in Lima."[found["start"] : found["end"]] == found["answer"] != ""
 
 
 @needs_minilm

@@ -26,8 +26,8 @@ def pack(
     form: str = "classify", group: np.ndarray | None = None, by_word: bool = False, background: bool = False,
 ) -> Batch:  # fmt: skip
     """The given texts of one task. Tokens are ordered by the length of their text, so that texts of one length form a
-    rectangle; all else keeps the order given. `targets` are those of the units: the texts, or `by_word` the words that
-    `words_of` lists."""
+    rectangle; all else keeps the order given. `targets` and `group` are those of the units: the texts, or `by_word` the
+    words that `words_of` lists."""
     picked = np.asarray(rows, dtype=np.int64)
     lengths = counts(tokens.starts, picked)
     order = np.argsort(lengths, kind="stable")
@@ -37,8 +37,9 @@ def pack(
     places = positions + tokens.starts[picked[order]][texts]
     unit_of = None
     if by_word:
-        group, _, unit_of = words_of(tokens, picked)
+        text, _, unit_of = words_of(tokens, picked)
         unit_of = unit_of[spread(np.cumsum([0, *lengths]), order)]
+        group = text if group is None else group
     elif group is None:
         group = np.arange(len(picked))
     return Batch(

@@ -69,7 +69,8 @@ def keys_of(batch: Batch) -> dict[int, bytes]:
     unit."""
     code = batch.ids | batch.types << 32 | batch.segments << 36
     if batch.unit_of is not None:
-        first = torch.searchsorted(batch.group, batch.example_of)  # unit of each token's text
+        starts = torch.tensor([units.start for units in units_by_text(batch)])
+        first = starts.repeat_interleave(torch.tensor(lengths_of(batch)))  # unit of each token's text
         code |= torch.where(batch.unit_of == len(batch.group), 0, batch.unit_of - first + 1) << 40
     parts = zip(texts_of(batch), code.split(lengths_of(batch)), strict=True)
     return {text: part.numpy().tobytes() for text, part in parts}
@@ -77,10 +78,20 @@ def keys_of(batch: Batch) -> dict[int, bytes]:
 
 def by_text(part: Batch, trunk: Trunk) -> dict[int, Said]:
     """A trunk cut into what it says of each text of its batch."""
-    owners = torch.arange(len(part.lengths)) if part.unit_of is None else part.group
-    frozen = trunk.frozen.split(owners.bincount(minlength=len(part.lengths)).tolist())
-    states = zip(texts_of(part), trunk.states.split(lengths_of(part)), strict=True)
-    return {text: Said(each, frozen[text]) for text, each in states}
+    states = trunk.states.split(lengths_of(part))
+    found = zip(texts_of(part), states, units_by_text(part), strict=True)
+    return {text: Said(each, trunk.frozen[units]) for text, each, units in found}
+
+
+def units_by_text(batch: Batch) -> list[slice]:
+    """The units of each text, which follow each other, in the order of tokens."""
+    if batch.unit_of is None:
+        return [slice(text, text + 1) for text in texts_of(batch)]
+    count, found = len(batch.group), list[slice]()
+    for units in batch.unit_of.split(lengths_of(batch)):
+        words = units[units < count]
+        found.append(slice(int(words.min()), int(words.max()) + 1) if len(words) else slice(0, 0))
+    return found
 
 
 def texts_of(batch: Batch) -> list[int]:

@@ -16,6 +16,7 @@ from metanlp.core.storage import disk, lock
 CHECKPOINTS, LEAKAGE, METRICS = "checkpoints", "leakage.json", "metrics.jsonl"
 RATE_SEARCH, RATE_RUNS = "rate_search.json", "rates"
 CONFIG, RESULTS = "meta_config.json", "results.json"
+BEFORE = "before.json"  # what a test without adaptation found
 OPTIONS, HELD_OUT = "options.json", "held_out.json"  # of a run of several stages, and what a test of one found
 CORPUS = "corpus"  # the texts of a pretraining, as tokens
 OF_CORPUS = f"{CORPUS}/options.json"  # what made them; a folder of that name without it is the user's own
@@ -25,7 +26,7 @@ KINDS = {CONFIG: "a model", RESULTS: "results", CHECKPOINTS: "checkpoints"}
 OURS = (CONFIG, RESULTS, LEAKAGE, METRICS)
 MADE = (*OURS, CHECKPOINTS, RATE_SEARCH, RATE_RUNS, "adapter_config.json", "adapter_model.safetensors",
         "meta_model.safetensors", "local.json", "report.html", "plots", "baselines", "trackers", CORPUS,
-        OPTIONS, HELD_OUT, *PRETRAINED)  # fmt: skip
+        OPTIONS, HELD_OUT, BEFORE, *PRETRAINED)  # fmt: skip
 
 
 @dataclass(frozen=True)

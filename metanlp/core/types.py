@@ -96,7 +96,7 @@ class Batch:
     """Examples of one or more tasks of one form, packed end to end without padding, task after task. Within a task the
     tokens are ordered by text, short texts first; tensors over units or texts keep the order in which rows were given.
 
-    N units get scores: the S texts themselves, or in tagging their words.
+    N units get scores: the S texts themselves, or their words.
     """
 
     ids: Tensor  # (P,)
@@ -107,7 +107,7 @@ class Batch:
     lengths: Tensor  # (S,) tokens of each text
     task_of: Tensor  # (N,) number of its task
     targets: Tensor  # (N,) class index within the task, or the target of another form
-    group: Tensor  # (N,) number of the group of a unit: question of a choice, text of a word, else the unit itself
+    group: Tensor  # (N,) number of the group of a unit: question of a choice, row of a word, else the unit itself
     ways: Tensor  # (T,) number of classes of each task
     ends: Tensor  # (T,) int32: where each task's tokens end
     runs: tuple[tuple[int, int], ...]  # (number of texts, tokens of each), for consecutive texts of equal length

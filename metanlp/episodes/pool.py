@@ -56,14 +56,10 @@ class Pool:
     def pack(self, rows: Sequence[int] | np.ndarray, classes: Sequence[int] | np.ndarray | None = None) -> Batch:
         """Packs rows into one batch. Targets are indices into `classes`, by default all classes of the task."""
         rows, classes = np.asarray(rows), self.classes if classes is None else classes
-        units, texts = spread(self._first, rows), spread(self._first_text, rows)
-        owner = np.repeat(np.arange(len(rows)), counts(self._first, rows))  # which of `rows` a unit belongs to
-        if self.form.words:
-            text, word, _ = words_of(self.tokens, texts)
-            units = self._first[rows[text]] + word
-        targets = self.form.renumbered(self._gold[units], classes)
-        group = owner if len(texts) > len(rows) else None
-        form = self.form
+        (units, places), texts, form = self.units(rows), spread(self._first_text, rows), self.form
+        owner = np.repeat(np.arange(len(rows)), units)  # which of `rows` a unit belongs to
+        targets = form.renumbered(self._gold[self._first[rows[owner]] + places], classes)
+        group = owner if form.words or len(texts) > len(rows) else None
         return pack(
             self.tokens, texts, targets, len(classes), form=form.name, group=group, by_word=form.words,
             background=form.background,
@@ -76,8 +72,11 @@ class Pool:
     def units(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For a batch of these rows: units of each row (R,), and the place of each unit within its row (N,)."""
         if self.form.words:
-            text, word, _ = words_of(self.tokens, rows)
-            return np.bincount(text, minlength=len(rows)), word
+            texts = spread(self._first_text, rows)
+            owner = np.repeat(np.arange(len(rows)), counts(self._first_text, rows))
+            text, word, _ = words_of(self.tokens, texts)
+            before = self._first_word[texts] - self._first[rows[owner]]  # units of the row in texts before
+            return np.bincount(owner[text], minlength=len(rows)), before[text] + word
         members = counts(self._first, rows)
         return members, spread(self._first, rows) - np.repeat(self._first[rows], members)
 
@@ -104,6 +103,12 @@ class Pool:
     def _first(self) -> np.ndarray:
         """Row r has units [first[r], first[r + 1]): (R + 1,)."""
         return np.cumsum([0, *map(len, self._answers)])
+
+    @cached_property
+    def _first_word(self) -> np.ndarray:
+        """Where words are units, text t has units [first[t], first[t + 1]): (texts + 1,)."""
+        texts = (text for row in self.rows for text, *_ in self.form.texts(row))
+        return np.cumsum([0, *(text.count(" ") + bool(text) for text in texts)])
 
     @cached_property
     def _first_text(self) -> np.ndarray:

@@ -156,7 +156,7 @@ def in_words(answer: Any) -> str:
         return f"{answer['text']} ({answer['label']})"
     if isinstance(answer, list):
         return ", ".join(map(in_words, answer)) or "none"
-    return f"{answer:.2f}" if isinstance(answer, float) else str(answer)
+    return f"{answer:.2f}" if isinstance(answer, float) else str(answer) or "none"
 
 
 def nearest(net: Backbone, train: Sequence[Task], test: Sequence[Task]) -> dict[str, list[dict[str, Any]]]:

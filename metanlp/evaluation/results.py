@@ -22,6 +22,7 @@ RESULTS = "results.json"
 PRETRAINING = "pretraining"  # what results.json says of itself that holds no methods
 SETS, BLOCKS = "episodes", "blocks"  # the parts of a cell of results.json that hold the table
 ACCURACY, RECALL = "accuracy", "recall"  # shown beside each other: recall counts small classes as much as large ones
+BESIDE = {ACCURACY: RECALL, "f1": "exact_match"}  # what is shown beside a metric, where all cells have it
 ENOUGH_SETS, ENOUGH_ROWS = 5, 100  # below them no verdict is given: different support sets a task, query rows in all
 TOO_LITTLE = "too little data"
 
@@ -111,10 +112,12 @@ class Report:
         return [(task, k) for task in self.tasks for k in self.shots_of(task)] + [(None, k) for k in self.shots]
 
     def shown(self, task: str | None = None) -> tuple[str, ...]:
-        """The metric that judges a task, or the mean over tasks, and mean recall over classes beside accuracy."""
+        """The metric that judges a task, or the mean over tasks, and what is shown beside it: mean recall over classes
+        beside accuracy."""
         metric = self.metric if task is None else self.protocol["metrics"][task]
         of_task = (cells for (_, name, _), cells in self.samples.items() if task in (None, name))
-        return (metric, RECALL) if metric == ACCURACY and all(RECALL in cells for cells in of_task) else (metric,)
+        other = BESIDE.get(metric)
+        return (metric, other) if other and all(other in cells for cells in of_task) else (metric,)
 
     def score(
         self, method: str, *, task: str | None = None, shots: int | None = None, metric: str | None = None
@@ -221,11 +224,12 @@ class Report:
         ]
 
     def _pair(self, other: str, task: str | None, k: int) -> dict[str, Any]:
-        """Difference, low, high, verdict; the same of mean recall where it is shown."""
-        each = [self.compare(self.main, other, task=task, shots=k, metric=metric) for metric in self.shown(task)]
-        gap, *recall = ({"difference": g.interval.mean, "low": g.interval.low, "high": g.interval.high,
+        """Difference, low, high, verdict; the same of what is shown beside the metric, as mean recall."""
+        metrics = self.shown(task)
+        each = [self.compare(self.main, other, task=task, shots=k, metric=metric) for metric in metrics]
+        gap, *beside = ({"difference": g.interval.mean, "low": g.interval.low, "high": g.interval.high,
                          "verdict": g.verdict} for g in each)  # fmt: skip
-        return gap | ({RECALL: recall[0]} if recall else {})
+        return gap | dict(zip(metrics[1:], beside, strict=True))
 
     @cached_property
     def calibration(self) -> dict[str, dict[str, float]]:

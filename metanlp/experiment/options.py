@@ -52,7 +52,7 @@ class Experiment(Testing, Inputs):
     steps: int | None = None  # meta-steps; such a run is reproducible to the byte
     max_minutes: float | None = None  # of meta-training, in place of --steps
     meta_batch: int = 2  # episodes a meta-step
-    mix: float = 0.3  # share of the episodes from unlabelled tasks of --data, masked:CORPUS and adjacent:CORPUS
+    mix: float = 0.3  # share of the episodes from unlabelled tasks of --data: masked:, adjacent: or recurring:CORPUS
     tasks_per_pass: int | None = None  # of these, in one call of the model; by default 1, on a GPU as many as fit
     # Highest rate of the outer AdamW; auto: each method's own, by short runs that the validation tasks judge, which are
     # 18 % more training.

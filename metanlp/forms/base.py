@@ -88,6 +88,7 @@ class Form(Objective, ABC):
     # how a row is read
     question_columns: ClassVar[tuple[str, ...]] = TEXTS  # of a file: what the model reads; of TEXTS one kind
     answer_columns: ClassVar[tuple[str, ...]]  # the first tells rows of this form from others; more may be missing
+    plain: ClassVar[tuple[str, ...]] = ()  # of the answer columns those that may stand in place of the first
     whole_texts: ClassVar[bool] = False  # where no answer is needed, a text may stand for the question's own columns
     untyped: ClassVar[tuple[str, ...]] = ()  # columns of which CSV does not say whether they hold numbers or words
     numbers: ClassVar[tuple[str, ...]] = ()  # columns that hold numbers, which CSV writes as text
@@ -193,6 +194,11 @@ class Form(Objective, ABC):
     def truth(self, row: Row, meaning: Meaning) -> Any:
         """The right answer, as the value of `answers` that is shown to people."""
         return row[self.answer]
+
+    def marked(self, row: Row, answer: Mapping[str, Any]) -> tuple[str, int, int] | None:
+        """The text of the row in which an answer of `answers` stands, with its first character and the one after its
+        last; None for one that stands in none."""
+        return None
 
     def sure(self, scored: Scored, rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray] | None:
         """The probability of each answer, and whether it is right: (R,), (R,) bool; None where there is none."""

@@ -6,6 +6,9 @@ Letters: N examples, K classes.
 
 from __future__ import annotations
 
+import re
+import string
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -89,6 +92,29 @@ def span_sets(
         for counts, spans in ((told, set(ours)), (true, set(theirs)), (hits, set(ours) & set(theirs))):
             np.add.at(counts, [label for _, _, label in spans], 1)
     return _averages(hits, told, true)
+
+
+ARTICLES, MARKS = re.compile(r"\b(a|an|the)\b"), str.maketrans("", "", string.punctuation)
+
+
+def answer_match(prediction: str, truths: Sequence[str]) -> tuple[float, float]:
+    """Exact match and F1 of the words of an answer, the best over the right ones, of which one may be empty: there is
+    no answer. The definitions are SQuAD's (Rajpurkar et al. 2016; 2018, arXiv 1806.03822), of which `evaluate`'s metric
+    is the same script: without case, punctuation and English articles."""
+    told = _squad_words(prediction)
+    pairs = [(told == true, _overlap(told, true)) for true in map(_squad_words, truths)]
+    return float(max(exact for exact, _ in pairs)), max(f1 for _, f1 in pairs)
+
+
+def _squad_words(answer: str) -> list[str]:
+    return ARTICLES.sub(" ", answer.lower().translate(MARKS)).split()
+
+
+def _overlap(told: Sequence[str], true: Sequence[str]) -> float:
+    """F1 of two bags of words; where one is empty, whether both are."""
+    if not told or not true:
+        return float(told == true)
+    return 2 * (Counter(told) & Counter(true)).total() / (len(told) + len(true))
 
 
 def _averages(hits: np.ndarray, told: np.ndarray, true: np.ndarray) -> Scores:

@@ -9,7 +9,6 @@ from reprlib import repr as brief
 from typing import Any, ClassVar
 
 import numpy as np
-import regex  # its \X and scripts: `re` has neither
 
 from metanlp.core.errors import InputError
 from metanlp.core.types import Meaning, Row
@@ -26,15 +25,10 @@ from metanlp.forms.reading import (
     require_known,
     taught_words,
 )
+from metanlp.forms.words import in_words
 
 Span = tuple[int, int, int]
 """First word, word after the last, class."""
-
-# Letters, digits and their combining marks are one word, joiners included; in scripts that put no space between words
-# every character is one, marks included; anything else is one for each grapheme cluster (Unicode annex 29).
-UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
-LETTER = rf"(?:(?!{UNSPACED})[\w\p{{M}}\u200c\u200d])"
-WORD: Any = regex.compile(rf"{LETTER}+(?:[-'’.&]{LETTER}+)*|(?=\S)\X")
 
 OUTSIDE = 0  # the class of words in no entity
 PREFIX = re.compile(r"([BIELSU])-(.+)")  # of a tag: where in an entity its word stands
@@ -172,9 +166,3 @@ def entity(row: Row, span: Span, labels: Sequence[str]) -> dict[str, Any]:
         start, end = row["offsets"][start][0], row["offsets"][end - 1][1]
     text = row["text"][start:end] if "text" in row else " ".join(row["tokens"][start:end])
     return {"label": labels[label], "start": start, "end": end, "text": text}
-
-
-def in_words(text: str) -> Row:
-    """A text split into words and punctuation marks, with the (start, end) of each in characters."""
-    found: list[Any] = list(WORD.finditer(text))
-    return {"text": text, "tokens": [word.group() for word in found], "offsets": [word.span() for word in found]}

@@ -69,12 +69,12 @@ class Learner:
     ) -> Adapted:
         """Adapt to a new task. `examples` are rows ({"text": …, "label": …}, or "text_a" and "text_b"), or tuples
         with the label last, or plain texts with `labels` beside them, by place. Rows of other forms have in place of
-        `label` a `score`, `labels`, an `answer` to `question` and `choices`, or `tags` for `tokens`. They come as a
-        list, a generator, an array, a pandas or arrow table or column, a Dataset, or a mapping of columns. `columns`
-        maps our names to those of the rows: {"text": "body"}. Labels are words or integers, and stay what they are.
-        "fast" takes no gradient step, "best" as many as pay on examples left out of them. θ stays as it was. With
-        `label_names` what the labels are called, or a text for each label, counts too, as far as it agrees with the
-        examples: it helps most where these are few.
+        `label` a `score`, `labels`, an `answer` to `question` and `choices` or to `question` and `context`, or `tags`
+        for `tokens`. They come as a list, a generator, an array, a pandas or arrow table or column, a Dataset, or a
+        mapping of columns. `columns` maps our names to those of the rows: {"text": "body"}. Labels are words or
+        integers, and stay what they are. "fast" takes no gradient step, "best" as many as pay on examples left out of
+        them. θ stays as it was. With `label_names` what the labels are called, or a text for each label, counts too,
+        as far as it agrees with the examples: it helps most where these are few.
         Raises InputError for rows that can't be used, naming the row."""
         rows = list(labelled_rows_of(examples, labels))
         adapted = self.adapt_to(
@@ -133,6 +133,9 @@ class Learner:
         algorithm = algorithm_from_json(artefact.settings["algorithm"])
         theta, seen = dict(artefact.weights), artefact.weights.get(SEEN)
         theta.pop(SEEN, None)
+        # A form that came after the learner begins as in a new one.
+        begins = algorithm.head.init(len(artefact.net.views), artefact.net.width)
+        theta |= {key: value.to(artefact.net.device) for key, value in begins.items() if key not in theta}
         seen = nothing_seen() if seen is None else from_bytes(seen)
         return Learner(algorithm, artefact.net, theta, artefact.settings["record"], seen)
 
@@ -209,8 +212,9 @@ class Adapted:
 
     def predict(self, rows: Any) -> list[Any]:
         """The likeliest answer to each row: a label; a score; the number of a choice; a list of labels; a list of
-        entities. A row is a text, a pair of texts, or a mapping with `text` or `text_a` and `text_b`; (question,
-        choices) or a mapping with these; for entities a text, or a mapping with `tokens`. Rows come in any container
+        entities; a part of the context, "" where it holds no answer. A row is a text, a pair of texts, or a mapping
+        with `text` or `text_a` and `text_b`; (question, choices), (question, context) or a mapping with these; for
+        entities a text, or a mapping with `tokens`. Rows come in any container
         that `Learner.adapt` takes, and answers in their order. Raises InputError for a row that can't be answered."""
         return [answer[FORMS[self.form].answer] for answer in self.answers(rows)]
 

@@ -104,8 +104,8 @@ def table(title: str | None, columns: Iterable[str], rows: Iterable[Sequence[str
 
 
 def score_rows(found: Report) -> list[list[str]]:
-    """Task, shots, metric, and the score of each method: by the metric that judges the task, with mean recall below
-    accuracy; the mean over tasks last."""
+    """Task, shots, metric, and the score of each method: by the metric that judges the task, with what is shown
+    beside it below; the mean over tasks last."""
     return [
         [task or "mean", str(k), in_words(metric)]
         + [percent(found.score(name, task=task, shots=k, metric=metric)) for name in found.methods]

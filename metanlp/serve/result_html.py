@@ -29,9 +29,11 @@ FOR, AGAINST = "42, 120, 214", "224, 121, 31"  # RGB of words that raise or lowe
 
 def answers(trial: Trial, rows: Sequence[Row]) -> list[str]:
     """A line for each text: what it is, and what the model says of it."""
-    part = trial.form.shown or trial.form.answer
-    return [f"{_short(shown(row.values()))} → {_said(answer, part)}"
-            for row, answer in zip(rows, trial.adapted.answers(rows), strict=True)]  # fmt: skip
+    return [_line(trial, row, answer) for row, answer in zip(rows, trial.adapted.answers(rows), strict=True)]
+
+
+def _line(trial: Trial, row: Row, answer: Mapping[str, Any]) -> str:
+    return f"{_short(shown(row.values()))} → {_said(answer, trial.form.shown or trial.form.answer)}"
 
 
 def closer(trial: Trial, row: Row) -> str:
@@ -41,7 +43,8 @@ def closer(trial: Trial, row: Row) -> str:
         scores = trial.adapted.scores([row])[0]
         parts += [_bars(scores, labels), _words(words(trial.adapted, row), scores, labels)]
     else:
-        parts.append(f"<p>{escape(answers(trial, [row])[0])}</p>")
+        (answer,) = trial.adapted.answers([row])
+        parts += [f"<p>{escape(_line(trial, row, answer))}</p>", _where(trial.form.marked(row, answer))]
     return f"<div class=closer>{''.join(parts)}{_nearest(trial, nearest(trial, row))}</div>"
 
 
@@ -68,6 +71,15 @@ def _words(pieces: Sequence[Word], scores: np.ndarray, labels: Sequence[str]) ->
     return (
         f"<h4>Words that counted</h4><p>{marked}</p><p><small>{told}. Blue speaks for it, orange against.</small></p>"
     )
+
+
+def _where(place: tuple[str, int, int] | None) -> str:
+    """The text with the answer marked in it."""
+    if place is None:
+        return ""
+    text, start, end = place
+    before, there, after = (escape(part) for part in (text[:start], text[start:end], text[end:]))
+    return f'<h4>Where it stands</h4><p>{before}<mark style="background: rgba({FOR}, 0.40)">{there}</mark>{after}</p>'
 
 
 def _marked(text: str, change: float, most: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -26,10 +26,16 @@ from metanlp.tasks.rowset import are_pairs, counts_of, keys_of, ways_of, words_o
 from metanlp.tasks.sources.hub import read_hub
 from metanlp.tasks.sources.mini import index, read_entry
 from metanlp.tasks.sources.published import published_in, read_from_hub, read_published
+from metanlp.tasks.sources.recurring import recurring_spans
 from metanlp.tasks.sources.table import BY_NAME, SOURCES
 from metanlp.tasks.sources.unlabelled import adjacent_sentences, masked_words
 
-UNLABELLED = ("masked:", "adjacent:")  # in front of files, folders or a data set of the Hub that hold plain text
+# In front of files, folders or a data set of the Hub that hold plain text, and what makes tasks of it.
+UNLABELLED: Mapping[str, Callable[[str], tuple[Task, ...]]] = {
+    "masked": masked_words,
+    "adjacent": lambda corpus: (adjacent_sentences(corpus),),
+    "recurring": lambda corpus: (recurring_spans(corpus),),
+}
 
 
 @dataclass(frozen=True)
@@ -84,9 +90,9 @@ class TaskSet:
 
 def read(names: str, *, data_root: Path | None, columns: Mapping[str, str] | None = None) -> tuple[Task, ...]:
     """Reads the tasks of comma-separated names: `mini`, `mini/train`, `mini/emotions`; files and folders; names below
-    `data_root`: `glue`, `glue/mnli`, `leopard`; data sets of the Hub, `owner/name:config@revision`; `masked:CORPUS` and
-    `adjacent:CORPUS`, made from plain text. GLUE comes from the Hub if it is not below `data_root`. `columns` is for
-    users' files and the Hub. Raises InputError, StorageError."""
+    `data_root`: `glue`, `glue/mnli`, `leopard`; data sets of the Hub, `owner/name:config@revision`; `masked:CORPUS`,
+    `adjacent:CORPUS` and `recurring:CORPUS`, made from plain text. GLUE comes from the Hub if it is not below
+    `data_root`. `columns` is for users' files and the Hub. Raises InputError, StorageError."""
     found = [_read_one(name, data_root, columns) for name in listed_names(names)]
     return tuple(TaskSet(tuple(chain.from_iterable(found))).tasks)
 
@@ -98,15 +104,21 @@ def listed_names(names: str) -> list[str]:
 
 def places(names: str) -> list[str]:
     """Where what `read` reads may lie: the names without the word in front that says how a text becomes tasks."""
-    return [name.partition(":")[2] if name.startswith(UNLABELLED) else name for name in listed_names(names)]
+    return [_corpus(name)[1] or name for name in listed_names(names)]
+
+
+def _corpus(name: str) -> tuple[str, str]:
+    """The word in front of a corpus, and the corpus; ("", "") for what is none."""
+    kind, colon, corpus = name.partition(":")
+    return (kind, corpus) if colon and kind in UNLABELLED else ("", "")
 
 
 def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | None) -> tuple[Task, ...]:
     if name.split("/")[0] == "mini":
         return _read_mini(name)
-    if name.startswith(UNLABELLED):
-        kind, _, corpus = name.partition(":")
-        return masked_words(corpus) if kind == "masked" else (adjacent_sentences(corpus),)
+    kind, corpus = _corpus(name)
+    if kind:
+        return UNLABELLED[kind](corpus)
     here = os.path.expanduser(name)
     if name and os.path.lexists(here):
         return _read_path(Path(here), columns, None)

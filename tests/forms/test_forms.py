@@ -37,7 +37,8 @@ from metanlp.experiment.run import run
 from metanlp.forms import FORMS
 from metanlp.forms.base import Scored
 from metanlp.forms.metrics import correlation, label_sets, span_sets
-from metanlp.forms.tag import in_words, runs, told
+from metanlp.forms.tag import runs, told
+from metanlp.forms.words import in_words
 from metanlp.learner.learner import Adapted, Learner, algorithm_from_json, algorithm_to_json
 from metanlp.tasks.reading.files import read_task
 from metanlp.training.meta_train import Plan, meta_train
@@ -72,8 +73,8 @@ def expected_loss(batch: Batch, scores: Tensor, task: int) -> Tensor:
         return ((s[:, 0] - t) ** 2 / (2 * 0.25**2)).mean()
     if batch.form == "multilabel":
         return binary_cross_entropy_with_logits(s[:, :ways], t[:, :ways])
-    questions = [(s[batch.group[mine] == q, 0], t[batch.group[mine] == q]) for q in batch.group[mine].unique()]
-    return torch.stack([cross_entropy(s[None], t.argmax()[None]) for s, t in questions]).mean()
+    questions = [(s[batch.group[mine] == q], t[batch.group[mine] == q]) for q in batch.group[mine].unique()]
+    return torch.stack([cross_entropy(s.T, t.view(s.shape).argmax(0)) for s, t in questions]).mean()
 
 
 @pytest.mark.parametrize("form", NAMES)
@@ -271,6 +272,8 @@ def test_right_answers_are_judged_right_and_told_as_given(net: Backbone, form: s
     written = rows_of(form, 9, 0)
     if form in ("classify", "choose", "multilabel"):
         assert answers == [row[{"classify": "label", "choose": "answer"}.get(form, "labels")] for row in written]
+    elif form == "span":
+        assert answers == [row["answers"]["text"][0] for row in written]
     elif form == "regress":
         assert answers == pytest.approx([row["score"] for row in written], abs=1e-5)
     else:
@@ -377,7 +380,7 @@ def test_a_learner_adapts_saves_and_answers(net: Backbone, tiny: Path, tmp_path:
     fewer = adapted.predict(asked[3:5])  # a pass of another size sums in another order
     assert fewer == told_[3:5] if form != "regress" else near(fewer, told_[3:5], INNER_STEPS) is None
     assert adapted.predict([]) == []
-    kind = {"classify": str, "regress": float, "choose": int}.get(form, list)
+    kind = {"classify": str, "regress": float, "choose": int, "span": str}.get(form, list)
     assert all(isinstance(answer, kind) for answer in told_)
 
 
@@ -422,6 +425,7 @@ def test_words_of_every_script_are_whole_and_stand_where_they_are_said_to(text: 
 @pytest.mark.parametrize(
     ("form", "row"),
     [("choose", "a text"), ("choose", ("q", "choices")), ("choose", {"question": "q"}), ("choose", ("q", ["one"])),
+     ("span", "a text"), ("span", ("q", " ")), ("span", ("", "c")), ("span", {"question": "q"}),
      ("tag", {"tokens": "a b"}), ("tag", {"tokens": ["a b"]}), ("tag", 3), ("regress", {"question": "q"})],
 )  # fmt: skip
 def test_rows_of_another_form_are_refused(net: Backbone, form: str, row: Any) -> None:
@@ -464,7 +468,9 @@ def test_a_file_says_the_same_in_every_format(tmp_path: Path, form: str, ending:
         with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
-            writer.writerows({k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()} for row in rows)
+            writer.writerows(
+                {k: json.dumps(v) if isinstance(v, list | dict) else v for k, v in row.items()} for row in rows
+            )
     (tmp_path / "same").mkdir()
     (tmp_path / "same" / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     one, other = read_task(path), read_task(tmp_path / "same" / "t.jsonl")

@@ -48,7 +48,14 @@ def sets_of_labels() -> Batch:
     return batch_of("multilabel", torch.tensor(rows, dtype=torch.float64))
 
 
-BATCHES = {"regress": scores_of_texts(), "choose": questions(), "multilabel": sets_of_labels()}
+def ends_of_answers() -> Batch:
+    """Of a passage of four words and one of five: where an answer begins, and where it ends."""
+    begins, ends = [0, 1, 0, 0, 0, 0, 0, 1, 0], [0, 0, 1, 0, 0, 0, 0, 1, 0]
+    return batch_of("span", torch.tensor([begins, ends], dtype=torch.float64).T.contiguous(), [0] * 4 + [1] * 5)
+
+
+BATCHES = {"regress": scores_of_texts(), "choose": questions(), "multilabel": sets_of_labels(),
+           "span": ends_of_answers()}  # fmt: skip
 
 
 def theta_of(form: str) -> Weights:
@@ -86,9 +93,9 @@ def solved(head: RidgeHead, theta: Weights, features: Tensor, batch: Batch) -> T
         x, y = torch.cat([x, x.new_full((*x.shape[:2], 1), math.sqrt(CONSTANT))], 2), y - 0.5
     found: list[Tensor] = []
     for view in range(VIEWS):
-        prior = torch.zeros(x.shape[2], 1, dtype=torch.float64)
+        prior = torch.zeros(x.shape[2], y.shape[1], dtype=torch.float64)
         if head.learned:
-            prior[:WIDTH, 0] = theta["head/vector"][view]
+            prior[:WIDTH] = theta["head/vector"][view].view(WIDTH, -1)
         a = x[:, view].T @ x[:, view] + theta["head/penalty"].exp() * torch.eye(x.shape[2])
         found.append(prior + torch.linalg.solve(a, x[:, view].T @ (y - x[:, view] @ prior)))
     return torch.stack(found)

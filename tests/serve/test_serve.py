@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import io
 import multiprocessing
+import re
 import shutil
 import socket
 import sys
@@ -246,16 +248,34 @@ def test_every_form_has_answers(net: Backbone, form: str) -> None:
     task = box.examples(box.written(rows))
     found = trial.adapt(learner, task, "fast")
     asked = [
-        {name: row[name] for name in row if name not in ("label", "score", "labels", "answer", "tags")} for row in rows
+        {name: row[name] for name in row if name not in ("label", "score", "labels", "answer", "tags", "answers")}
+        for row in rows
     ]
     asked = box.texts(box.written(asked), task)
     assert len(cards.answers(found, asked)) == len(rows)
     shown = cards.closer(found, asked[0])
     assert ("Score of every class" in shown) == (form == "classify")
-    assert ("Nearest examples" in shown) == (form not in ("choose", "tag"))
+    assert ("Nearest examples" in shown) == (form not in ("choose", "tag", "span"))
     if form != "classify":
         assert form in refusal(trial.next_to_label, found, asked)
         assert form in refusal(box.corrected, box.written(rows), asked[0], "x")
+
+
+def test_an_answer_is_marked_in_its_passage(net: Backbone) -> None:
+    algorithm = ProtoNet()
+    learner = Learner(algorithm, net, algorithm.init(net, torch.Generator().manual_seed(0)))
+    found = trial.adapt(learner, box.examples(box.written(rows_of("span", 12, 0))), "fast")
+    row = {"question": "who is <he>?", "context": "he is <b>Tom</b> & no other"}
+    (told,) = found.adapted.answers([row])
+    shown, context = cards.closer(found, row), row["context"]
+    assert told["answer"]
+    before, there, after = (
+        html.escape(part) for part in (context[: told["start"]], told["answer"], context[told["end"] :])
+    )
+    marked = re.sub(r"<mark style=[^>]*>", "<mark>", shown)
+    assert f"<p>{before}<mark>{there}</mark>{after}</p>" in marked
+    assert "<b>" not in shown
+    assert cards._where(None) == ""
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

@@ -34,6 +34,7 @@ def labelled_rows(
     first, records = _first(_ours(records, columns, of_text), source, "two rows of different classes")
     form = form_of(first, columns, names)
     fields, (answer, *more) = question_fields(form.question_columns, first, names), form.answer_columns
+    answer = next((name for name in (answer, *form.plain) if names[name] in first[1]), answer)
     require(first, (*fields, answer, *(name for name in more if name in (columns or {}))), names)
     return [form.read_labelled(cells) for cells in _cells(records, fields, form.answer_columns, names)]
 
@@ -52,10 +53,8 @@ def unlabelled_rows(
     first, records = _first(_ours(records, columns, of_text), source, "one text")
     whole = kind.whole_texts and not any(names[name] in first[1] for name in kind.question_columns)
     fields = question_fields(TEXTS if whole else kind.question_columns, first, names)
-    rows, read = (
-        list[tuple[Row, dict[str, object]]](),
-        {names[n] for n in (*fields, *kind.answer_columns) if n in names},
-    )
+    rows = list[tuple[Row, dict[str, object]]]()
+    read = {names[name] for name in (*fields, *kind.answer_columns) if name in names}
     require(first, fields, names)
     for cells in _cells(records, fields, kind.answer_columns, names):
         rows.append((kind.read(cells), {name: value for name, value in cells.values.items() if name not in read}))
@@ -171,18 +170,29 @@ def as_text(value: object, what: str) -> str:
 
 
 def form_of(record: Record, columns: Mapping[str, str] | None, names: Mapping[str, str]) -> Form:
-    """The form of rows like `record`: that of the answer column which `columns` names, else of the one that is present.
-    Raises InputError where several are."""
+    """The form of rows like `record`: that of the answer column which `columns` names, else of the one that is present;
+    of several forms that whose question is there too. Raises InputError where that does not decide."""
     where, cells = record
     named = [form for form in FORMS.values() if form.answer_columns[0] in (columns or {})]
     found = named or [form for form in FORMS.values() if names[form.answer_columns[0]] in cells]
-    if not found or (not named and DEFAULT in found):
+    if not named and DEFAULT in found:
         return DEFAULT
+    if not named:
+        found = _of_question(found, cells, names) or found or [DEFAULT]
     if len(found) > 1:
         both = listed(names[form.answer_columns[0]] for form in found)
         hint = f"say which with --columns {found[0].answer_columns[0]}=…"
         raise InputError(f"{where}: has {both}, each an answer of its own; {hint}")
     return found[0]
+
+
+def _of_question(found: Sequence[Form], cells: Mapping[str, object], names: Mapping[str, str]) -> list[Form]:
+    """Those of the forms `found` by their answer whose question the record has. Where it has that of none, those with a
+    question of their own that it has, and with an answer in another column than the first, or none at all."""
+    own = [form for form in FORMS.values() if form.question_columns != TEXTS]
+    own = [form for form in own if all(names[name] in cells for name in form.question_columns)]
+    plain = [form for form in own if not found or any(names[name] in cells for name in form.plain)]
+    return [form for form in found if form in own or form.question_columns == TEXTS] or plain
 
 
 def question_fields(question: Sequence[str], record: Record, names: Mapping[str, str]) -> tuple[str, ...]:

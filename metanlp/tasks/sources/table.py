@@ -1,6 +1,6 @@
 """A table of the published tasks, with their licences and roles: GLUE with SNLI (Wang et al. 2019; Bowman et
-al. 2015), LEOPARD (Bansal et al. 2020), intents (Larson et al. 2019; Liu et al. 2019) and topics (Zhang et al. 2015; Li
-& Roth 2002)."""
+al. 2015), LEOPARD (Bansal et al. 2020), intents (Larson et al. 2019; Liu et al. 2019), topics (Zhang et al. 2015; Li &
+Roth 2002) and questions about passages (Artetxe et al. 2020; Bjerva et al. 2020; Miller et al. 2020)."""
 
 from __future__ import annotations
 
@@ -103,6 +103,14 @@ PUBLISHED = (
     Published("topics/dbpedia14", "CC BY-SA 3.0"),
     # It asks what kind of answer a question wants: a new kind of task after topics of news and of encyclopaedias.
     Published("topics/trec", "none stated", role="test"),
+    # What two kinds of reviews and an encyclopaedia teach is judged by a third shop and other askers.
+    Published("qa/xquad_en", "CC BY-SA 4.0", "Where a paragraph of an encyclopaedia answers a question.", metric="f1"),
+    Published("qa/subjqa_books", "research use", "Where a review of a book answers a question.", metric="f1"),
+    Published("qa/subjqa_grocery", "research use", "Where a review of food answers a question.", metric="f1"),
+    Published("qa/subjqa_electronics", "research use", "Where a review of a device answers a question.", metric="f1",
+              role="validation"),
+    Published("qa/squadshifts_amazon", "CC BY 4.0", "Where a review on Amazon answers a question.", metric="f1",
+              role="test"),
 )  # fmt: skip
 BY_NAME = {record.name: record for record in PUBLISHED}
 SOURCES = tuple(dict.fromkeys(record.source for record in PUBLISHED))

@@ -73,7 +73,7 @@ def adjacent_sentences(source: str, most: int = 5_000, column: str = "text", see
     At most `most` pairs, spread over the corpus, of which no more are held; no sentence stands in two, whatever its
     case. Raises InputError for too few sentences."""
     kept, seen = list[dict[str, Any]](), set[str]()
-    for first, second, label in nsmallest(most, _pairs(_sentences(source, column)), key=lambda pair: _order(pair[0])):
+    for first, second, label in nsmallest(most, _pairs(_sentences(source, column)), key=lambda pair: order_of(pair[0])):
         both = {first.casefold(), second.casefold()}
         if not both & seen:
             kept.append({"text_a": first, "text_b": second, "label": label})
@@ -115,7 +115,7 @@ def _counted(read: Read) -> tuple[Counter[str], dict[str, np.ndarray]]:
         counts.update(word for word, times in Counter(words).items() if times == 1)
         for place, word in enumerate(words):
             for other in words[max(0, place - NEAR) : place] + words[place + 1 : place + 1 + NEAR]:
-                at = _order(other)
+                at = order_of(other)
                 vectors[word][at % DIMENSIONS] += 1 - 2 * (at // DIMENSIONS % 2)
     return counts, vectors
 
@@ -159,7 +159,7 @@ def _collected(read: Read, chosen: Sequence[Sequence[str]], options: MaskedWords
             for number in tasks_of[word]:
                 if held[number] == 1:  # with two words of a task it would teach one by the other
                     rows = found[number][word]
-                    rows.append((_order(sentence), sentence))
+                    rows.append((order_of(sentence), sentence))
                     if len(rows) >= 2 * options.rows:
                         found[number][word] = sorted(set(rows))[: options.rows]
     return [{word: [text for _, text in sorted(set(rows))[: options.rows]] for word, rows in task.items()}
@@ -183,6 +183,6 @@ def _masked(sentence: str, word: str) -> str:
 
 
 @lru_cache(maxsize=1 << 16)
-def _order(text: str) -> int:
+def order_of(text: str) -> int:
     """A number that depends on the text alone, the same in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
