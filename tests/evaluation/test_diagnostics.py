@@ -128,7 +128,7 @@ def test_mistakes_of_every_form_are_told_in_words(net: Backbone, form: str) -> N
     found, seen = examined(net, [task], Protocol(shots=(4,), episodes=2, seed=1))
     assert found.hardest["task"] == task.name
     assert ("confusion" in found.hardest) == (form == "classify")
-    assert (found.reliability != {}) == (form in ("classify", "choose"))
+    assert (found.reliability != {}) == (form in ("classify", "choose", "span"))
     assert found.views["tasks"].keys() == {task.name}
     json.dumps(seen.mistakes)
     for row in seen.mistakes["rows"]:

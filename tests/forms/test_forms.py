@@ -314,7 +314,7 @@ TRAINED = [
 def test_training_lowers_the_loss(net: Backbone, tmp_path: Path, form: str, name: str) -> None:
     """Random weights hardly tell one word from another, so prototypes of words are learned with real ones."""
     steps = 24 if form in ("regress", "choose") else 60
-    if form == "tag" and name != "multitask":
+    if form in ("tag", "span") and name != "multitask":
         net, steps = Backbone.load("minilm", Lora(rank=4), precision="fp32"), 6
     tasks = [task_of(form, seed=n) for n in range(2)]
     algorithm = ALGORITHMS[name]()

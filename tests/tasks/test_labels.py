@@ -171,6 +171,11 @@ ROWS = {
         {"question": "a", "choices": ["y", "x"], "answer": 0},
     ],
     "tag": [{"tokens": ["a", "b"], "tags": ["O", "X"]}, {"tokens": ["A", "b"], "tags": ["X", "O"]}],
+    "span": [
+        {"question": "a", "context": "x y", "answer": "x"},
+        {"question": "b", "context": "x y", "answer": "y"},
+        {"question": "A", "context": "x Y", "answer": "Y"},
+    ],
 }
 
 
