@@ -219,6 +219,7 @@ def test_command_runs(command: str, home: Path, tiny: Path, here: Here, request:
             code, out, said = here(*words)
     assert code == 0, said[-2000:]
     assert out.strip()
+    assert words[0] != "torchrun" or "processes: 2" in out
 
 
 @needs_minilm
