@@ -22,7 +22,7 @@ def forked(size: int, script: str, *words: object) -> None:
     for rank in ranks:
         rank.start()
     for rank in ranks:
-        rank.join(120)
+        rank.join(600)
     ended = [rank.exitcode for rank in ranks]
     for rank in ranks:
         rank.kill()

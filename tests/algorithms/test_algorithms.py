@@ -137,9 +137,12 @@ def test_on_two_threads_too_the_same_is_the_same_twice(
     """Backward, indexing (x[rows]) adds in the order in which threads come; `index_select` in that of the rows."""
     algorithm = made(kind)
     theta = start(algorithm, net, classes_of(toy_tasks))
-    assert len({weights.checksum(algorithm.adapt(net, theta, toy_pass.support)) for _ in range(3)}) == 1
+    if kind in ADAPT:
+        assert len({weights.checksum(algorithm.adapt(net, theta, toy_pass.support)) for _ in range(2)}) == 1
     if kind in LEARN:
-        assert len({weights.checksum(algorithm.meta_grad(net, theta, toy_pass).grad) for _ in range(3)}) == 1
+        # Second order has thousands of small operations, whose threads wait for each other: three tasks will do.
+        given = toy_pass if kind in ADAPT else group(toy_pass.episodes[:3])
+        assert len({weights.checksum(algorithm.meta_grad(net, theta, given).grad) for _ in range(2)}) == 1
 
 
 def test_without_inner_steps_passes_agree_to_rounding(net: Backbone, toy_pass: Pass) -> None:
@@ -153,26 +156,32 @@ def test_without_inner_steps_passes_agree_to_rounding(net: Backbone, toy_pass: P
 # Learning.
 
 SLOW = [kind for kind in LEARN if kind not in ALGORITHMS and not isinstance(KINDS[kind], Direct)]
-STEPS = {"memory, recurrent": 70}  # the reader learns only once the features tell classes apart
+STEPS = {"memory": 30, "memory, recurrent": 70}  # a reader learns only once the features tell classes apart
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Backbone, Episodes, Pass]:
+    """A model with adapters in each of two layers, tasks that teach it, and new ones of their family."""
+    folder = tmp_path_factory.mktemp("words")
+    write_tiny(folder, WORDS, layers=2)
+    net = Backbone.load(str(folder), Lora(rank=4, alpha=8, layers="all"), views=["adapted.2.all"], precision="fp32")
+    tasks, fresh = (tuple(map(planted, numbers)) for numbers in (range(6), range(100, 106)))
+    sampling = Sampling(shots=(4, 4), queries=8)
+    held = group([Episodes([task], net.encode, sampling, seed=2)[0] for task in fresh])
+    return net, Episodes(tasks, net.encode, sampling, seed=1), held
 
 
 @pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] if k in SLOW else []) for k in LEARN])
-def test_thirty_steps_on_separable_tasks_teach_new_ones(tmp_path: Path, kind: str) -> None:
-    """New tasks of the family: from below 70 % of the query rows to above 90 % (95 to 100 % over many seeds). The loss
-    falls on the way."""
-    write_tiny(tmp_path, WORDS)
-    net = Backbone.load(str(tmp_path), Lora(rank=4, alpha=8, layers="all"), views=["adapted.4.all"], precision="fp32")
-    tasks, fresh = (tuple(map(planted, numbers)) for numbers in (range(6), range(100, 106)))
-    sampling = Sampling(shots=(4, 4), queries=8)
-    episodes = Episodes(tasks, net.encode, sampling, seed=1)
-    held = group([Episodes([task], net.encode, sampling, seed=2)[0] for task in fresh])
+def test_twenty_steps_on_separable_tasks_teach_new_ones(taught: tuple[Backbone, Episodes, Pass], kind: str) -> None:
+    """New tasks of the family: from below 70 % of the query rows to above 90 %. The loss falls on the way."""
+    net, episodes, held = taught
     algorithm = made(kind)
     algorithm = replace(algorithm, inner=replace(algorithm.inner, steps=min(1, algorithm.inner.steps)))
     outer = OuterOptimizer(algorithm.init(net, torch.Generator().manual_seed(0)), weight_decay=0.0)
     heads = TaskHeads(algorithm, net, 0.0, net.device)
     before = judged(algorithm, net, outer.theta, held)
     losses: list[float] = []
-    for step in range(STEPS.get(kind, 30)):
+    for step in range(STEPS.get(kind, 20)):
         (build,) = episodes.passes(4 * step, 4, 4)
         found = algorithm.meta_grad(net, outer.theta | heads.of(episodes.drawn(4 * step, 4)), build())
         losses.append(float(found.loss.mean()))

@@ -301,6 +301,11 @@ def test_tasks_in_one_pass_adapt_as_alone(net: Backbone, form: str, name: str) -
         near(together, alone, INNER_STEPS)
 
 
+@pytest.fixture(scope="module")
+def real() -> Backbone:
+    return Backbone.load("minilm", Lora(rank=4), precision="fp32")
+
+
 # The relatives of these learn every form in the slow tests, and one here.
 USUAL = ("multitask", "protonet", "maml")
 TRAINED = [
@@ -310,25 +315,34 @@ TRAINED = [
 ]
 
 
-@pytest.mark.parametrize(("form", "name"), TRAINED)
-def test_training_lowers_the_loss(net: Backbone, tmp_path: Path, form: str, name: str) -> None:
-    """Random weights hardly tell one word from another, so prototypes of words are learned with real ones."""
-    steps = 24 if form in ("regress", "choose") else 60
+def plan_of(form: str, name: str) -> Plan:
+    """Few steps at a high rate where these were seen to do, which is all but the slow tests; else many."""
     if form in ("tag", "span") and name != "multitask":
-        net, steps = Backbone.load("minilm", Lora(rank=4), precision="fp32"), 6
+        steps, lr = 2 if name in USUAL and form == "tag" else 6, 5e-3
+    elif name in USUAL or form == "regress":
+        steps, lr = (16, 5e-2) if form == "multilabel" and name != "multitask" else (12, 2e-2)
+    else:
+        steps, lr = 24 if form == "choose" else 60, 5e-3
+    return Plan(steps=steps, meta_batch=2, lr=lr)
+
+
+@pytest.mark.parametrize(("form", "name"), TRAINED)
+def test_training_lowers_the_loss(net: Backbone, real: Backbone, tmp_path: Path, form: str, name: str) -> None:
+    """Random weights hardly tell one word from another, so prototypes of words are learned with real ones."""
+    net = real if form in ("tag", "span") and name != "multitask" else net
     tasks = [task_of(form, seed=n) for n in range(2)]
     algorithm = ALGORITHMS[name]()
     episodes = Episodes(tasks, net.encode, THREE, seed=0)
     losses: list[float] = []
     theta = algorithm.init(net, torch.Generator().manual_seed(0))
-    asked = [episodes[n] for n in range(100, 106)]
-    learner = meta_train(algorithm, net, episodes, Plan(steps=steps, meta_batch=2, lr=5e-3), folder=tmp_path)
+    asked = group([episodes[n] for n in range(100, 106)])
+    learner = meta_train(algorithm, net, episodes, plan_of(form, name), folder=tmp_path)
     if algorithm.task_heads and name == "multitask":  # its heads are not the learner's: they stay with the run
         told = [json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-        losses = [sum(told[:6]), sum(told[-6:])]
+        losses = [sum(told[:4]), sum(told[-4:])]
     else:
         for w in (theta, learner.theta):
-            losses.append(sum(float(algorithm.meta_grad(net, w, group([e])).loss) for e in asked))
+            losses.append(float(algorithm.meta_grad(net, w, asked).loss.sum()))
     assert losses[1] < 0.95 * losses[0]
 
 

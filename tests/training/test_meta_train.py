@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,31 @@ def run(net: Backbone, episodes: Episodes, tmp_path: Path) -> Callable[..., Lear
     return start
 
 
+Whole = tuple[Learner, Path]
+
+
+@pytest.fixture(scope="module")
+def whole(net: Backbone, episodes: Episodes, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Whole]:
+    """The small run with so many checkpoints, validated by `moved`, from start to end; and its folder."""
+
+    @cache
+    def made(checkpoints: int) -> Whole:
+        folder, plan = tmp_path_factory.mktemp("whole"), replace(PLAN, checkpoints=checkpoints)
+        return meta_train(
+            METHOD, net, episodes, plan, validate=moved, folder=folder, seed=1, ranks=Ranks.alone()
+        ), folder
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def older(net: Backbone, episodes: Episodes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the small run leaves."""
+    folder = tmp_path_factory.mktemp("older")
+    meta_train(METHOD, net, episodes, PLAN, folder=folder, seed=1, ranks=Ranks.alone())
+    return folder
+
+
 def moved(theta: Weights) -> list[float]:
     """A number that is a function of θ and grows while it learns: what a validation of one trial needs here."""
     return [float(weights.norm({key: value for key, value in theta.items() if "lora_B" in key}))]
@@ -77,13 +103,15 @@ def steps(folder: Path) -> list[str]:
 # The same bits.
 
 
-def test_runs_by_steps_are_reproducible_to_the_byte(run: Callable[..., Learner], tmp_path: Path) -> None:
-    learners = [run(folder=tmp_path / name, validate=moved) for name in "ab"]
-    assert weights.equal(learners[0].theta, learners[1].theta)
-    assert log(tmp_path / "a") == log(tmp_path / "b")
-    newest = [tmp_path / name / "checkpoints" / "step_6" / "state.safetensors" for name in "ab"]
+def test_runs_by_steps_are_reproducible_to_the_byte(
+    run: Callable[..., Learner], whole: Callable[[int], Whole], tmp_path: Path
+) -> None:
+    (first, there), again = whole(PLAN.checkpoints), run(validate=moved)
+    assert weights.equal(first.theta, again.theta)
+    assert log(there) == log(tmp_path / "run")
+    newest = [folder / "checkpoints" / "step_6" / "state.safetensors" for folder in (there, tmp_path / "run")]
     assert newest[0].read_bytes() == newest[1].read_bytes()
-    assert not weights.equal(learners[0].theta, run(seed=2).theta)
+    assert not weights.equal(first.theta, run(folder=None, seed=2).theta)
 
 
 class CutError(Exception):
@@ -105,17 +133,16 @@ def stopping(at: int) -> Callable[[Weights], list[float]]:
 
 @pytest.mark.parametrize(("at", "checkpoints"), [(1, 6), (2, 6), (3, 2), (4, 2), (5, 3), (6, 6)])
 def test_stopped_and_resumed_is_undisturbed(
-    run: Callable[..., Learner], tmp_path: Path, at: int, checkpoints: int
+    run: Callable[..., Learner], whole: Callable[[int], Whole], tmp_path: Path, at: int, checkpoints: int
 ) -> None:
-    plan = replace(PLAN, checkpoints=checkpoints)
-    whole = run(plan=plan, validate=moved, folder=tmp_path / "whole")
+    plan, (undisturbed, there) = replace(PLAN, checkpoints=checkpoints), whole(checkpoints)
     with pytest.raises(CutError):
         run(plan=plan, validate=stopping(at))
     resumed = run(plan=plan, validate=moved, resume=True)
-    assert weights.equal(whole.theta, resumed.theta)
-    assert log(tmp_path / "run") == log(tmp_path / "whole")
-    assert steps(tmp_path / "run") == steps(tmp_path / "whole")
-    assert {k: v for k, v in whole.record.items() if k != "train_s"} == {
+    assert weights.equal(undisturbed.theta, resumed.theta)
+    assert log(tmp_path / "run") == log(there)
+    assert steps(tmp_path / "run") == steps(there)
+    assert {k: v for k, v in undisturbed.record.items() if k != "train_s"} == {
         k: v for k, v in resumed.record.items() if k != "train_s"
     }
 
@@ -134,10 +161,9 @@ def attentive() -> Iterator[None]:
 @pytest.mark.usefixtures("attentive")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_told_to_stop_it_saves_the_step_that_it_is_in(
-    run: Callable[..., Learner], tmp_path: Path, number: signal.Signals
+    run: Callable[..., Learner], whole: Callable[[int], Whole], tmp_path: Path, number: signal.Signals
 ) -> None:
-    plan = replace(PLAN, checkpoints=1)
-    whole, handlers = run(plan=plan, validate=moved, folder=tmp_path / "whole"), signal.getsignal(number)
+    plan, (undisturbed, there), handlers = replace(PLAN, checkpoints=1), whole(1), signal.getsignal(number)
 
     def told(theta: Weights) -> list[float]:
         if len(log(tmp_path / "run")) == 2:  # within the third step
@@ -149,8 +175,8 @@ def test_told_to_stop_it_saves_the_step_that_it_is_in(
     assert stopped.value.signal == number
     assert signal.getsignal(number) == handlers
     assert steps(tmp_path / "run") == ["step_3"]
-    assert weights.equal(whole.theta, run(plan=plan, validate=moved, resume=True).theta)
-    assert log(tmp_path / "run") == log(tmp_path / "whole")
+    assert weights.equal(undisturbed.theta, run(plan=plan, validate=moved, resume=True).theta)
+    assert log(tmp_path / "run") == log(there)
 
 
 @pytest.mark.usefixtures("attentive")
@@ -177,25 +203,24 @@ def test_told_twice_it_stops_at_once(run: Callable[..., Learner], tmp_path: Path
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_a_finished_run_is_left_alone(run: Callable[..., Learner], tmp_path: Path) -> None:
-    first = run(validate=moved)
-    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    again = run(validate=stopping(1), resume=True)
+def test_a_finished_run_is_left_alone(run: Callable[..., Learner], whole: Callable[[int], Whole]) -> None:
+    first, there = whole(PLAN.checkpoints)
+    before = {path: path.read_bytes() for path in there.rglob("*") if path.is_file()}
+    again = run(validate=stopping(1), resume=True, folder=there)
     assert weights.equal(first.theta, again.theta)
     assert first.record == again.record
-    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in there.rglob("*") if path.is_file()} == before
 
 
-def test_resume_begins_where_there_is_nothing(run: Callable[..., Learner], tmp_path: Path) -> None:
-    assert weights.equal(run(resume=True).theta, run(folder=tmp_path / "other").theta)
+def test_resume_begins_where_there_is_nothing(run: Callable[..., Learner], whole: Callable[[int], Whole]) -> None:
+    assert weights.equal(run(resume=True, validate=moved).theta, whole(PLAN.checkpoints)[0].theta)
 
 
-def test_without_resume_an_older_run_stays(run: Callable[..., Learner], tmp_path: Path) -> None:
-    run()
-    before = steps(tmp_path / "run"), log(tmp_path / "run")
+def test_without_resume_an_older_run_stays(run: Callable[..., Learner], older: Path) -> None:
+    before = steps(older), log(older)
     with pytest.raises(InputError, match="step_6 is of another run; resume that one, or take another folder"):
-        run(plan=replace(PLAN, steps=2))
-    assert (steps(tmp_path / "run"), log(tmp_path / "run")) == before
+        run(plan=replace(PLAN, steps=2), folder=older)
+    assert (steps(older), log(older)) == before
 
 
 @pytest.mark.parametrize(
@@ -210,28 +235,32 @@ def test_without_resume_an_older_run_stays(run: Callable[..., Learner], tmp_path
     ],
 )
 def test_other_settings_are_refused_by_name(
-    run: Callable[..., Learner], net: Backbone, toy_tasks: tuple[Task, ...], change: dict[str, Any], key: str
+    run: Callable[..., Learner],
+    older: Path,
+    net: Backbone,
+    toy_tasks: tuple[Task, ...],
+    change: dict[str, Any],
+    key: str,
 ) -> None:
-    run(plan=PLAN)
-    seed, sampling = change.pop("episodes", 3), change.pop("sampling", SAMPLING)
+    seed, sampling = change.get("episodes", 3), change.get("sampling", SAMPLING)
+    others = {name: value for name, value in change.items() if name not in ("episodes", "sampling")}
     with pytest.raises(InputError) as caught:
-        run(resume=True, **{"episodes": Episodes(toy_tasks, net.encode, sampling, seed), **change})
+        run(resume=True, folder=older, episodes=Episodes(toy_tasks, net.encode, sampling, seed), **others)
     assert key in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_other_tasks_and_another_base_are_refused(
-    run: Callable[..., Learner], net: Backbone, toy_tasks: tuple[Task, ...], tiny: Path, tmp_path: Path
+    run: Callable[..., Learner], older: Path, net: Backbone, toy_tasks: tuple[Task, ...], tiny: Path, tmp_path: Path
 ) -> None:
-    run()
     with pytest.raises(InputError, match=r"tasks\.mini/emotions = \d+ rows, now it is None"):
-        run(resume=True, episodes=Episodes(toy_tasks[1:], net.encode, SAMPLING, 3))
+        run(resume=True, folder=older, episodes=Episodes(toy_tasks[1:], net.encode, SAMPLING, 3))
     shutil.copytree(tiny, tmp_path / "tiny-bert")
     model = tmp_path / "tiny-bert" / "model.safetensors"
     save_file({key: value * 1.01 for key, value in load_file(model).items()}, model, metadata={"format": "pt"})
     other = Backbone.load(str(tmp_path / "tiny-bert"), Lora(rank=4, alpha=8), precision="fp32")
     with pytest.raises(InputError, match=r"base\.sha256"):
-        run(resume=True, net=other)
+        run(resume=True, folder=older, net=other)
 
 
 # Numbers that are none.
@@ -455,7 +484,7 @@ def main(ranks, tiny, steps, folders):
     episodes = Episodes(tasks, net.encode, Sampling(shots=(1, 2), queries=2, ways=3), seed=3)
     others = {"multitask": Multitask(), "protonet": ProtoNet()}
     for folder in map(Path, folders):
-        plan = Plan(steps=steps, meta_batch=3, lr=1e-2, validations=4, patience=0, checkpoints=steps // 3,
+        plan = Plan(steps=steps, meta_batch=3, lr=1e-2, validations=4, patience=0, checkpoints=-(-steps // 3),
                     exact=folder.name != "fast")
         method = others.get(folder.name, Maml(inner=Inner(steps=1)))
         learned = meta_train(method, net, episodes, plan, validate=validate, folder=folder, resume=True, seed=1,
@@ -506,10 +535,10 @@ def read_ranks(folder: Path, size: int) -> list[Weights]:
 @pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_more_processes_learn_what_one_learns(tiny: Path, tmp_path: Path, size: int) -> None:
     """Three passes a step: with four processes one has none."""
-    one, *others = (here(tiny, tmp_path / "one" / name, 6) for name in ("maml", "multitask", "protonet"))
+    one, *others = (here(tiny, tmp_path / "one" / name, 4) for name in ("maml", "multitask", "protonet"))
     shutil.copytree(tmp_path / "one" / "maml", tmp_path / "cut")
-    shutil.rmtree(tmp_path / "cut" / "checkpoints" / "step_6")
-    forked(size, SCRIPT, size, tiny, 6, *(tmp_path / name for name in ("maml", "multitask", "protonet", "fast", "cut")))
+    shutil.rmtree(tmp_path / "cut" / "checkpoints" / "step_4")
+    forked(size, SCRIPT, size, tiny, 4, *(tmp_path / name for name in ("maml", "multitask", "protonet", "fast", "cut")))
     for name, alone in zip(("maml", "multitask", "protonet"), (one, *others), strict=True):
         assert all(weights.equal(alone, theta) for theta in read_ranks(tmp_path / name, size)), name
         assert log(tmp_path / name) == log(tmp_path / "one" / name)
