@@ -6,6 +6,7 @@ import gc
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 def pytest_collection_finish() -> None:
     """What is imported stays: a full collection that looked through it would take a third of a second each time."""
+    import_module("hypothesis")  # it asks the collector who refers to a generator, so not after the freeze
     gc.collect()
     gc.freeze()
 
