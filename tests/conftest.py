@@ -6,8 +6,8 @@ import gc
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
