@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +34,6 @@ LONGEST = ("test_readme", "test_recipes", "test_algorithms", "test_forms", "test
 COMPARES = {"near", "far", "equal", "array_equal", "slopes"}
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-
-
-def pytest_collection_finish() -> None:
-    """What is imported stays: a full collection that looked through it would take a third of a second each time."""
-    import_module("hypothesis")  # it asks the collector who refers to a generator, so not after the freeze
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -71,14 +71,14 @@ def test_a_domain_that_judges_has_taught_nothing(made: LanguageDomains, tiny: Pa
     assert read & {*sentences(2)[0].split()}
     assert not read & {*sentences(0)[0].split()[:8], *sentences(1)[0].split()[:8]}
 
-    given = replace(made, model=str(tiny), methods=("reptile", "maml"), steps=1, shots=(2,), episodes=1)
+    given = replace(made, model=str(tiny), methods=("reptile", "maml"), shots=(2,), out=tmp_path / "out")
     text = write_domains(tmp_path / "text", 3)
     for out, words in ((tmp_path / "one", "nobody reads this"), (tmp_path / "two", "nor this, ever")):
         for name in ("d0", "d1"):
             (text / f"{name}.txt").write_text("\n".join(f"{words} {name} {n}" for n in range(60)))
         lm_domains(replace(given, text=str(text), out=out))
     one, two = learned(tmp_path / "one", "d0+d1"), learned(tmp_path / "two", "d0+d1")
-    assert len(one) == 2  # two methods, a checkpoint each
+    assert len(one) == 2 * 2  # two methods, a checkpoint each step
     assert one.keys() == two.keys()
     for name, tensors in one.items():
         assert all(value.equal(two[name][key]) for key, value in tensors.items()), name
