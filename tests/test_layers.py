@@ -50,6 +50,8 @@ DOORS = {
     "evaluate": ("metanlp.forms.metrics",),
     "scipy": ("metanlp.forms.metrics", "metanlp.core.intervals", "metanlp.report.canvas"),
     "sklearn": (
+        "metanlp.evaluation.external.plain",
+        "metanlp.evaluation.shoppers",
         "metanlp.forms.heads.logistic",
         "metanlp.learner.sklearn_classifier",
         "metanlp.evaluation.external.setfit",
@@ -66,7 +68,7 @@ DOORS = {
     "rich": ("metanlp.report.tables", "recipes.bench.bench_engine"),
     "matplotlib": ("metanlp.report.canvas",),
     "pandas": ("metanlp.report.page",),
-    "gradio": ("metanlp.serve.page",),
+    "gradio": ("metanlp.serve.page", "metanlp.serve.guide_page"),
     "jinja2": ("metanlp.report.page",),
     "tqdm": ("metanlp.core.progress",),
     "datasets": ("metanlp.tasks.sources.hub_rows", "metanlp.evaluation.external.setfit"),

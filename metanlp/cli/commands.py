@@ -13,7 +13,7 @@ import tyro
 
 from metanlp.cli.experiments import COMPARE, Compare, Evaluate, Page
 from metanlp.cli.launch import guarded
-from metanlp.cli.models import Adapt, Predict, Serve
+from metanlp.cli.models import Adapt, Predict, Rank, Serve
 from metanlp.cli.options import Json, Printed
 from metanlp.cli.sharing import Export, Publish
 from metanlp.cli.tasks import BuildTasks, Tasks
@@ -57,6 +57,7 @@ Command = (  # in the order of --help
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Adapt, tyro.conf.subcommand("adapt")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
+    | Annotated[Rank, tyro.conf.subcommand("rank")]
     | Annotated[Page, tyro.conf.subcommand("report")]
     | Annotated[Publish, tyro.conf.subcommand("publish")]
     | Annotated[Export, tyro.conf.subcommand("export")]

@@ -359,9 +359,9 @@ def address(learner: Learner) -> Iterator[str]:
     """Of a page in a process of its own, which has this one's libraries loaded; SIGTERM ends it as a command."""
 
     def run() -> None:
-        from metanlp.serve.page import serve
+        from metanlp.serve.page import Page, serve
 
-        serve(learner, "127.0.0.1", port)
+        serve(Page(learner).blocks, "127.0.0.1", port)
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
