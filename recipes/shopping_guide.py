@@ -23,13 +23,14 @@ DEFAULTS = ShoppingGuide(
     clean=True,
     method="reptile",
     baselines=("tfidf", "logistic", "frozen", "multitask"),
-    inner_steps=5,  # of reptile, which learns from where they lead
-    steps=300,
+    inner_steps=3,  # of reptile, which learns from where they lead
+    steps=80,
     store_gb=1.0,
-    test_rows=200,
+    test_rows=100,
     episodes=5,
+    validations=4,
     validation_trials=12,
-    search_trials=12,
+    search_trials=6,
     out=Path("out/shopping_guide"),
 )
 

@@ -65,10 +65,9 @@ class Side:
 
 @dataclass(frozen=True)
 class Shopper:
-    """One taste as a task: its support sets are ticks, its query rows the list."""
+    """One taste as a task: its query rows are the list, its support sets ticks, of each of `SIDES` as many in turn."""
 
     name: str
-    sides: str  # one of SIDES
     task: Task
 
 
@@ -128,10 +127,113 @@ def shoppers_of(tasks: Sequence[Task], market: Market) -> list[Shopper]:
         tastes[f"{name}, well-reviewed"] = sides[market.praise], halves(others, elsewhere, market, name)
     if not tastes:
         raise InputError(
-            f"no shopper can be made of {', '.join(task.name for task in tasks)}: give --guide a task of three classes "
-            f"of products or more, or tasks of reviews with the label {market.praise!r}"
+            f"no shopper can be made of {', '.join(task.name for task in tasks)}: give --test a task of three classes "
+            f"of products or more, or tasks of reviews with the label {market.praise!r}, which --praise names"
         )
-    return [made for name, taste in tastes.items() for made in ticking(name, *taste, market)]
+    found = [made for name, taste in tastes.items() if (made := ticking(name, *taste, market))]
+    if not found:
+        most = max(len(liked.ticked) for liked, _ in tastes.values())
+        raise InputError(
+            f"no class of {', '.join(reviews | classes)} has {max(market.ticks)} products to tick beside those that "
+            f"are ranked, the largest {most}; lower --ticks, or give more rows"
+        )
+    return found
+
+
+def by_class(task: Task, market: Market) -> dict[str, Side]:
+    """The products of each label; where the task has no test rows, one half of its rows is ticked, the other ranked."""
+    rows = task.pools["train"]
+    order = rng_of(market, task.name).permutation(len(rows)).tolist()
+    middle = len(rows) // 2
+    ticked_rows = rows if "test" in task.pools else [rows[n] for n in order[:middle]]
+    listed = task.pools.get("test", [rows[n] for n in order[middle:]])
+    return {
+        label: Side(*([row for row in side if row["label"] == number] for side in (ticked_rows, listed)))
+        for number, label in enumerate(task.labels)
+    }
+
+
+def joined(sides: Iterator[Side]) -> Side:
+    """The products of all."""
+    every = list(sides)
+    return Side(*([row for side in every for row in getattr(side, part)] for part in ("ticked", "listed")))
+
+
+def halves(one: Side, other: Side, market: Market, name: str) -> Side:
+    """As many products of one side as of the other."""
+    rng, parts = rng_of(market, name, 1), list[list[Row]]()
+    for first, second in ((one.ticked, other.ticked), (one.listed, other.listed)):
+        count = min(len(first), len(second)) or max(len(first), len(second))
+        parts.append([*chosen(first, count, rng), *chosen(second, count, rng)])
+    return Side(*parts)
+
+
+def ticking(name: str, liked: Side, others: Side, market: Market) -> Shopper | None:
+    """The shopper, who says what is liked and what is not, and then says anew only what is liked; None where there are
+    too few products."""
+    share, most = round(LIKED_SHARE * market.listed), max(market.ticks)
+    if len(liked.ticked) < most or len(others.ticked) < most // 2 or len(liked.listed) < 2 or not others.listed:
+        return None
+    rng = rng_of(market, name, 2)
+    listed = [{**row, "label": 1} for row in chosen(liked.listed, share, rng)]
+    listed += [{**row, "label": 0} for row in chosen(others.listed, market.listed - share, rng)]
+    supports = {
+        k: tuple(
+            ticks(liked, others, listed, k, sides, rng_of(market, name, 3 + number, k, draw))
+            for number, sides in enumerate(SIDES)
+            for draw in range(market.draws)
+        )
+        for k in market.ticks
+    }
+    pools = {"train": supports[most][0], "test": tuple(listed)}
+    return Shopper(name, Task(name, pools, LIKES, "simulated", supports=supports))
+
+
+def ticks(self) -> tuple[int, ...]:
+        return tuple(sorted({cell.ticks for cell in self.cells}))
+
+    def score(self, method: str, sides: str, ticks: int, metric: str) -> Interval:
+        """The mean over shoppers."""
+        return bootstrap(self._by_shopper(method, sides, ticks, metric))
+
+    def difference(self, one: str, other: str, sides: str, ticks: int, metric: str) -> Interval:
+        """`one` less `other` on the same ticks and products."""
+        return bootstrap(self._by_shopper(one, sides, ticks, metric) - self._by_shopper(other, sides, ticks, metric))
+
+    def _by_shopper(self, method: str, sides: str, ticks: int, metric: str) -> np.ndarray:
+        asked = (method, sides, ticks)
+        return np.array([np.mean(c.values[metric]) for c in self.cells if (c.method, c.sides, c.ticks) == asked])
+
+
+def shoppers_of(tasks: Sequence[Task], market: Market) -> list[Shopper]:
+    """A shopper a class, of tasks of three classes or more; and of tasks of reviews, one a category, a shopper each who
+    likes its well-reviewed products, and neither its others nor those of other categories. Pairs of texts are no
+    products. Raises InputError where there is no shopper."""
+    single = [task for task in tasks if FORMS[task.form].single_label and "text" in task.pools["train"][0]]
+    reviews = {task.name: by_class(task, market) for task in single if {market.praise} < {*task.labels}}
+    classes = {task.name: by_class(task, market) for task in single if task.name not in reviews and task.labels[2:]}
+    tastes = {
+        f"{name}, {label}": (side, joined(others for each, others in sides.items() if each != label))
+        for name, sides in classes.items()
+        for label, side in sides.items()
+    }
+    for name, sides in reviews.items():
+        others = joined(side for label, side in sides.items() if label != market.praise)
+        elsewhere = joined(side for other, its in reviews.items() if other != name for side in its.values())
+        tastes[f"{name}, well-reviewed"] = sides[market.praise], halves(others, elsewhere, market, name)
+    if not tastes:
+        raise InputError(
+            f"no shopper can be made of {', '.join(task.name for task in tasks)}: give --test a task of three classes "
+            f"of products or more, or tasks of reviews with the label {market.praise!r}, which --praise names"
+        )
+    found = [made for name, taste in tastes.items() if (made := ticking(name, *taste, market))]
+    if not found:
+        most = max(len(liked.ticked) for liked, _ in tastes.values())
+        raise InputError(
+            f"no class of {', '.join(reviews | classes)} has {max(market.ticks)} products to tick beside those that "
+            f"are ranked, the largest {most}; lower --ticks, or give more rows"
+        )
+    return found
 
 
 def by_class(task: Task, market: Market) -> dict[str, Side]:
@@ -208,7 +310,7 @@ def rank_for(
 ) -> Rankings:  # fmt: skip
     """Every method ranks for every shopper, on the same ticks and products; what a support set holds is not ranked.
     `tick` is called after every (shopper, method)."""
-    protocol = Protocol(market.ticks, market.draws, drop_repeats=True, seed=market.seed)
+    protocol = Protocol(market.ticks, len(SIDES) * market.draws, drop_repeats=True, seed=market.seed)
     first = next(method.net for method in methods.values() if isinstance(method, Learner))
     cells = list[Cell]()
     for shopper in shoppers:
@@ -226,16 +328,15 @@ def cells_of(
     name: str, shopper: Shopper, method: Learner | ExternalBaseline | None, held_out: HeldOutTask
 ) -> Iterator[Cell]:
     """One method for one shopper; None ranks nothing above anything."""
-    found = dict[int, list[tuple[float, float]]]()
+    found, draws = dict[tuple[str, int], list[tuple[float, float]]](), held_out.protocol.episodes // len(SIDES)
     for support in held_out.supports:
         scored = examine(method, held_out, support)[2] if method else None
         counted = np.flatnonzero(~support.excluded)
         odds = log_odds(scored.of(counted).values) if scored else np.zeros(len(counted))
         liked = np.array([held_out.rows[n]["label"] for n in counted])
-        found.setdefault(support.shots, []).append(judged(liked, odds))
-    for k, each in found.items():
-        values = dict(zip(METRICS, map(tuple, zip(*each, strict=True)), strict=True))
-        yield Cell(name, shopper.name, shopper.sides, k, values)
+        found.setdefault((SIDES[support.number // draws], support.shots), []).append(judged(liked, odds))
+    for (sides, k), each in found.items():
+        yield Cell(name, shopper.name, sides, k, dict(zip(METRICS, zip(*each, strict=True), strict=True)))
 
 
 def judged(liked: np.ndarray, odds: np.ndarray) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from metanlp.backbone.pretrained import MINILM
 from metanlp.core import storage
 from metanlp.core.progress import Progress
 from metanlp.core.torch_modes import own_modes
@@ -50,13 +51,14 @@ def shopping_guide(asked: ShoppingGuide) -> Report | None:
 
 
 def rankers(asked: ShoppingGuide) -> dict[str, Learner | ExternalBaseline]:
-    """What the run compared, and the learner that comes with the package, which saw other tasks."""
-    others, made = external_baselines(asked), dict[str, Learner | ExternalBaseline]()
-    net = None
+    """What the run compared; with minilm also the learner that comes with the package, which saw other tasks."""
+    others, net = external_baselines(asked), None
+    ready = {DEFAULT: Learner.load(DEFAULT)} if asked.model in ("minilm", MINILM) else {}
+    made: dict[str, Learner | ExternalBaseline] = {**ready}
     for name in methods(asked):
         if name in EXTERNAL:
             made[name] = others[name]
             continue
         learner = Learner.load(folder_of(asked, name), base=asked.model, net=net)
         made[name], net = learner, learner.net
-    return {DEFAULT: Learner.load(DEFAULT), **made}
+    return made

@@ -1,4 +1,5 @@
-"""The page to try a learner, built with gradio: `trial` and `result_html` compute what it shows. And how pages are served."""
+"""The page to try a learner, built with gradio, and how pages are served. `trial` and `result_html` compute what it
+shows."""
 
 from __future__ import annotations
 
