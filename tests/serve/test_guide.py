@@ -77,6 +77,34 @@ def test_a_list_that_is_none_is_one_line(here: Here, tmp_path: Path) -> None:
     assert "none.csv: has no rows; give at least one text" in said
 
 
+@served
+def test_a_tick_ranks_and_a_mistake_is_a_line(learner: Learner) -> None:
+    from metanlp.serve.guide_page import GuidePage
+
+    page = GuidePage(learner, [*PRODUCTS, ODD])
+    shown = page.on_tick([45], [3], guide.in_order(page.products))
+    assert "Ranked from 1 liked, 1 not." in shown[page.said]
+    assert {n for _, n in shown[page.liked].choices} >= {45, *(place.product for place in shown[page.places][:SHOWN])}
+    assert shown[page.liked].value == [45]
+    assert shown[page.table] == guide.table(page.products, shown[page.places])
+    alone = page.on_tick([45], [], shown[page.places])
+    assert "products drawn from the list stand for those that are not liked" in alone[page.said]
+    wrong = page.on_tick([], [3], shown[page.places])
+    assert list(wrong) == [page.said]
+    assert "class=wrong" in wrong[page.said]
+    assert "nothing is liked yet" in wrong[page.said]
+    assert "nothing ticked" in page.on_tick([], [], shown[page.places])[page.said]
+
+
+@served
+def test_the_page_is_sent(address: str) -> None:
+    until(lambda: urllib.request.urlopen(address).close() is None)
+    with urllib.request.urlopen(address) as sent:
+        page = sent.read().decode()
+    assert "Tick products that you like" in page
+    assert "<img src=x" not in page
+
+
 @pytest.fixture(scope="module")
 def address(learner: Learner) -> Iterator[str]:
     def made() -> Any:
