@@ -80,7 +80,7 @@ def test_nobody_shops_for_pairs_or_for_two_classes() -> None:
     tasks = [mini_tasks()[name] for name in ("mini/answer_match", "mini/formality")]
     with pytest.raises(InputError, match="no shopper can be made of mini/answer_match, mini/formality"):
         shoppers_of(tasks, MARKET)
-    with pytest.raises(InputError, match=r"has 98 products to tick .* the largest 10; lower --ticks"):
+    with pytest.raises(InputError, match=r"has 98 products to tick .* the largest \d+; lower --ticks"):
         shoppers_of([mini_tasks()["mini/commit_types"]], replace(MARKET, ticks=(98,)))
     for wrong in ({"ticks": (3,)}, {"ticks": ()}, {"draws": 0}, {"listed": 9}):
         with pytest.raises(InputError, match="--ticks"):
@@ -91,7 +91,7 @@ def test_what_is_counted() -> None:
     liked = np.array([1, 0, 0, 1, 0])
     assert judged(liked, np.array([5.0, 1, 1, 4, 0])) == (1.0, 1.0)
     ndcg, auc = judged(liked, np.array([0.0, 3, 2, 1, 4]))
-    assert auc == pytest.approx(1 / 6)
+    assert auc == 0
     assert ndcg == pytest.approx((1 / np.log2(5) + 1 / np.log2(6)) / (1 + 1 / np.log2(3)))
     assert judged(liked, np.zeros(5))[1] == 0.5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,14 @@ def test_a_list_that_is_none_is_one_line(here: Here, tmp_path: Path) -> None:
 
 @served
 def test_a_tick_ranks_and_a_mistake_is_a_line(learner: Learner) -> None:
+    """In a process of its own, as gradio leaves sockets open."""
+    process = multiprocessing.get_context("fork").Process(target=handler_ranks, args=(learner,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+
+
+def handler_ranks(learner: Learner) -> None:
     from metanlp.serve.guide_page import GuidePage
 
     page = GuidePage(learner, [*PRODUCTS, ODD])

@@ -71,14 +71,14 @@ def without_markup(text: str) -> str:
     parser = _Text()
     parser.feed(DECLARED.sub("&lt;!", NESTED.sub("&", text)))
     parser.close()
-    return "".join(parser.parts)
+    return _tidy(text, "".join(parser.parts))
 
 
 def without_invisible(text: str) -> str:
     """Letters composed (NFC), control characters as spaces, no soft hyphens, marks of direction or of no width."""
     if text.isascii() and text.isprintable():
         return text
-    return unicodedata.normalize("NFC", CONTROL.sub(" ", INVISIBLE.sub("", text)))
+    return _tidy(text, unicodedata.normalize("NFC", CONTROL.sub(" ", INVISIBLE.sub("", text))))
 
 
 def with_plain_prices(text: str) -> str:
@@ -102,6 +102,11 @@ def _amount(written: str) -> str:
 def with_single_spaces(text: str) -> str:
     """No white space at the ends, and one space wherever there was some."""
     return " ".join(text.split())
+
+
+def _tidy(before: str, after: str) -> str:
+    """Without the spaces that a step left, so that only a text's own count as such."""
+    return before if before == after else with_single_spaces(after)
 
 
 STEPS: Mapping[str, Callable[[str], str]] = {
