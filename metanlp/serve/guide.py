@@ -50,8 +50,7 @@ def placed(
     """The ranking for somebody who ticked these products. `before` is the last one. Raises InputError."""
     if not liked and not disliked:
         return in_order(products)
-    sides = [[products[n] for n in side] for side in (liked, disliked)]
-    adapted = learn_taste(learner, *sides, products)
+    adapted = learn_taste(learner, [products[n] for n in liked], [products[n] for n in disliked], products)
     order, was = ranked(adapted, products), {place.product: number for number, place in enumerate(before)}
     seen, ticks = order[:SHOWN], [*liked, *disliked]
     cosines = features(adapted, [products[n] for n, _ in seen]) @ features(adapted, [products[n] for n in ticks]).T
