@@ -56,6 +56,9 @@ class _Text(HTMLParser):
         known = "" if tag in INLINE else " " if tag in BLOCKS else None
         self.parts.append((self.get_starttag_text() or "") if known is None else known)
 
+    def handle_startendtag(self, tag: str, attrs: object) -> None:
+        self.handle_starttag(tag, attrs)  # and no end, which an unknown one would get anew each time
+
     def handle_endtag(self, tag: str) -> None:
         self.parts.append(" " if tag in BLOCKS else "" if tag in INLINE else f"</{tag}>")
 
