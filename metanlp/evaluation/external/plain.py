@@ -71,7 +71,7 @@ class Logistic(Regression):
 
     def features(self, support: Sequence[Row], query: Sequence[Row], form: str) -> tuple[np.ndarray, np.ndarray]:
         sides = [[FORMS[form].texts(row)[0] for row in rows] for rows in (support, query)]
-        new = [*{*sides[0], *sides[1]} - self.known.keys()]
+        new = [text for text in dict.fromkeys([*sides[0], *sides[1]]) if text not in self.known]
         self.known.update(zip(new, embedded(self.net, new, form), strict=True))
         read, asked = (np.array([self.known[text] for text in texts]) for texts in sides)
         return read, asked
