@@ -42,7 +42,7 @@ def asked(shop: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> S
         model=str(tiny), data=f"{shop / 'cups.jsonl'},by:shop:{shop / 'titles.jsonl'}", validation="mini/politeness",
         test=f"{shop / 'pots.jsonl'},{shop / 'pans.jsonl'}", method="reptile", baselines=METHODS[:3], inner_steps=2,
         clean=True, steps=2, meta_batch=1, shots=(4,), episodes=1, test_rows=20, validation_trials=1, search_trials=1,
-        praise="praise", ticks=(4,), draws=2, listed=20, threads=1, out=tmp_path_factory.mktemp("guide") / "out",
+        praise="praise", ticks=(4,), draws=1, listed=20, threads=1, out=tmp_path_factory.mktemp("guide") / "out",
     )  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def test_repeats_and_empty_rows_are_left_out_and_counted() -> None:
 
 
 def test_of_a_repeat_across_pools_the_training_row_goes() -> None:
-    mini = read_mini().train[0]
+    mini, other_task = read_mini().train[:2]
     one, other, *rest = mini.pools["train"]
     judging = {**other, "text": f"<p>{other['text']}</p>"}
     task = replace(mini, pools={"train": (one, other, *rest), "test": (judging,)}, supports={1: ((judging,),)})
@@ -87,9 +87,9 @@ def test_of_a_repeat_across_pools_the_training_row_goes() -> None:
     assert list(done.pools["train"]) == [one, *rest]
     assert done.cleaning
     assert keys_of(done.pools["train"], DEFAULT).tolist() == keys_of(list(done.pools["train"]), DEFAULT).tolist()
-    (row, whole) = cleaning_rows([done, clean_task(mini)])
+    row, whole = cleaning_rows([done, clean_task(other_task)])
     assert row == {"task": task.name, "rows": 1 + len(mini.pools["train"]), "markup": 1, "repeats": 1}
-    assert whole["rows"] == row["rows"] + len(mini.pools["train"])
+    assert whole == row | {"task": "all 2", "rows": row["rows"] + len(other_task.pools["train"])}
     assert [each["change"] for each in cleaning_examples([done])] == ["repeats", "markup"]
 
 

@@ -140,7 +140,7 @@ def clean_rows(rows: Sequence[Row], known: set[str] | None = None) -> tuple[list
     text, and all but the first of rows whose words are the same, with the same answer; `known` holds those of rows
     elsewhere, and takes these. Rows in another script than most are counted and stay."""
     seen, counts, examples = set[str]() if known is None else known, Counter[str](), dict[str, tuple[str, str]]()
-    exact, kept, found = set[str](), list[int](), list[Row]()
+    kept, found = list[int](), list[Row]()
     for number, row in enumerate(rows):
         texts = {name: cleaned(row[name]) for name in TEXTS if name in row}
         fresh = {**row, **{name: text for name, (text, _) in texts.items()}}
@@ -149,12 +149,11 @@ def clean_rows(rows: Sequence[Row], known: set[str] | None = None) -> tuple[list
         if not all(text for text, _ in texts.values()):
             does.append("empty")
         elif near in seen:
-            does.append("repeats" if same in exact else "near repeats")
+            does.append("repeats" if same in seen else "near repeats")
         else:
             kept.append(number)
             found.append(fresh)
-        seen.add(near)
-        exact.add(same)
+        seen |= {near, same}
         counts.update(does)
         for kind in does:
             examples.setdefault(kind, _around(_joined(row), "" if kind in LEFT_OUT else _joined(fresh)))
