@@ -15,7 +15,6 @@ from metanlp.forms import DEFAULT
 from metanlp.report.cleaning import cleaning_examples, cleaning_rows
 from metanlp.tasks.reading.cleaning import clean_rows, clean_task, cleaned
 from metanlp.tasks.rowset import keys_of
-from metanlp.tasks.sources.mini import read_mini
 
 MARKS = ["<b>", "</b>", "<br/>", "<script>", "</script>", "<!--", "-->", "<![", "<!x", "<?", ">", "<", "&", "&amp;",
          "lt;", "&#60;", "&#x26;", "amp;", "&nbsp;", "$", "US$", "€", " EUR", "USD ", "5", "1,299.00", "1.299,5", "0.0",
@@ -77,10 +76,10 @@ def test_repeats_and_empty_rows_are_left_out_and_counted() -> None:
 
 
 def test_of_a_repeat_across_pools_the_training_row_goes() -> None:
-    mini, other_task = read_mini().train[:2]
-    one, other, *rest = mini.pools["train"]
+    plain, other_task = task_of("classify"), task_of("classify", seed=1)
+    one, other, *rest = plain.pools["train"]
     judging = {**other, "text": f"<p>{other['text']}</p>"}
-    task = replace(mini, pools={"train": (one, other, *rest), "test": (judging,)}, supports={1: ((judging,),)})
+    task = replace(plain, pools={"train": (one, other, *rest), "test": (judging,)}, supports={1: ((judging,),)})
     done = clean_task(task)
     assert [*done.pools] == ["train", "test"]
     assert list(done.pools["test"]) == [other] == list(done.supports[1][0])
@@ -88,7 +87,7 @@ def test_of_a_repeat_across_pools_the_training_row_goes() -> None:
     assert done.cleaning
     assert keys_of(done.pools["train"], DEFAULT).tolist() == keys_of(list(done.pools["train"]), DEFAULT).tolist()
     row, whole = cleaning_rows([done, clean_task(other_task)])
-    assert row == {"task": task.name, "rows": 1 + len(mini.pools["train"]), "markup": 1, "repeats": 1}
+    assert row == {"task": task.name, "rows": 1 + len(plain.pools["train"]), "markup": 1, "repeats": 1}
     assert whole == row | {"task": "all 2", "rows": row["rows"] + len(other_task.pools["train"])}
     assert [each["change"] for each in cleaning_examples([done])] == ["repeats", "markup"]
 
