@@ -36,7 +36,7 @@ class Regression(ExternalBaseline):
         """Everything that it needs comes with the package."""
 
     def plan(self, trials: int, rows: int) -> str:
-        return f"fitted anew on at most {trials:,} support sets: milliseconds each"
+        return f"fitted anew on at most {trials:,} support sets: less than a second each"
 
     def answer(self, task: Task, support: Sequence[Row], query: Sequence[Row], seed: int) -> Answers:
         form = FORMS[task.form]
