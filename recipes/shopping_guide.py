@@ -31,6 +31,7 @@ DEFAULTS = ShoppingGuide(
     validations=4,
     validation_trials=12,
     search_trials=6,
+    draws=1,
     out=Path("out/shopping_guide"),
 )
 
