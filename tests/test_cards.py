@@ -61,7 +61,7 @@ def test_the_cards_name_no_other_tasks() -> None:
     assert named == {row.name for row in (*GLUE, *LEOPARD)}
 
 
-@pytest.mark.parametrize("source", ["intents", "topics", "qa"])
+@pytest.mark.parametrize("source", ["intents", "topics", "qa", "shopping"])
 def test_the_cards_of_published_sources_name_their_sets_and_roles(source: str) -> None:
     rows = of_source(source)
     assert {name for name in table(f"{source}.md") if "/" in name} == {row.name for row in rows}

@@ -51,6 +51,8 @@ QUICK = {
     "small_classes.py": "--draws 1 --tasks urgency",
     "compare_all.py": "--steps 1 --meta-batch 1 --baselines frozen maml --episodes 1 --shots 4"
     " --validation-trials 1 --search-trials 1 --test-rows 4 --threads 1 --no-page",
+    "shopping_guide.py": "--steps 1 --baselines logistic --episodes 1 --shots 4 --ticks 4 --draws 1 --listed 20"
+    " --validation-trials 1 --search-trials 1 --test-rows 4 --threads 1",
 }
 # These train a tiny model in the place of `minilm`, on which `accelerate launch …` and `metanlp compare` train.
 ON_A_TINY_MODEL = re.compile(r"python recipes/(maml_glue|compare_all|custom_tasks)\.py|torchrun ")
@@ -98,6 +100,12 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
     for name in ("reviews_kitchen", "spam_messages", "urgency"):
         lines = [row["text"] for row in tasks[name].pools["train"]]
         (folder / "my_domains" / f"{name}.txt").write_text("\n".join(lines))
+    (folder / "my_shop").mkdir()
+    (folder / "my_shop" / "products.csv").write_text(
+        "title,description,price\nkettle,<b>steel</b>,20 €\nscarf,silk,30 €\nteapot,glass,25 €\n,,\n"
+    )
+    (folder / "my_shop" / "liked.txt").write_text("tea strainer\nsugar bowl\n")
+    (folder / "my_shop" / "disliked.txt").write_text("leather belt\n")
     (folder / "new_tickets.txt").write_text("the boiler is leaking\nplease send the invoice again\n")
     for name, source in {"sst2": "reviews_hotels", "rte": "entailment_rules"}.items():
         _write(folder / "DATA" / "glue" / name / "train.jsonl", tasks[source], range(40), numbers=True)
@@ -283,6 +291,14 @@ def test_scikit_learn_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exec(fitting, names)
     assert names["clf"].classes_.tolist() == ["access", "equipment", "parking"]
     assert names["clf"].predict(names["texts"]).tolist()[0] in ("equipment", None)
+
+
+@needs_minilm
+def test_python_of_a_ranking_runs() -> None:
+    (ranking,) = (code for code in blocks("python") if "learn_taste" in code)
+    names: dict[str, Any] = {}
+    exec(ranking, names)
+    assert {place.product for place in names["order"]} == {0, 1, 2}
 
 
 def test_python_of_the_hub_runs(hub: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ import tyro
 
 from metanlp.cli.experiments import COMPARE, Compare, Evaluate, Page, Train
 from metanlp.cli.launch import guarded
-from metanlp.cli.models import Adapt, Predict, Score, Serve
+from metanlp.cli.models import Adapt, Predict, Rank, Score, Serve
 from metanlp.cli.options import Json, Printed
 from metanlp.cli.sharing import Export, Publish
 from metanlp.cli.tasks import BuildTasks, Tasks
@@ -60,6 +60,7 @@ Command = (  # in the order of --help
     | Annotated[Adapt, tyro.conf.subcommand("adapt")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[Score, tyro.conf.subcommand("score")]
+    | Annotated[Rank, tyro.conf.subcommand("rank")]
     | Annotated[Page, tyro.conf.subcommand("report")]
     | Annotated[Publish, tyro.conf.subcommand("publish")]
     | Annotated[Export, tyro.conf.subcommand("export")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -47,18 +48,23 @@ class Adapt(Taught, Columns, Output, Json):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict(Source, Columns):
-    """Answer for new rows with an adapted model: one line a row, JSON or CSV."""
+class Answers:
+    """A command that answers row by row."""
 
-    texts: Annotated[Path | None, tyro.conf.Positional] = None  # lines of text, CSV or JSONL; else, or as "-", stdin
     out: Path | None = None  # .csv or .jsonl, in place of standard output
     replace: bool = False  # replace --out where it is there already
     format: Literal["csv", "jsonl"] = "jsonl"  # of standard output
 
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(Source, Columns, Answers):
+    """Answer for new rows with an adapted model: one line a row, JSON or CSV."""
+
+    texts: Annotated[Path | None, tyro.conf.Positional] = None  # lines of text, CSV or JSONL; else, or as "-", stdin
+
     def run(self) -> None:
-        from metanlp.core.storage import atomic_write
         from metanlp.learner.learner import Adapted
-        from metanlp.learner.prediction_table import as_table
+        from metanlp.learner.prediction_table import as_table, rounded
         from metanlp.tasks.reading.columns import parse_columns
         from metanlp.tasks.reading.files import read_asked
 
@@ -66,11 +72,10 @@ class Predict(Source, Columns):
         columns, adapted = parse_columns(self.columns), Adapted.load(self.source, base=self.base)
         stream, words = self._file or sys.stdin.buffer, adapted.label_words
         asked = read_asked(stream, columns=columns, labels=words, form=adapted.form)
-        text = as_table(asked, adapted.answers([row for row, _ in asked]), kind)
-        if self.out:
-            atomic_write(self.out, text.encode())
-        else:
-            print(text, end="")
+        answers = adapted.answers([row for row, _ in asked])
+        # What the file calls as an answer is called gives way.
+        said = [{**others, **row, **rounded(answer)} for (row, others), answer in zip(asked, answers, strict=True)]
+        write(as_table(said, kind), self.out)
         warn(adapted.net.notice())
 
     @property
@@ -80,14 +85,7 @@ class Predict(Source, Columns):
 
     def _check(self) -> str:
         """Raises InputError for what can be said before a model is loaded; the format of the answers."""
-        kind = self.out.suffix.lstrip(".") if self.out else self.format
-        if kind not in ("csv", "jsonl"):
-            raise InputError(f"--out {self.out}: predictions are written as .csv or .jsonl; give one of these endings")
-        sources = (self.source, self._file) if self._file else (self.source,)
-        if self.out:
-            check_file(self.out, sources, replace=self.replace)
-        else:
-            check_standard_output(sources)
+        kind = check_answers(self, (self.source, self._file) if self._file else (self.source,))
         if not self._file and not sys.stdin:  # None where the shell closed it
             raise InputError("standard input is closed; name a file with the texts")
         return kind
@@ -127,9 +125,47 @@ class Score(Columns, Json):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Serve(Taught, Columns):
-    """A page to try a learner on: label a few texts, adapt, look at the answers and why, download the adapted model."""
+class Rank(Taught, Columns, Answers):
+    """Rank products for somebody who liked a few and, if known, disliked some: best first, with a column `score`."""
 
+    products: Annotated[Path, tyro.conf.Positional]  # CSV or JSONL with a text, or lines; its columns are kept
+    liked: Path  # products that are liked: lines of text, or a file like the products
+    disliked: Path | None = None  # products that are not; without, others drawn from the list stand for them
+    clean: bool = False  # put HTML, prices and spaces in order; leave out repeats and products without text
+    effort: Effort = "recipe"  # fast takes no gradient step, best as many as pay on examples left out of them
+    format: Literal["csv", "jsonl"] = "csv"  # of standard output
+
+    def run(self) -> None:
+        from metanlp.learner.learner import Learner
+        from metanlp.learner.prediction_table import as_table
+        from metanlp.learner.ranking import learn_taste, ranked
+        from metanlp.report.cleaning import summary
+        from metanlp.tasks.reading.columns import parse_columns
+        from metanlp.tasks.reading.products import read_products
+
+        kind = check_answers(self, (self.source, self.products, self.liked, *filter(None, [self.disliked])))
+        columns = parse_columns(self.columns)
+        listed, liked = (read_products(path, columns, clean=self.clean) for path in (self.products, self.liked))
+        disliked = read_products(self.disliked, columns, clean=self.clean).rows if self.disliked else ()
+        if "score" in listed.cells[0]:
+            raise InputError(f"{self.products}: has a column 'score', which is to hold the new one; rename it")
+        learner = Learner.load(self.source, base=self.base)
+        order = ranked(learn_taste(learner, liked.rows, disliked, listed.rows, effort=self.effort), listed.rows)
+        rows = [{"score": round(score, 4), **listed.cells[number]} for number, score in order]
+        write(as_table(rows, kind), self.out)
+        for part in filter(None, (summary(listed.cleaning), learner.net.notice())):
+            warn(part)
+        if not disliked:
+            warn("nothing is disliked: products drawn from the list stood for what is; scores rank, and say no more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve(Taught, Columns):
+    """A page to try a learner on: label a few texts, adapt, look at the answers and why, download the adapted model.
+    With --guide, a page to tick products on and see their ranking change."""
+
+    guide: Path | None = None  # products: CSV or JSONL with a text, or lines
+    clean: bool = False  # of these, put HTML, prices and spaces in order; leave out repeats and products without text
     host: str = "127.0.0.1"  # this machine alone; 0.0.0.0 is whoever can reach it
     port: int = 7860  # of the page
 
@@ -138,17 +174,42 @@ class Serve(Taught, Columns):
 
         from metanlp.serve.address import check_free
         from metanlp.tasks.reading.columns import parse_columns
+        from metanlp.tasks.reading.products import read_products
 
         if not find_spec("gradio"):
             raise InputError("the page is made by gradio, which is not installed; pip install 'metanlp[serve]'")
         columns = parse_columns(self.columns)
         check_free(self.host, self.port)
+        products = read_products(self.guide, columns, clean=self.clean).rows if self.guide else ()
         from metanlp.learner.learner import Learner
 
         learner = Learner.load(self.source, base=self.base)
-        from metanlp.serve.page import serve  # seconds to import
+        from metanlp.serve import guide_page, page  # seconds to import
 
-        serve(learner, self.host, self.port, columns)
+        made = guide_page.GuidePage(learner, products) if self.guide else page.Page(learner, columns)
+        page.serve(made.blocks, self.host, self.port)
+
+
+def check_answers(asked: Answers, sources: Sequence[Path]) -> str:
+    """The format of the answers. Raises InputError where they can't be written as asked, or over a source."""
+    kind = asked.out.suffix.lstrip(".") if asked.out else asked.format
+    if kind not in ("csv", "jsonl"):
+        raise InputError(f"--out {asked.out}: predictions are written as .csv or .jsonl; give one of these endings")
+    if asked.out:
+        check_file(asked.out, sources, replace=asked.replace)
+    else:
+        check_standard_output(sources)
+    return kind
+
+
+def write(answers: str, out: Path | None) -> None:
+    """Into a file, whole or not at all; without one to standard output."""
+    from metanlp.core.storage import atomic_write
+
+    if out:
+        atomic_write(out, answers.encode())
+    else:
+        print(answers, end="")
 
 
 def warn(notice: str) -> None:

@@ -18,19 +18,25 @@ class Tasks(Columns, Json):
     # A file, a task's folder, a folder of tasks, or owner/name of the Hub. An index that `tasks build` made is used,
     # and its files held against it.
     source: Annotated[str, tyro.conf.Positional]
+    clean: bool = False  # say what --clean of a run would change, and describe the tasks after it
 
     def run(self) -> Printed:
         from metanlp.report import tables
+        from metanlp.report.cleaning import cleaning_rows, show_cleaning
         from metanlp.tasks.index.index import check_unchanged
+        from metanlp.tasks.reading.cleaning import clean_task
         from metanlp.tasks.reading.columns import parse_columns
         from metanlp.tasks.taskset import describe, notes, read
 
         tasks = read(self.source, data_root=None, columns=parse_columns(self.columns))
         check_unchanged(tasks)
+        tasks = tuple(map(clean_task, tasks)) if self.clean else tasks
+        show_cleaning(tasks)
         rows = describe(tasks)
         tables.console().print(tables.task_table(rows))
         print(*notes(tasks), sep="\n", end="\n" if notes(tasks) else "")
-        return {"tasks": rows, "notes": notes(tasks)}
+        cleaned = {"cleaned": cleaning_rows(tasks)} if self.clean else {}
+        return {"tasks": rows, "notes": notes(tasks), **cleaned}
 
 
 @dataclass(frozen=True, kw_only=True)

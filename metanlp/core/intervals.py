@@ -96,6 +96,18 @@ def interval(values: np.ndarray, bounds: Bounds = (-np.inf, np.inf), level: floa
     return over_tasks([Sample(values, np.zeros(0))], bounds, level)
 
 
+def bootstrap(values: np.ndarray, seed: int = 0) -> Interval:
+    """The mean of independent values (E,) with the percentiles of 10,000 means of values drawn from them again (Efron
+    1979); no bounds for one value."""
+    if len(values) < 2:
+        return Interval(float(values.mean()), None, None)
+    from scipy import stats
+
+    drawn = stats.bootstrap((values,), np.mean, n_resamples=10_000, method="percentile", rng=seed)
+    low, high = drawn.confidence_interval
+    return Interval(float(values.mean()), float(low), float(high))
+
+
 def as_good(each: np.ndarray, best: np.ndarray) -> bool:
     """Whether accuracies (E,) lie within one standard error of the best ones, trial by trial: few trials can't tell
     more (Breiman et al. 1984, the 1-SE rule)."""

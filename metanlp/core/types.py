@@ -32,6 +32,15 @@ class Meaning:
 
 
 @dataclass(frozen=True)
+class Cleaning:
+    """What was changed in the texts of some rows on their way in."""
+
+    rows: int  # that were read
+    counts: Mapping[str, int]  # kind of change -> rows
+    examples: Mapping[str, tuple[str, str]]  # kind of change -> the first such row, before and after
+
+
+@dataclass(frozen=True)
 class Task:
     """A named set of labelled rows."""
 
@@ -47,6 +56,7 @@ class Task:
     left_out: Mapping[str, int] = field(default_factory=dict)  # rows whose source hides their label, by pool
     labelled: bool = True  # whether people gave the answers; else the text itself did
     notes: tuple[str, ...] = ()  # what its owner should know, a sentence each: texts with two answers, labels alike
+    cleaning: Cleaning | None = None  # what was changed in its texts; None where nobody asked for it
 
     @property
     def meaning(self) -> Meaning:

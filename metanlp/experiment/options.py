@@ -39,11 +39,14 @@ class Testing:
 class Experiment(Testing, Inputs):
     """Meta-train, adapt to held-out tasks, compare with the baselines, save."""
 
+    # Clean texts on the way in: HTML, invisible characters, prices and spaces are put in order, repeats and texts with
+    # nothing to read are left out, and the report says what was changed.
+    clean: bool = False
     # Begin meta-training from this learner, with its adapters and views: default, a folder, or owner/name on the Hub;
     # none; auto: default where the model is its own and it learned no task that judges. It is tested as it is, too.
     start: str | None = None
     method: str = "maml"  # the method that is saved and compared with the others
-    # Others, at equal compute; all: each of metanlp's own. setfit and llm only by their names.
+    # Others, at equal compute; all: each of metanlp's own. tfidf, logistic, setfit and llm only by their names.
     baselines: tuple[str, ...] = ("frozen", "finetune", "multitask", "protonet")
     # Of baseline llm: an OpenAI-compatible endpoint, its key in METANLP_LLM_KEY. Texts of test tasks are sent there; a
     # run without llm sends no data anywhere.
@@ -83,6 +86,18 @@ class Experiment(Testing, Inputs):
     out: Path = Path("out/run")  # folder for everything that the run leaves
     publish: str | None = None  # owner/name on the Hub for what the run leaves, for its owner alone
     resume: bool = False  # go on from the newest checkpoint in --out, whose settings must be the same
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShoppingGuide(Experiment):
+    """Meta-train on product categories, shops and conditions, test on new ones, then rank products for simulated
+    shoppers who ticked a few. Products are the texts of test tasks of three classes or more, a shopper each class, and
+    of reviews, a shopper each category who likes what is well reviewed."""
+
+    praise: str = "positive"  # the label of well-reviewed products
+    ticks: tuple[int, ...] = (4, 8, 16)  # products that a shopper ticks, half of them liked where there are dislikes
+    draws: int = 5  # times that each shopper ticks anew
+    listed: int = 100  # products that are ranked for each, a fifth of them liked
 
 
 @dataclass(frozen=True, kw_only=True)

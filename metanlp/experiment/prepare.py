@@ -25,7 +25,7 @@ from metanlp.core.errors import InputError
 from metanlp.core.settings import from_json
 from metanlp.core.types import Roles, Task
 from metanlp.episodes.sampling import Episodes, Sampling, all_texts, largest_pass
-from metanlp.evaluation.external import EXTERNAL, AnswerCache, ExternalBaseline, Llm, SetFit
+from metanlp.evaluation.external import EXTERNAL, AnswerCache, ExternalBaseline, Llm, Logistic, SetFit, Tfidf
 from metanlp.evaluation.external.answer_cache import KEPT
 from metanlp.evaluation.external.base import count_asked
 from metanlp.evaluation.held_out import HeldOutTask, Protocol, Support, check_forms, check_shots
@@ -35,6 +35,7 @@ from metanlp.learner.artefact import located, read_config
 from metanlp.learner.learner import Learner
 from metanlp.report.tables import say
 from metanlp.tasks.leaks import Leakage, drop_leaks, leakage, without_seen
+from metanlp.tasks.reading.cleaning import clean_task
 from metanlp.tasks.reading.columns import parse_columns
 from metanlp.tasks.roles import read_roles
 from metanlp.tasks.taskset import notes
@@ -87,7 +88,8 @@ def external_baselines(asked: Experiment) -> dict[str, ExternalBaseline]:
         raise InputError("--baselines llm wants --llm-url, as http://127.0.0.1:8000/v1, and --llm-model: its name")
     if "llm" not in names and (asked.llm_url or asked.llm_model):
         raise InputError("--llm-url and --llm-model are given, and llm is not asked for; add it to --baselines")
-    made = {"llm": partial(Llm, str(asked.llm_url), str(asked.llm_model)), "setfit": partial(SetFit, asked.model)}
+    made = {"llm": partial(Llm, str(asked.llm_url), str(asked.llm_model)), "setfit": partial(SetFit, asked.model),
+            "logistic": partial(Logistic, asked.model), "tfidf": Tfidf}  # fmt: skip
     return {name: made[name](answer_cache=AnswerCache(asked.out / "baselines" / name / KEPT)) for name in names}
 
 
@@ -104,9 +106,12 @@ def make(name: str, asked: Experiment) -> Algorithm:
 
 
 def roles_of(asked: Experiment, test: str | None) -> Roles:
-    """The tasks that are asked for; those that judge are `test`."""
+    """The tasks that are asked for, cleaned where that is asked; those that judge are `test`."""
     root, test = os.environ.get("METANLP_DATA"), None if test == NOTHING else test
-    return read_roles(asked.data, asked.validation, test, Path(root) if root else None, parse_columns(asked.columns))
+    roles = read_roles(asked.data, asked.validation, test, Path(root) if root else None, parse_columns(asked.columns))
+    if not asked.clean:
+        return roles
+    return Roles(*(tuple(map(clean_task, tasks)) for tasks in (roles.train, roles.validation, roles.test)))
 
 
 def prepare(asked: Experiment, ranks: Ranks, everything: Roles) -> Run:

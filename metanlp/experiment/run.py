@@ -27,7 +27,7 @@ from metanlp.core.progress import Progress
 from metanlp.core.settings import to_json
 from metanlp.core.signals import command_line
 from metanlp.core.torch_modes import own_modes
-from metanlp.core.types import Roles, Weights
+from metanlp.core.types import Roles, Task, Weights
 from metanlp.evaluation import answers
 from metanlp.evaluation.diagnostics import Diagnostics, nearest
 from metanlp.evaluation.external import ExternalBaseline
@@ -54,6 +54,7 @@ from metanlp.learner.artefact import CONFIG
 from metanlp.learner.learner import Learner
 from metanlp.report.advice import show_adapting, show_answers
 from metanlp.report.canvas import NO_PLOT, can_plot
+from metanlp.report.cleaning import cleaning_examples, cleaning_rows, show_cleaning
 from metanlp.report.page import LOCAL, PAGE, write_page
 from metanlp.report.tables import say, show, show_overview
 from metanlp.tasks.taskset import places
@@ -91,6 +92,7 @@ def run(
         shared = prepare(asked, ranks, roles)
         if ranks.main and fold == 1:
             say(start_facts(shared))
+            show_cleaning(every_task(shared.roles))
         if new:
             ranks.on_main(lambda: held.enter_context(storage.lock(asked.out)))
         if not asked.resume:  # only now, as bad input must not cost what an earlier run left
@@ -115,7 +117,8 @@ def run(
         before = as_it_is(shared.start, asked.start, shared.roles.test)
         found, mistakes = test(shared, before | {name: others.get(name) or learners[name] for name in names})
         kept = learners_of(asked.start, {name: folder_of(asked, name) for name in learners})
-        local = save(found, asked.out, mistakes, kept, asked.page)
+        changes = cleaning_examples(every_task(shared.roles))
+        local = save(found, asked.out, mistakes, kept, asked.page, changes)
         if folds == 1:
             tell(found, asked.out, local, overview=asked.overview, note=shared.net.notice())
         return found
@@ -221,18 +224,19 @@ def test(shared: Run, learners: Mapping[str, Learner | ExternalBaseline]) -> tup
         found = meta_test(learners, tasks, protocol, main=asked.method, tick=tick, diagnostics=diagnostics)
     extra = {"world_size": shared.ranks.size, "sources": {task.name: task.source for task in tasks},
              "training_rows_left_out": dict(shared.leaks), "seen_rows_left_out": dict(shared.known),
-             "asked": shown(asked)}  # fmt: skip
+             "cleaned": cleaning_rows(every_task(shared.roles)), "asked": shown(asked)}  # fmt: skip
     near = nearest(shared.net, spread(shared.roles.train, COMPARED), spread(tasks, COMPARED))
     return replace(found, protocol=found.protocol | extra, nearest=near), diagnostics.mistakes
 
 
 def save(
-    found: Report, out: Path, mistakes: Mapping[str, Any], learners: Mapping[str, str], page: bool
-) -> dict[str, Any]:
-    """`results.json`, `local.json` and the page. `learners` is what `--from` takes for each method. Returns what stands
-    in `local.json`."""
+    found: Report, out: Path, mistakes: Mapping[str, Any], learners: Mapping[str, str], page: bool,
+    changes: Sequence[Mapping[str, str]] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """`results.json`, `local.json` and the page. `learners` is what `--from` takes for each method, `changes` examples
+    of what cleaning did. Returns what stands in `local.json`."""
     write_json(out / RESULTS, answers.to_json(found))
-    local = {"schema": 1, **here(), "learners": dict(learners), "mistakes": mistakes}
+    local = {"schema": 1, **here(), "learners": dict(learners), "mistakes": mistakes, "changes": list(changes)}
     write_json(out / LOCAL, local)
     if page:
         write_page(out)
@@ -262,6 +266,11 @@ def here() -> dict[str, str]:
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "ended": time.strftime("%Y-%m-%d %H:%M"),
     }
+
+
+def every_task(roles: Roles) -> tuple[Task, ...]:
+    """Those that teach, then those that choose, then those that judge."""
+    return (*roles.train, *roles.validation, *roles.test)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -9,13 +9,9 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from metanlp.core.types import Row
 
-
-def as_table(asked: Sequence[tuple[Row, Mapping[str, Any]]], answers: Sequence[Mapping[str, Any]], kind: str) -> str:
-    """Each row with its other cells and its answer, as JSONL or CSV, where lists stand in JSON. What the file calls as
-    an answer is called gives way."""
-    records = [{**others, **row, **rounded(answer)} for (row, others), answer in zip(asked, answers, strict=True)]
+def as_table(records: Sequence[Mapping[str, Any]], kind: str) -> str:
+    """Each record as a row of JSONL or CSV, where lists stand in JSON; a column that one has is there for all."""
     if kind == "jsonl":
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     stream = io.StringIO()

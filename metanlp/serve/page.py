@@ -1,4 +1,5 @@
-"""The page, built with gradio. `trial` and `result_html` compute what it shows."""
+"""The page to try a learner, built with gradio, and how pages are served. `trial` and `result_html` compute what it
+shows."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from metanlp.core.effort import Effort
 from metanlp.core.errors import EXIT_CODES, InputError
 from metanlp.core.types import Row
 from metanlp.learner.learner import Learner
-from metanlp.serve import result_html, textbox, trial
+from metanlp.serve import guide, result_html, textbox, trial
 from metanlp.serve.address import check_free
 from metanlp.serve.textbox import Columns
 from metanlp.serve.trial import Trial
@@ -34,6 +35,7 @@ STYLE = f"""
 #answers .wrap {{flex-direction: column}}
 #answers label {{width: 100%; overflow-wrap: anywhere}}
 {result_html.STYLE}
+{guide.STYLE}
 """
 EFFORTS = [("fast, no gradient step", "fast"), ("the learner's recipe", "recipe"), ("as many steps as pay", "best")]
 DOUBTS = [("smallest margin of two classes", "margin"), ("highest entropy", "entropy")]
@@ -42,11 +44,10 @@ Shown = dict[Any, Any]
 """Components of the page and their new values; others are not changed."""
 
 
-def serve(learner: Learner, host: str, port: int, columns: Columns = None) -> None:
-    """Serves the page until SIGINT or SIGTERM raises StoppedError. It contacts no other machine: no share link, no
+def serve(page: gr.Blocks, host: str, port: int) -> None:
+    """Serves a page until SIGINT or SIGTERM raises StoppedError. It contacts no other machine: no share link, no
     analytics, the browser's own fonts. Raises InputError if the port cannot be used."""
     check_free(host, port)  # gradio itself would retry for long without a message
-    page = Page(learner, columns).blocks
     page.launch(
         server_name=host,
         server_port=port,

@@ -23,6 +23,7 @@ from metanlp.tasks.index.index import open_index
 from metanlp.tasks.reading.columns import nearest
 from metanlp.tasks.reading.files import read_tasks
 from metanlp.tasks.rowset import are_pairs, counts_of, keys_of, ways_of, words_of
+from metanlp.tasks.sources.by_column import read_by_column
 from metanlp.tasks.sources.hub import read_hub
 from metanlp.tasks.sources.mini import index, read_entry
 from metanlp.tasks.sources.published import published_in, read_from_hub, read_published
@@ -36,6 +37,7 @@ UNLABELLED: Mapping[str, Callable[[str], tuple[Task, ...]]] = {
     "adjacent": lambda corpus: (adjacent_sentences(corpus),),
     "recurring": lambda corpus: (recurring_spans(corpus),),
 }
+BY = "by:"  # with the name of a column and another colon, in front of a file or a task's folder
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,10 @@ class TaskSet:
 
 def read(names: str, *, data_root: Path | None, columns: Mapping[str, str] | None = None) -> tuple[Task, ...]:
     """Reads the tasks of comma-separated names: `mini`, `mini/train`, `mini/emotions`; files and folders; names below
-    `data_root`: `glue`, `glue/mnli`, `leopard`; data sets of the Hub, `owner/name:config@revision`; `masked:CORPUS`,
-    `adjacent:CORPUS` and `recurring:CORPUS`, made from plain text. GLUE comes from the Hub if it is not below
-    `data_root`. `columns` is for users' files and the Hub. Raises InputError, StorageError."""
+    `data_root`: `glue`, `glue/mnli`, `leopard`; data sets of the Hub, `owner/name:config@revision`; `by:COLUMN:FILE`, a
+    task a value of the column; `masked:CORPUS`, `adjacent:CORPUS` and `recurring:CORPUS`, made from plain text. GLUE
+    comes from the Hub if it is not below `data_root`. `columns` is for users' files and the Hub. Raises InputError,
+    StorageError."""
     found = [_read_one(name, data_root, columns) for name in listed_names(names)]
     return tuple(TaskSet(tuple(chain.from_iterable(found))).tasks)
 
@@ -103,8 +106,10 @@ def listed_names(names: str) -> list[str]:
 
 
 def places(names: str) -> list[str]:
-    """Where what `read` reads may lie: the names without the word in front that says how a text becomes tasks."""
-    return [_corpus(name)[1] or name for name in listed_names(names)]
+    """Where what `read` reads may lie: the names without the words in front that say how it becomes tasks."""
+    return [
+        _corpus(name)[1] or (name.split(":", 2)[-1] if name.startswith(BY) else name) for name in listed_names(names)
+    ]
 
 
 def _corpus(name: str) -> tuple[str, str]:
@@ -119,6 +124,8 @@ def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | No
     kind, corpus = _corpus(name)
     if kind:
         return UNLABELLED[kind](corpus)
+    if name.startswith(BY):
+        return _read_divided(name, data_root, columns)
     here = os.path.expanduser(name)
     if name and os.path.lexists(here):
         return _read_path(Path(here), columns, None)
@@ -150,6 +157,17 @@ def _read_mini(name: str) -> tuple[Task, ...]:
             f"no tasks called {name!r}; use mini, mini/train, mini/test or one task{nearest(name, by_name)}"
         )
     return tuple(by_name[name])
+
+
+def _read_divided(name: str, data_root: Path | None, columns: Mapping[str, str] | None) -> tuple[Task, ...]:
+    """Reads `by:COLUMN:FILE`; tasks are called as those of FILE would be, and the value."""
+    _, column, file = (*name.split(":", 2), "", "")[:3]
+    if not (column and file):
+        raise InputError(f"{name!r} is not of the form by:COLUMN:FILE; for example by:shop:products.csv")
+    here = Path(os.path.expanduser(file))
+    if data_root is not None and not os.path.lexists(here):
+        return read_by_column(data_root / file, column, columns, str(Path(file).with_suffix("")))
+    return read_by_column(here, column, columns)
 
 
 def _read_path(path: Path, columns: Mapping[str, str] | None, name: str | None) -> tuple[Task, ...]:

@@ -32,7 +32,19 @@ from metanlp.learner.learner import Learner
 from metanlp.tasks.index.files import HOME
 
 ROOT = Path(next(iter(metanlp.__path__))).parent
-COMMANDS = ("tasks", "tasks build", "compare", "evaluate", "adapt", "predict", "report", "publish", "export", "info")
+COMMANDS = (
+    "tasks",
+    "tasks build",
+    "compare",
+    "evaluate",
+    "adapt",
+    "predict",
+    "rank",
+    "report",
+    "publish",
+    "export",
+    "info",
+)
 HEAVY = ("torch", "transformers", "datasets", "pandas", "matplotlib", "numpy", "sklearn", "accelerate")
 FEW = ["--shots", "2", "--episodes", "2", "--test-rows", "8", "--no-page"]
 QUICK = ["--steps", "3", "--inner-steps", "1", "--rank", "4", *FEW, "--validation-trials", "2", "--search-trials", "1",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metanlp.core.errors import InputError
-from metanlp.core.intervals import Interval, Sample, as_good, interval, over_shots, over_tasks
+from metanlp.core.intervals import Interval, Sample, as_good, bootstrap, interval, over_shots, over_tasks
 
 
 def sample(sets: list[float], blocks: list[float], overlap: float = 0.0) -> Sample:
@@ -102,3 +102,13 @@ def test_as_good_is_within_one_standard_error() -> None:
     assert not as_good(best - 0.05, best)  # behind by as much in every trial
     assert not as_good(np.array([0.4]), np.array([0.5]))  # one trial has no standard error
     assert as_good(np.array([0.5]), np.array([0.4]))
+
+
+def test_bootstrap_holds_the_mean_and_needs_two_values() -> None:
+    rng = np.random.default_rng(0)
+    found = [bootstrap(values) for values in rng.normal(3.0, 2.0, (200, 20))]
+    held = np.mean([each.low <= 3.0 <= each.high for each in found if each.low is not None and each.high is not None])
+    assert 0.88 < held < 0.98
+    assert bootstrap(np.array([0.7])) == Interval(0.7, None, None)
+    assert bootstrap(np.full(5, 0.5)) == Interval(0.5, 0.5, 0.5)
+    assert bootstrap(np.arange(5.0)) == bootstrap(np.arange(5.0))

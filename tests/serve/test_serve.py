@@ -376,12 +376,24 @@ def until(met: Callable[[], Any], seconds: float = 60) -> None:
 
 @pytest.fixture(scope="module")
 def address(learner: Learner) -> Iterator[str]:
-    """Of a page in a process of its own, which has this one's libraries loaded; SIGTERM ends it as a command."""
+    """Of the page to try a learner."""
+
+    def made() -> Any:
+        from metanlp.serve.page import Page
+
+        return Page(learner).blocks
+
+    yield from forked_page(made)
+
+
+def forked_page(made: Callable[[], Any]) -> Iterator[str]:
+    """The address of a page in a process of its own, which has this one's libraries loaded; SIGTERM ends it as a
+    command."""
 
     def run() -> None:
         from metanlp.serve.page import serve
 
-        serve(learner, "127.0.0.1", port)
+        serve(made(), "127.0.0.1", port)
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

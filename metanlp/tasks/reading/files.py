@@ -103,15 +103,21 @@ def read_asked(
     the rows have a label, it has to be one of `labels`, those that the model knows. Raises InputError."""
     if isinstance(source, str | Path):
         path = Path(source)
-        ending = ending or path.suffix.lower()
-        if ending in UNREAD:
-            raise InputError(f"{shown(path)}: files ending in {ending!r} are not read; use {', '.join(READERS)}")
-        ending = ending if ending in READERS else ".txt"
+        ending = ending_of(path, ending)
         records, name = read_records(path, ending), shown(path)
     else:
         name, ending = "input", ending or ".txt"
         records = BY_LINE[ending](decoded_lines(_binary(source), name))
     return unlabelled_rows(records, columns if ending != ".txt" else None, name, labels, form, ending in OF_TEXT)
+
+
+def ending_of(path: Path, ending: str | None = None) -> str:
+    """The key of READERS by which a file of texts is read: `ending`, its own, or that of one text a line. Raises
+    InputError for files that other programs know and these readers don't."""
+    ending = ending or path.suffix.lower()
+    if ending in UNREAD:
+        raise InputError(f"{shown(path)}: files ending in {ending!r} are not read; use {', '.join(READERS)}")
+    return ending if ending in READERS else ".txt"
 
 
 def _spelling(file: Path) -> Mapping[str, str] | None:

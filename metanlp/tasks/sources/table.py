@@ -1,6 +1,7 @@
 """A table of the published tasks, with their licences and roles: GLUE with SNLI (Wang et al. 2019; Bowman et
-al. 2015), LEOPARD (Bansal et al. 2020), intents (Larson et al. 2019; Liu et al. 2019), topics (Zhang et al. 2015; Li &
-Roth 2002) and questions about passages (Artetxe et al. 2020; Bjerva et al. 2020; Miller et al. 2020)."""
+al. 2015), LEOPARD (Bansal et al. 2020), intents (Larson et al. 2019; Liu et al. 2019), topics (Zhang et al. 2015; Li
+& Roth 2002), questions about passages (Artetxe et al. 2020; Bjerva et al. 2020; Miller et al. 2020) and shopping
+(Blitzer et al. 2007; Mudgal et al. 2018; Akritidis et al. 2020; Gräßer et al. 2018)."""
 
 from __future__ import annotations
 
@@ -63,6 +64,13 @@ ENTAILED = ("entailment", "not entailment")
 FEELING = ("negative", "positive")
 TAGS = ("I-LOC", "I-MISC", "I-ORG", "I-PER")
 NO_LICENCE = "the repository states none"
+REVIEWS: dict[str, Role] = {
+    "apparel": "test", "baby": "test", "books": "train", "camera_photo": "train", "electronics": "train",
+    "health_personal_care": "train", "kitchen_housewares": "test", "magazines": "train", "toys_games": "validation",
+}  # fmt: skip
+MATCHES: dict[str, Role] = {
+    "abt_buy": "train", "amazon_google": "validation", "beer": "test", "wdc_computers": "train", "wdc_shoes": "test",
+}  # fmt: skip
 
 PUBLISHED = (
     _glue("mnli", "OANC and others", "Whether a hypothesis follows from a premise, over ten kinds of text.",
@@ -111,6 +119,16 @@ PUBLISHED = (
               role="validation"),
     Published("qa/squadshifts_amazon", "CC BY 4.0", "Where a review on Amazon answers a question.", metric="f1",
               role="test"),
+    # One category a task. Of each kind, "does the reviewer like it?" and "is it the same product?", some choose and
+    # some judge. Titles by shop and reviews by condition are read as by:COLUMN:FILE, a task each.
+    *(Published(f"shopping/reviews_{name}", "none stated", "Whether a review of a product praises or blames.", FEELING,
+                role=role)
+      for name, role in REVIEWS.items()),
+    *(Published(f"shopping/match_{name}", "research use", "Whether two offers are of the same product.",
+                ("different", "same_product"), role=role)
+      for name, role in MATCHES.items()),
+    Published("shopping/product_category", "CC BY 4.0", "The category of a product, by its title.", alone=True),
+    Published("shopping/drug_reviews", "CC BY 4.0", "Whether a patient's review praises or blames.", alone=True),
 )  # fmt: skip
 BY_NAME = {record.name: record for record in PUBLISHED}
 SOURCES = tuple(dict.fromkeys(record.source for record in PUBLISHED))
