@@ -23,6 +23,7 @@ from metanlp.tasks.index.index import open_index
 from metanlp.tasks.reading.columns import nearest
 from metanlp.tasks.reading.files import read_tasks
 from metanlp.tasks.rowset import are_pairs, counts_of, keys_of, ways_of, words_of
+from metanlp.tasks.sources.grouped import read_grouped
 from metanlp.tasks.sources.hub import read_hub
 from metanlp.tasks.sources.mini import index, read_entry
 from metanlp.tasks.sources.published import published_in, read_from_hub, read_published
@@ -30,6 +31,7 @@ from metanlp.tasks.sources.table import BY_NAME, SOURCES
 from metanlp.tasks.sources.unlabelled import adjacent_sentences, masked_words
 
 UNLABELLED = ("masked:", "adjacent:")  # in front of files, folders or a data set of the Hub that hold plain text
+GROUPED = "grouped:"  # in front of a column and a file, grouped:question:answers.csv, whose groups are tasks
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,9 @@ class TaskSet:
 def read(names: str, *, data_root: Path | None, columns: Mapping[str, str] | None = None) -> tuple[Task, ...]:
     """Reads the tasks of comma-separated names: `mini`, `mini/train`, `mini/emotions`; files and folders; names below
     `data_root`: `glue`, `glue/mnli`, `leopard`; data sets of the Hub, `owner/name:config@revision`; `masked:CORPUS` and
-    `adjacent:CORPUS`, made from plain text. GLUE comes from the Hub if it is not below `data_root`. `columns` is for
-    users' files and the Hub. Raises InputError, StorageError."""
+    `adjacent:CORPUS`, made from plain text; `grouped:COLUMN:FILE`, a task for each value of a column. GLUE comes from
+    the Hub if it is not below `data_root`. `columns` is for users' files and the Hub. Raises InputError,
+    StorageError."""
     found = [_read_one(name, data_root, columns) for name in listed_names(names)]
     return tuple(TaskSet(tuple(chain.from_iterable(found))).tasks)
 
@@ -98,7 +101,9 @@ def listed_names(names: str) -> list[str]:
 
 def places(names: str) -> list[str]:
     """Where what `read` reads may lie: the names without the word in front that says how a text becomes tasks."""
-    return [name.partition(":")[2] if name.startswith(UNLABELLED) else name for name in listed_names(names)]
+    named = listed_names(names)
+    return [name.split(":", 1 + name.startswith(GROUPED))[-1] if name.startswith((*UNLABELLED, GROUPED)) else name
+            for name in named]  # fmt: skip
 
 
 def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | None) -> tuple[Task, ...]:
@@ -107,6 +112,12 @@ def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | No
     if name.startswith(UNLABELLED):
         kind, _, corpus = name.partition(":")
         return masked_words(corpus) if kind == "masked" else (adjacent_sentences(corpus),)
+    if name.startswith(GROUPED):
+        _, column, path = (*name.split(":", 2), "", "")[:3]
+        if not column or not path:
+            raise InputError(f"{name!r} names no column and file; write grouped:COLUMN:FILE, as grouped:question:a.csv")
+        below = data_root is not None and not os.path.lexists(os.path.expanduser(path))
+        return read_grouped(data_root / path if below else os.path.expanduser(path), column, columns)
     here = os.path.expanduser(name)
     if name and os.path.lexists(here):
         return _read_path(Path(here), columns, None)
