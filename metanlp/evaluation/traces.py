@@ -134,10 +134,9 @@ def judged(
             "give more students, or longer traces"
         )
     level, hits = np.unique(p, return_inverse=True)[1], (p > 0.5) == right
-    weights = drawn[:, owner]
-    with np.errstate(invalid="ignore"):  # a draw may have only right answers
-        areas = np.array([auc(level, right, each) for each in weights])
-        shares = weights @ hits / weights.sum(1)
+    with np.errstate(invalid="ignore"):  # a draw may have only right answers, or none
+        areas = np.array([auc(level, right, each[owner]) for each in drawn])
+        shares = (drawn @ np.bincount(owner, hits, len(histories))) / (drawn @ np.array(sizes))
     return {
         "auc": Score(auc(level, right, np.ones(len(p))), areas),
         "accuracy": Score(float(hits.mean()), shares),
