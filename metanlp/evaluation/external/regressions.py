@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -19,6 +20,8 @@ from metanlp.evaluation.mastery import Mastery, loss, sigmoid
 Histories = Sequence[History]
 Predict = Callable[[History], np.ndarray]
 """The probability of each of a student's first answers to be right, from those before it: (n,)."""
+Matrix = Any
+"""A scipy.sparse.csr_matrix."""
 
 STRENGTHS = (0.1, 0.3, 1.0)  # inverse ones of the L2 penalty, that are tried
 STEPS = (0.2, 0.4, 0.8)  # of Elo, that are tried
@@ -85,7 +88,7 @@ def rasch(given: Given) -> Mastery:
     students = np.repeat(np.arange(len(given.teach)), [len(each.student) for each in given.teach])
     skills, right = joined(given.teach)
     columns = sparse.hstack([one_hot(students, len(given.teach)), one_hot(skills, given.skills)], format="csr")
-    fitted = LogisticRegression(C=1.0, max_iter=300).fit(columns, right)
+    fitted: Any = LogisticRegression(C=1.0, max_iter=300).fit(columns, right)
     ease = fitted.coef_[0, len(given.teach) :] + fitted.intercept_[0]
     return Mastery(ease, given.cosines, most=given.most)
 
@@ -117,13 +120,13 @@ def best_lr_recent(given: Given) -> Predict:
     return _regression(given, lambda h, hot: [*best_lr_columns(h, hot), sparse.csr_matrix(h.recent)])
 
 
-def best_lr_columns(history: History, hot: sparse.csr_matrix) -> list[sparse.csr_matrix]:
+def best_lr_columns(history: History, hot: Matrix) -> list[Matrix]:
     logs = np.log1p(history.counts)
     return [hot, *(scaled(hot, logs[:, n]) for n in (0, 1)), sparse.csr_matrix(logs)]
 
 
-def _regression(given: Given, columns: Callable[[History, sparse.csr_matrix], list[sparse.csr_matrix]]) -> Predict:
-    def read(histories: Histories, most: int | None = None) -> sparse.csr_matrix:
+def _regression(given: Given, columns: Callable[[History, Matrix], list[Matrix]]) -> Predict:
+    def read(histories: Histories, most: int | None = None) -> Matrix:
         rows = [
             sparse.hstack(columns(each, one_hot(each.student.skills, given.skills)), format="csr")[:most]
             for each in histories
@@ -131,7 +134,7 @@ def _regression(given: Given, columns: Callable[[History, sparse.csr_matrix], li
         return sparse.vstack(rows, format="csr")
 
     taught, right = read(given.teach), joined(given.teach)[1]
-    fitted = [LogisticRegression(C=strength, max_iter=1000).fit(taught, right) for strength in STRENGTHS]
+    fitted: list[Any] = [LogisticRegression(C=strength, max_iter=1000).fit(taught, right) for strength in STRENGTHS]
     return given.best([lambda h, each=each: each.predict_proba(read([h], given.most))[:, 1] for each in fitted])
 
 
@@ -143,11 +146,11 @@ def joined(histories: Histories) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def one_hot(numbers: np.ndarray, count: int) -> sparse.csr_matrix:
+def one_hot(numbers: np.ndarray, count: int) -> Matrix:
     return sparse.csr_matrix((np.ones(len(numbers)), (np.arange(len(numbers)), numbers)), (len(numbers), count))
 
 
-def scaled(hot: sparse.csr_matrix, by: np.ndarray) -> sparse.csr_matrix:
+def scaled(hot: Matrix, by: np.ndarray) -> Matrix:
     """Each row times its number."""
     return sparse.csr_matrix(sparse.diags(by) @ hot)
 
