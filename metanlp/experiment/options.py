@@ -204,6 +204,7 @@ class Students:
     columns: str = ""  # your files' names for our columns: student=user_id,skill=topic,correct=score,time=when
     held_out: float = 0.25  # share of the students who judge, where no file says which
     choose: float = 0.1  # share of the teaching students who choose settings and do not teach
+    once: bool = False  # leave out an answer that looks like the one before it under another skill of the same question
     most_answers: int = 200  # of a student's first answers, that teach
     model: str = "minilm"  # encoder that reads the skills' names: minilm, a folder, or an id on the Hub; none for none
     # Meta-learners: by metric, by model and by gradient steps. Those after the first get the compute of the last.

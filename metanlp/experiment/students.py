@@ -34,7 +34,7 @@ from metanlp.experiment.options import NOTHING, Students
 from metanlp.report.class_page import Wishes, write_class
 from metanlp.report.tables import say
 from metanlp.report.traces import Tracing, show_tracing, write_tracing
-from metanlp.tasks.sources.traces import Student, Traces, read_traces
+from metanlp.tasks.sources.traces import Student, Traces, doubled, once, read_traces
 from metanlp.training.meta_train import Plan, outer_loop
 from metanlp.training.processes import Ranks
 
@@ -105,7 +105,7 @@ def methods_of(asked: Students) -> dict[str, Algorithm]:
 
 def prepared(asked: Students) -> tuple[Class, torch.Tensor]:
     """The students, read and counted, and what an encoder says of the skills' names. Raises InputError."""
-    traces = read_traces(asked.traces, asked.columns, asked.judged, asked.held_out)
+    traces = single(read_traces(asked.traces, asked.columns, asked.judged, asked.held_out), asked.once)
     teach, choose = dealt(traces.teach, asked)
     room = Class(traces.skills, *(tuple(map(History.of, side)) for side in (teach, choose, traces.judge)))
     say(facts(room) | notes(traces))
@@ -118,6 +118,18 @@ def prepared(asked: Students) -> tuple[Class, torch.Tensor]:
     if asked.model == NOTHING:
         return room, torch.zeros(len(traces.skills), 0)
     return room, names_read(Backbone.load(asked.model), traces.skills)
+
+
+def single(traces: Traces, wanted: bool) -> Traces:
+    """Without questions that stand twice, as far as teaching students show it, where that is `wanted`."""
+    pairs = doubled(traces.teach)
+    apart = replace(
+        traces, **{side: tuple(once(s, pairs) for s in getattr(traces, side)) for side in ("teach", "judge")}
+    )
+    if gone := sum(map(len, traces.judge)) - sum(map(len, apart.judge)):
+        done = "they are left out" if wanted else "what reads the latest answers knows them; --once leaves them out"
+        say({"questions that stand twice, under two skills": f"{gone:,} answers of those who judge; {done}"})
+    return apart if wanted else traces
 
 
 def dealt(students: Sequence[Student], asked: Students) -> tuple[list[Student], list[Student]]:

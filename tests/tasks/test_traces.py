@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from planted_students import SKILLS, planted, write_traces
 
 from metanlp.core.errors import InputError
-from metanlp.tasks.sources.traces import read_traces
+from metanlp.tasks.sources.traces import doubled, once, read_traces
 
 HEADER = "student,skill,correct,time\n"
 
@@ -66,6 +68,21 @@ def test_a_skill_that_nobody_was_taught(tmp_path: Path) -> None:
     with (source / "test.jsonl").open("a") as more:
         more.write('{"student": "x", "skills": [4, 0], "correct": [1, 0]}\n')
     assert read_traces(source).new_skills == ("new",)
+
+
+def test_a_question_of_two_skills_that_stands_twice() -> None:
+    """Each answer on skill 0 again, under skill 1; skill 2 follows as often, with answers of its own."""
+    students = [
+        replace(s, skills=np.tile([0, 1, 2], 10), right=np.stack([s.right, s.right, s.right[::-1]], 1).ravel())
+        for s in planted(6, 10, 0)
+    ]
+    pairs = doubled(students)
+    assert pairs == {(0, 1)}
+    left = once(students[0], pairs)
+    assert left.skills.tolist() == [0, 2] * 10
+    assert left.right.tolist() == students[0].right[np.tile([True, False, True], 10)].tolist()
+    assert doubled(planted(6, 30, 0)) == set()
+    assert len(once(students[0].first(0), pairs)) == 0
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -24,6 +24,7 @@ from metanlp.tasks.reading.layout import task_files
 from metanlp.tasks.reading.records import check_regular, decoded, parse_json, read_records, shown
 
 NAMES = "skills.json"
+OFTEN = 20  # one skill after another, before it is said that they are of one question
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,26 @@ class Traces:
             {int(skill) for student in side for skill in student.skills} for side in (self.teach, self.judge)
         )
         return tuple(self.skills[number] for number in sorted(asked - known))
+
+
+def doubled(students: Sequence[Student]) -> set[tuple[int, int]]:
+    """Skills that look like two of one question, which then stands twice: the second follows the first at least `OFTEN`
+    times, and with the same answer, right or wrong, but for one time in fifty."""
+    pairs: dict[tuple[int, int], list[int]] = {}
+    for student in students:
+        same = student.right[1:] == student.right[:-1]
+        for before, skill, agrees in zip(student.skills.tolist(), student.skills[1:].tolist(), same, strict=False):
+            if before != skill:
+                found = pairs.setdefault((before, skill), [0, 0])
+                found[0], found[1] = found[0] + 1, found[1] + bool(agrees)
+    return {pair for pair, (count, agreed) in pairs.items() if count >= OFTEN and agreed >= 0.98 * count}
+
+
+def once(student: Student, pairs: Container[tuple[int, int]]) -> Student:
+    """Without answers on the second skill of such a pair right after the first."""
+    follows = zip(student.skills.tolist(), student.skills[1:].tolist(), strict=False)
+    kept = np.array([True, *(pair not in pairs for pair in follows)])[: len(student)]
+    return Student(student.name, student.skills[kept], student.right[kept])
 
 
 def read_traces(source: str | Path, columns: str = "", judged: str | Path | None = None, share: float = 0.25) -> Traces:
