@@ -115,8 +115,8 @@ class FirstAnswers:
         ((history, cut, end),) = self._cut([number])
         sides = slice(0, cut), slice(cut, end)
         support, query = (packed([(history, part)]) for part in sides)
-        rows = [tuple(range(part.start, part.stop)) for part in sides]
-        return Episode(history.student.name, number, (0, 1), *rows, support, query)
+        first, rest = (tuple(range(part.start, part.stop)) for part in sides)
+        return Episode(history.student.name, number, (0, 1), first, rest, support, query)
 
     def passes(self, start: int, count: int, size: int) -> list[Callable[[], Pass]]:
         """Episodes `start` to `start + count` in fixed groups of `size`; each is built when called."""

@@ -204,7 +204,7 @@ def meta_learned(
     plan = Plan(steps=asked.steps, meta_batch=asked.meta_batch, tasks_per_pass=asked.meta_batch, lr=asked.lr,
                 weight_decay=asked.weight_decay, validations=8, patience=0)  # fmt: skip
     thetas, costs = dict[str, Weights](), dict[str, Any]()
-    for name, algorithm in reversed(methods.items()):
+    for name, algorithm in reversed(tuple(methods.items())):
         theta = algorithm.init(net, torch.Generator().manual_seed(asked.seed))
         thetas[name], state = outer_loop(
             algorithm, net, theta, draws, plan, {"algorithm": name, **net.identity()}, folder=None, resume=False,

@@ -9,7 +9,7 @@ from metanlp.forms.base import Objective
 from metanlp.forms.heads.prior import PriorHead
 from metanlp.forms.reading import MISSING, Cells, came
 
-WRONG_OR_RIGHT: dict[object, bool] = dict.fromkeys((0, "0", "0.0"), False) | dict.fromkeys((1, "1", "1.0"), True)
+WRONG_OR_RIGHT: dict[int | float | str, bool] = {0: False, "0": False, "0.0": False, 1: True, "1": True, "1.0": True}
 # In Python false is 0, as 0.0 is.
 
 

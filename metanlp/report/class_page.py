@@ -72,7 +72,7 @@ def by_skill(pupils: Sequence[Pupil]) -> list[dict[str, object]]:
             assert low is not None
             assert high is not None
             chances.setdefault(skill.skill, []).append((skill.chance.mean, low, high))
-    rows = [
+    rows: list[dict[str, object]] = [
         {"skill": skill, "students": len(every),
          "mean chance, %": round(100 * float(np.mean([p for p, _, _ in every]))),
          "surely below half": sum(high < 0.5 for _, _, high in every),

@@ -116,8 +116,8 @@ def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | No
         _, column, path = (*name.split(":", 2), "", "")[:3]
         if not column or not path:
             raise InputError(f"{name!r} names no column and file; write grouped:COLUMN:FILE, as grouped:question:a.csv")
-        below = data_root is not None and not os.path.lexists(os.path.expanduser(path))
-        return read_grouped(data_root / path if below else os.path.expanduser(path), column, columns)
+        file = Path(os.path.expanduser(path))
+        return read_grouped(file if data_root is None or os.path.lexists(file) else data_root / path, column, columns)
     here = os.path.expanduser(name)
     if name and os.path.lexists(here):
         return _read_path(Path(here), columns, None)

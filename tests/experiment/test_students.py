@@ -21,7 +21,7 @@ NAME = '<b>Bobby</b> & "Tables"'
 
 
 def asked(traces: Path, out: Path, **others: Any) -> Students:
-    small = {"model": "none", "methods": ("multitask", "mapping", "maml"), "steps": 6, "meta_batch": 4,
+    small: dict[str, Any] = {"model": "none", "methods": ("multitask", "mapping", "maml"), "steps": 6, "meta_batch": 4,
              "inner_steps": 1, "queries": 10, "draws": 60, "choose": 0.2, "threads": 1, "shown": 5}  # fmt: skip
     return Students(traces=str(traces), out=out, **{**small, **others})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from near import LAYERS, near
@@ -45,16 +47,14 @@ def test_left_out_is_what_the_others_say() -> None:
     x = features(batch)
     scores, counted = HEAD.left_out({}, residual(batch), x, batch)
     assert counted.tolist() == [1.0] * 10
-    starts = {0: 0, 1: 6}
     for row in range(10):
         task = int(batch.task_of[row])
         others = [n for n in range(10) if int(batch.task_of[n]) == task and n != row]
         part = answers(len(others))
-        part = Batch(**{**part.__dict__, "targets": batch.targets[others]})
+        part = replace(part, targets=batch.targets[others])
         phi = HEAD.finish({}, HEAD.residual(4, part), x[others], part)
         single = answers(1)
         near(HEAD.scores(phi, x[row : row + 1], single)[0], scores[row], LAYERS)
-        assert row >= starts[task]
 
 
 def test_students_share_nothing() -> None:
@@ -62,7 +62,7 @@ def test_students_share_nothing() -> None:
     whole = HEAD.finish({}, residual(both), x, both)
     for number, part in enumerate((slice(0, 5), slice(5, 8))):
         own = answers(5, 3)
-        alone = Batch(**{**answers(part.stop - part.start).__dict__, "targets": own.targets[part]})
+        alone = replace(answers(part.stop - part.start), targets=own.targets[part])
         found = HEAD.finish({}, HEAD.residual(4, alone), x[part], alone)
         near(found["head/weight"][0], whole["head/weight"][number], LAYERS)
 

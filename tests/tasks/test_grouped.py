@@ -10,7 +10,7 @@ import pytest
 from metanlp.core.errors import InputError
 from metanlp.tasks.taskset import places, read
 
-ROWS = [
+ROWS: list[dict[str, object]] = [
     {"q": q, "reference": f"because of {q}", "text": f"{q} answer {n}", "label": ("no", "yes")[n % 2]}
     for n in range(6)
     for q in ("gap", "switch/on")

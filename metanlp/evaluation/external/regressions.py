@@ -87,7 +87,7 @@ def rasch(given: Given) -> Mastery:
     """Ability and ease as a one-hot logistic regression on the teaching students."""
     students = np.repeat(np.arange(len(given.teach)), [len(each.student) for each in given.teach])
     skills, right = joined(given.teach)
-    columns = sparse.hstack([one_hot(students, len(given.teach)), one_hot(skills, given.skills)], format="csr")
+    columns = csr([one_hot(students, len(given.teach)), one_hot(skills, given.skills)])
     fitted: Any = LogisticRegression(C=1.0, max_iter=300).fit(columns, right)
     ease = fitted.coef_[0, len(given.teach) :] + fitted.intercept_[0]
     return Mastery(ease, given.cosines, most=given.most)
@@ -127,10 +127,7 @@ def best_lr_columns(history: History, hot: Matrix) -> list[Matrix]:
 
 def _regression(given: Given, columns: Callable[[History, Matrix], list[Matrix]]) -> Predict:
     def read(histories: Histories, most: int | None = None) -> Matrix:
-        rows = [
-            sparse.hstack(columns(each, one_hot(each.student.skills, given.skills)), format="csr")[:most]
-            for each in histories
-        ]
+        rows: list[Any] = [csr(columns(each, one_hot(each.student.skills, given.skills)))[:most] for each in histories]
         return sparse.vstack(rows, format="csr")
 
     taught, right = read(given.teach), joined(given.teach)[1]
@@ -144,6 +141,11 @@ def joined(histories: Histories) -> tuple[np.ndarray, np.ndarray]:
         np.concatenate([each.student.skills for each in histories]),
         np.concatenate([each.student.right for each in histories]),
     )
+
+
+def csr(columns: Sequence[Matrix]) -> Matrix:
+    """Side by side."""
+    return sparse.hstack(columns, format="csr")
 
 
 def one_hot(numbers: np.ndarray, count: int) -> Matrix:
