@@ -49,13 +49,19 @@ DOORS = {
     "psutil": ("metanlp.backbone.memory_estimate",),
     "accelerate": ("metanlp.training.processes", "metanlp.training.log"),
     "evaluate": ("metanlp.forms.metrics",),
-    "scipy": ("metanlp.forms.metrics", "metanlp.core.intervals", "metanlp.report.canvas"),
+    "scipy": (
+        "metanlp.forms.metrics",
+        "metanlp.core.intervals",
+        "metanlp.report.canvas",
+        "metanlp.evaluation.external.regressions",
+    ),  # its sparse matrices
     "sklearn": (
         "metanlp.evaluation.external.plain",
         "metanlp.evaluation.shoppers",
         "metanlp.forms.heads.logistic",
         "metanlp.learner.sklearn_classifier",
         "metanlp.evaluation.external.setfit",
+        "metanlp.evaluation.external.regressions",
     ),
     "threadpoolctl": ("metanlp.forms.heads.logistic",),
     "setfit": ("metanlp.evaluation.external.setfit",),

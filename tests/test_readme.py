@@ -20,6 +20,7 @@ from conftest import Here
 from form_tasks import write_tasks
 from git_hub import WRITE, GitHub
 from hub_server import HubServer, Repo, configs, jsonl, parquet, running
+from planted_students import planted, write_traces
 
 from metanlp.tasks.sources.mini import read_mini
 from metanlp.tasks.sources.table import ENTAILMENT
@@ -40,6 +41,7 @@ QUICK = {
     "train": "--steps 1 --model tiny_model",
     "qa_domains.py": "--steps 1 --shots 2 3 --episodes 2 --test-rows 6 --validation-trials 1 --search-trials 1"
     " --baselines frozen --threads 1",
+    "student.py": "--steps 1 --meta-batch 2 --draws 10 --methods maml --model none --choose 0.2 --threads 1",
     "compare": "--steps 1 --meta-batch 1 --baselines frozen --shots 4 --episodes 1 --validation-trials 1"
     " --search-trials 1 --test-rows 4 --threads 1 --validation mini/politeness --no-page",
     "evaluate": "--shots 4 --episodes 1 --test-rows 4 --no-page",
@@ -106,6 +108,15 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
     )
     (folder / "my_shop" / "liked.txt").write_text("tea strainer\nsugar bowl\n")
     (folder / "my_shop" / "disliked.txt").write_text("leather belt\n")
+    write_traces(folder / "my_students", planted(12, 24, 0), planted(6, 24, 1, "t"))
+    for name, source in {"train": ("answer_match", "student_answers"), "new_questions": ("entailment_rules",)}.items():
+        rows = [
+            {"question_id": each, "reference": row["text_a"], "text": row["text_b"], "label": row["label"]}
+            for each in source
+            for row in tasks[each].pools["train"]
+        ]
+        (folder / "my_answers").mkdir(exist_ok=True)
+        (folder / "my_answers" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "new_tickets.txt").write_text("the boiler is leaking\nplease send the invoice again\n")
     for name, source in {"sst2": "reviews_hotels", "rte": "entailment_rules"}.items():
         _write(folder / "DATA" / "glue" / name / "train.jsonl", tasks[source], range(40), numbers=True)

@@ -207,3 +207,39 @@ class LanguageDomains:
     out: Path = Path("out/lm_domains")  # folder for everything that the run leaves
     replace: bool = False  # replace what is in --out already
     resume: bool = False  # go on from the newest checkpoints in --out, whose settings must be the same
+
+
+@dataclass(frozen=True, kw_only=True)
+class Students:
+    """Every student is a task: predict the next answers from the first ones, and leave the page of a class."""
+
+    # A folder with train and test files and, if there is one, skills.json with the skills' names; or one file. Rows are
+    # student, skill and correct, an answer each in their order; or student, skills and correct, lists, a student each.
+    traces: str
+    judged: Path | None = None  # students who judge and are on the page: a class of yours, in place of the test file
+    columns: str = ""  # your files' names for our columns: student=user_id,skill=topic,correct=score,time=when
+    held_out: float = 0.25  # share of the students who judge, where no file says which
+    choose: float = 0.1  # share of the teaching students who choose settings and do not teach
+    once: bool = False  # leave out an answer that looks like the one before it under another skill of the same question
+    most_answers: int = 200  # of a student's first answers, that teach
+    model: str = "minilm"  # encoder that reads the skills' names: minilm, a folder, or an id on the Hub; none for none
+    # Meta-learners: by metric, by model and by gradient steps. Those after the first get the compute of the last.
+    methods: tuple[str, ...] = ("multitask", "siamese", "protonet", "memory", "mapping", "reptile", "maml")
+    steps: int = 600  # meta-steps of the last method; runs are reproducible
+    meta_batch: int = 16  # students a meta-step
+    shots: tuple[int, int] = (2, 20)  # fewest and most first answers of a training episode
+    queries: int = 30  # answers that follow, in a training episode
+    lr: float = 3e-3  # highest rate of the outer AdamW
+    weight_decay: float = 0.01  # of the outer AdamW
+    inner_steps: int = 3  # gradient steps on a student's first answers while training
+    inner_lr: float = 0.1  # their size, for the network
+    head_lr: float = 0.1  # their size, for the head
+    draws: int = 1_000  # bootstrap draws of students, of which intervals are made
+    target: float = 0.7  # chance of success at which to practise next
+    practise: int = 3  # skills to practise next, a student
+    warn: float = 0.5  # predicted success below which a student is on the early-warning list
+    shown: int = 40  # students with all their skills on the page
+    threads: int | None = None  # by default all cores, or OMP_NUM_THREADS
+    seed: int = 0  # of everything that is drawn
+    out: Path = Path("out/student")  # folder for results.json, report.html and plots/
+    replace: bool = False  # replace what is in --out already

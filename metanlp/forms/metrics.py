@@ -75,6 +75,13 @@ def _pearson(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) and np.ptp(b) else 0.0
 
 
+def auc(level: np.ndarray, right: np.ndarray, weight: np.ndarray) -> float:
+    """Area under the curve of scores by their ranks, ties equal: (N,) whole numbers, (N,) bool, (N,) weights. That of
+    scikit-learn, for thousands of bootstrap draws over one ranking, in a tenth of the time."""
+    wins, losses = (np.bincount(level, weight * side) for side in (right, ~right))
+    return float(wins @ (losses.cumsum() - losses / 2) / (wins.sum() * losses.sum()))
+
+
 def label_sets(predictions: np.ndarray, targets: np.ndarray) -> Scores:
     """Metrics of sets of labels, (N, K) bool each: those of `_averages`, and `exact`, the share of rows whose sets are
     equal."""

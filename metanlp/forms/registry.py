@@ -19,12 +19,15 @@ from metanlp.forms.multilabel import Multilabel
 from metanlp.forms.regress import Regress
 from metanlp.forms.span import Span
 from metanlp.forms.tag import Tag
+from metanlp.forms.trace import Trace
 
 # In the order of their keys in θ, on which the last bit of a norm depends. The first is meant where nothing says which.
 FORMS: dict[str, Form] = {form.name: form for form in (Classify(), Tag(), Multilabel(), Choose(), Regress(), Span())}
 DEFAULT = next(iter(FORMS.values()))
-# With what is learned from plain text, of which nobody writes rows.
-OBJECTIVES = cast(Mapping[str, Objective], ChainMap(cast(dict[str, Objective], FORMS), {Masked.name: Masked()}))
+# With what is learned from plain text, of which nobody writes rows, and from answers in their order.
+TRACE = Trace()
+BESIDE: dict[str, Objective] = {each.name: each for each in (Masked(), TRACE)}
+OBJECTIVES = cast(Mapping[str, Objective], ChainMap(cast(dict[str, Objective], FORMS), BESIDE))
 
 
 def names_of(wanted: Callable[[Form], bool]) -> str:

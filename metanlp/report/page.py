@@ -79,17 +79,22 @@ def rendered(found: Report, folder: Path) -> tuple[str, dict[str, bytes]]:
     sides, score = findings.compared_in(found), in_words(found.metric)
     tasks, look = findings.by_task(found, sides), PlotStyle(tuple(found.methods), sides, score)
     every = [drawing(each, look) for each in sections(found, sides, logs_of(folder, found), tasks)]
+    html = filled(
+        "page.html.j2", found=found, sides=sides, advice=advice, answers=answers(found), choices=choices(found),
+        tally=findings.tally(tasks), facts=findings.facts(found), drawn=every, costs=costs(found), score=score,
+        local=local, main=found.main, no_plot="" if canvas.can_plot() else canvas.NO_PLOT,
+    )  # fmt: skip
+    return html, {name: content for each in every for name, content in each.files.items()}
+
+
+def filled(template: str, **values: Any) -> str:
+    """A page from one of the templates beside this module; whatever is put in is escaped."""
     pages = Environment(
         loader=PackageLoader("metanlp.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     pages.filters["cell"] = cell
-    html = pages.get_template("page.html.j2").render(
-        found=found, sides=sides, advice=advice, answers=answers(found), choices=choices(found),
-        tally=findings.tally(tasks), facts=findings.facts(found), drawn=every, costs=costs(found), score=score,
-        local=local, main=found.main, no_plot="" if canvas.can_plot() else canvas.NO_PLOT,
-    )  # fmt: skip
-    return html, {name: content for each in every for name, content in each.files.items()}
+    return pages.get_template(template).render(**values)
 
 
 def logs_of(folder: Path, found: Report) -> Logs:

@@ -93,6 +93,10 @@ def bits_by_passages(rows: Frame, look: PlotStyle) -> Any:
     return score_curves(rows, "shots", "passages", "bits a masked token", look, "bits")
 
 
+def by_attempt(rows: Frame, look: PlotStyle) -> Any:
+    return score_curves(rows, "attempt", "answer on a skill", "right, %", look)
+
+
 def by_step(rows: Frame, look: PlotStyle) -> Any:
     return score_curves(rows, "steps", "gradient steps", "score on validation tasks, %", look)
 

@@ -35,6 +35,13 @@ def tell_columns() -> tuple[str, ...]:
 
 def parse_columns(option: str) -> dict[str, str] | None:
     """Parses `text=body,label=intent` into our names -> the file's; None for an empty option. Raises InputError."""
+    columns = parse_pairs(option, all_columns())
+    column_names(columns)
+    return columns or None
+
+
+def parse_pairs(option: str, ours: Collection[str]) -> dict[str, str]:
+    """Parses `name=column,…` into names among `ours` -> the file's. Raises InputError."""
     columns: dict[str, str] = {}
     for part in filter(str.strip, option.split(",")):
         # Our names are trimmed, the file's are not: a header `text, label` has a column " label".
@@ -45,18 +52,23 @@ def parse_columns(option: str) -> dict[str, str] | None:
         if name in columns:
             raise InputError(f"--columns names `{name}` twice, {columns[name]!r} and {theirs!r}; choose one")
         columns[name] = theirs
-    column_names(columns)
-    return columns or None
+    check_ours(columns, ours)
+    return columns
+
+
+def check_ours(columns: Iterable[str], ours: Collection[str]) -> None:
+    """Raises InputError for a name that is not among `ours`."""
+    for name in columns:
+        if name not in ours:
+            allowed = ", ".join(ours)
+            raise InputError(f"columns: {name!r} is no column of ours; allowed: {allowed}{nearest(name, ours)}")
 
 
 def column_names(columns: Mapping[str, str] | None) -> dict[str, str]:
     """Our names -> the file's, for all columns. Where `columns` names `text`, `text_a` and `text_b` are left out, and
     the other way round. Raises InputError."""
     columns, ours = columns or {}, all_columns()
-    for name in columns:
-        if name not in ours:
-            allowed = ", ".join(ours)
-            raise InputError(f"columns: {name!r} is no column of ours; allowed: {allowed}{nearest(name, ours)}")
+    check_ours(columns, ours)
     single, pair = (any(name in columns for name in kind) for kind in (SINGLE, PAIR))
     if single and pair:
         raise InputError("columns: name `text` alone, or `text_a` with `text_b`; a task has one kind of row")
