@@ -6,7 +6,7 @@ It needs no network and no other file. `plots/` holds each plot as PNG, SVG and 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -79,10 +79,7 @@ def rendered(found: Report, folder: Path) -> tuple[str, dict[str, bytes]]:
     sides, score = findings.compared_in(found), in_words(found.metric)
     tasks, look = findings.by_task(found, sides), PlotStyle(tuple(found.methods), sides, score)
     every = [drawing(each, look) for each in sections(found, sides, logs_of(folder, found), tasks)]
-    pages = Environment(
-        loader=PackageLoader("metanlp.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
+    pages = environment()
     pages.filters["cell"] = cell
     html = pages.get_template("page.html.j2").render(
         found=found, sides=sides, advice=advice, answers=answers(found), choices=choices(found),
@@ -90,6 +87,26 @@ def rendered(found: Report, folder: Path) -> tuple[str, dict[str, bytes]]:
         local=local, main=found.main, no_plot="" if canvas.can_plot() else canvas.NO_PLOT,
     )  # fmt: skip
     return html, {name: content for each in every for name, content in each.files.items()}
+
+
+def write_tables(
+    folder: Path, notes: Sequence[str], tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]],
+    drawn: Sequence[Section],
+) -> Path:  # fmt: skip
+    """`report.html` out of tables, each a title, a header and rows, the plots before them, and what has to be known of
+    them; the first of the `notes` is the title."""
+    html = environment().get_template("page.tables.html.j2").render(
+        title=notes[0], notes=notes[1:], tables=tables, drawn=drawn, no_plot="" if canvas.can_plot() else canvas.NO_PLOT
+    )  # fmt: skip
+    atomic_write(folder / PAGE, html.encode())
+    return folder / PAGE
+
+
+def environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("metanlp.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
 
 
 def logs_of(folder: Path, found: Report) -> Logs:
