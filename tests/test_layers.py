@@ -37,6 +37,8 @@ DOORS = {
         "metanlp.backbone.encoder",
         "metanlp.backbone.pretrained",
         "metanlp.backbone.masked_lm",
+        "metanlp.backbone.all_weights",
+        "metanlp.backbone.seq2seq",
         "metanlp.backbone.new_tokenizer",
         "metanlp.share.export",
         "recipes.bench.plain_loop",  # the loop that the engine is compared with
@@ -54,6 +56,7 @@ DOORS = {
         "metanlp.learner.sklearn_classifier",
         "metanlp.evaluation.external.setfit",
     ),
+    "sacrebleu": ("metanlp.evaluation.translations",),
     "threadpoolctl": ("metanlp.forms.heads.logistic",),
     "setfit": ("metanlp.evaluation.external.setfit",),
     "sentence_transformers": ("metanlp.evaluation.external.setfit",),

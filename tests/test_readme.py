@@ -20,6 +20,7 @@ from conftest import Here
 from form_tasks import write_tasks
 from git_hub import WRITE, GitHub
 from hub_server import HubServer, Repo, configs, jsonl, parquet, running
+from languages import write_languages
 
 from metanlp.tasks.sources.mini import read_mini
 from metanlp.tasks.sources.table import ENTAILMENT
@@ -37,6 +38,9 @@ QUICK = {
     " --shots 4 --test-rows 4 --threads 1",
     "lm_domains.py": "--pretrain-steps 1 --layers 1 --width 16 --heads 2 --vocabulary 300 --steps 1 --meta-batch 1"
     " --train-shots 2 2 --train-queries 2 --shots 2 --episodes 2 --test-passages 8 --search-trials 1 --threads 1",
+    "translation.py": "--train-steps 1 --layers 1 --width 16 --heads 2 --vocabulary 300 --max-length 16 --steps 1"
+    " --meta-batch 1 --batch 4 --train-shots 2 2 --train-queries 2 --shots 2 --episodes 2 --test-sentences 4"
+    " --search-steps 0 --inner-steps 1 --beams 1 --threads 1",
     "compare": "--steps 1 --baselines frozen --shots 4 --episodes 1 --validation-trials 1 --search-trials 1"
     " --test-rows 4 --threads 1 --validation mini/politeness --no-page",
     "evaluate": "--shots 4 --episodes 1 --test-rows 4 --no-page",
@@ -91,6 +95,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("reviews_kitchen", "spam_messages", "urgency"):
         lines = [row["text"] for row in tasks[name].pools["train"]]
         (folder / "my_domains" / f"{name}.txt").write_text("\n".join(lines))
+    write_languages(folder / "my_pairs", 3, train=8, test=4)
     (folder / "new_tickets.txt").write_text("the boiler is leaking\nplease send the invoice again\n")
     for name, source in {"sst2": "reviews_hotels", "rte": "entailment_rules"}.items():
         _write(folder / "DATA" / "glue" / name / "train.jsonl", tasks[source], range(40), numbers=True)

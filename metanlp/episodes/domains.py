@@ -80,9 +80,9 @@ class Domains:
 
 
 def check_passages(name: str, count: int, shots: int, others: int) -> None:
-    """Raises InputError for a domain that has no `shots` passages and as many `others`."""
+    """Raises InputError for a domain or pair of languages without `shots` texts and as many `others`."""
     if count < shots + others:
         raise InputError(
-            f"domain {name!r} has {count} passages to learn from, but {shots} shots and {others} beside them need "
-            f"{shots + others}; give more text, fewer --shots, or leave the domain out"
+            f"{name!r} has {count} texts to learn from, but {shots} shots and {others} beside them need "
+            f"{shots + others}; give it more, ask for fewer --shots, or leave it out"
         )

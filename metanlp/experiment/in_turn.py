@@ -118,8 +118,8 @@ def require_least(place: str, names: Sequence[str], what: str) -> None:
     """Raises InputError for too few tasks."""
     if len(names) < LEAST:
         raise InputError(
-            f"{place}: has {len(names)} {what} ({', '.join(names)}); give {LEAST} or more: two are held out at a time, "
-            "and the others teach"
+            f"{place}: has {', '.join(names)} alone; give {LEAST} {what} or more: two are held out at a time, and the "
+            "others teach"
         )
 
 

@@ -46,7 +46,7 @@ def domains_of(asked: LanguageDomains) -> dict[str, Path]:
     if not 0 < asked.held_out < 1 or not asked.shots or min(asked.shots) < 1:
         raise InputError(f"--held-out {asked.held_out} is a share, between 0 and 1; --shots {asked.shots} from 1 up")
     found = domains_in(asked.text)
-    require_least(asked.text, tuple(found), "domain")
+    require_least(asked.text, tuple(found), "domains")
     for name, path in found.items():
         # A passage has at least one letter a token.
         most = sum(-(-len(text) // (asked.max_length - 2)) for text in texts_of(asked, path, judged=False))

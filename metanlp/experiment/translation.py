@@ -63,7 +63,7 @@ def pairs_of(asked: Translation) -> dict[str, LanguagePair]:
             f"{asked.max_length} from 8 up"
         )
     found = language_pairs(asked.data)
-    require_least(asked.data, tuple(found), "pair of languages")
+    require_least(asked.data, tuple(found), "pairs of languages")
     chosen = asked.held_out or tuple(found)
     if unknown := [name for name in chosen if name not in found]:
         raise InputError(f"--held-out names {unknown[0]!r}, but {asked.data} has {', '.join(found)}")
