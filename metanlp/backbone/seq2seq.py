@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +19,7 @@ from transformers import AutoModelForSeq2SeqLM, LogitsProcessor, LogitsProcessor
 
 from metanlp.backbone import lora
 from metanlp.backbone.all_weights import PREFIX, Size, save_whole, seeded, whole
+from metanlp.backbone.grids import SOURCE, TARGET, Grids
 from metanlp.backbone.lora import Lora
 from metanlp.backbone.pretrained import Base, base_of, to_be_had
 from metanlp.backbone.trunk import Trees, align, twin
@@ -29,8 +29,7 @@ from metanlp.core.settings import to_json
 from metanlp.core.torch_modes import own_modes
 from metanlp.core.types import Batch, MaskedPass, Tokens, Weights
 
-SOURCE, TARGET = 1, 2  # `Batch.segments`: a token that the encoder reads, or the decoder
-AT_ONCE = 32  # sources that are decoded together
+AT_ONCE = 32  # pairs that go through the model together, and sources that are decoded together
 
 
 class Seq2Seq:
@@ -125,12 +124,22 @@ class Seq2Seq:
         return batch.to(self.device)
 
     def features(self, w: Weights, batch: Batch) -> Tensor:
-        """Scores of the words at each token of the targets: (N, 1, W), fp32."""
-        grids = Grids(batch.to(self.device), self.config.pad_token_id)
+        """Scores of the words at each token of the targets: (N, 1, W), fp32. Pairs that are about equally long go
+        through the model together."""
+        batch = batch.to(self.device)
+        pairs = batch.lengths.view(-1, 2).sum(1).argsort(stable=True).split(AT_ONCE)
+        grids = [Grids(batch, self.config.pad_token_id, some.sort().values) for some in pairs]
+        scores = [self._scores(w, each) for each in grids]
+        if len(grids) == 1:
+            return scores[0][:, None]
+        return torch.cat(scores).index_select(0, torch.cat([each.units for each in grids]).argsort())[:, None]
+
+    def _scores(self, w: Weights, grids: Grids) -> Tensor:
+        """Of those of the units that are in the grids."""
         given = self._arguments(w, grids) | {f"{self._head}.places": grids.mask(TARGET).flatten().nonzero()[:, 0]}
         inputs = {"input_ids": grids.ids(SOURCE), "attention_mask": grids.mask(SOURCE), "use_cache": False,
                   "decoder_input_ids": grids.ids(TARGET), "decoder_attention_mask": grids.mask(TARGET)}  # fmt: skip
-        return functional_call(self._trees.mine()[0], given, args=(), kwargs=inputs).logits[0][:, None]
+        return functional_call(self._trees.mine()[0], given, args=(), kwargs=inputs).logits[0]
 
     def loss(self, theta: Weights, given: MaskedPass) -> Tensor:
         """Mean negative log-likelihood of the targets' tokens, in nats: ()."""
@@ -205,39 +214,6 @@ class Seq2Seq:
         for hook in hooks:
             hook.remove()
         return found
-
-
-@dataclass(frozen=True)
-class Grids:
-    """The pairs of a batch, padded on either side. L is the longest there."""
-
-    batch: Batch
-    padding: int  # its token
-
-    def ids(self, side: int) -> Tensor:
-        """(n, L)"""
-        return self._filled(side, self.batch.ids, self.padding)
-
-    def mask(self, side: int) -> Tensor:
-        """1 where a token is: (n, L)."""
-        return self._filled(side, torch.ones_like(self.batch.ids), 0)
-
-    def ends(self, side: int) -> Tensor:
-        """Where the rows of each task end in the flattened grid: (T,) int32."""
-        pairs = torch.zeros_like(self.batch.ways)
-        pairs = pairs.scatter_reduce(0, self.batch.task_of, self.batch.group // 2 + 1, "amax")
-        return (pairs * self.longest[side]).int()
-
-    @cached_property
-    def longest(self) -> dict[int, int]:
-        sources, targets = self.batch.lengths.view(-1, 2).amax(0).tolist()
-        return {SOURCE: sources, TARGET: targets}
-
-    def _filled(self, side: int, values: Tensor, beyond: int) -> Tensor:
-        chosen = self.batch.segments == side
-        grid = values.new_full((len(self.batch.lengths) // 2, self.longest[side]), beyond)
-        grid[self.batch.example_of[chosen] // 2, self.batch.positions[chosen]] = values[chosen]
-        return grid
 
 
 class Writer(nn.Module):

@@ -37,7 +37,8 @@ from metanlp.training.processes import Ranks
 
 AS_IT_IS = "none"  # the model without adaptation
 LEAST = 3  # tasks: two that are held out together, and one that teaches
-RATES = ((1.0, 1.0), (1.0, 5.0), (3.0, 10.0))  # factors on the inner rates of adapters and biases that the search tries
+# Factors on the inner rates of adapters and biases that the search tries. Steps of Adam are as long as its rate says.
+RATES = {"sgd": ((1.0, 1.0), (1.0, 5.0), (3.0, 10.0)), "adam": ((1.0, 1.0), (3.0, 3.0))}
 SEARCHED = 4  # blocks of query texts that it reads
 
 
@@ -92,7 +93,7 @@ def in_turn(
         about, reference = {"asked": shown(asked), "versions": versions()}, reference_of(asked)
         found = measured(cells, measures)
         write_in_turn(found, asked.out, reference, about, costs, notes)
-        show_in_turn(found, reference)
+        show_in_turn(found, reference, notes[1:])
     return cells
 
 
@@ -209,7 +210,7 @@ def recipe(asked: InTurn, algorithm: Algorithm, theta: Weights, net: Net, other:
     meta-training, and larger ones. Those that diverge lose."""
     own, found = algorithm.inner, list[tuple[float, Algorithm]]()
     steps = {*asked.search_steps, own.steps}
-    for lr, head_lr in RATES:
+    for lr, head_lr in RATES[own.optimiser]:
         inner = replace(own, steps=max(steps), lr=lr * own.lr, head_lr=head_lr * own.head_lr)
         bits: dict[int, list[float]] = {}
         for support in other.supports[k][: asked.search_trials]:

@@ -78,15 +78,12 @@ def pairs_of(asked: Translation) -> dict[str, LanguagePair]:
 
 def notes_of(asked: Translation, pairs: Mapping[str, LanguagePair], names: Sequence[str]) -> list[str]:
     """What has to be known of the tables: what taught, and where a target language was not new."""
-    model = (
-        f"the model of --model, {Path(asked.model).name}, which may have read them before,"
-        if asked.model
-        else "a model"
-    )
+    known = f"The model is {Path(asked.model).name}, which may have read all of them. " if asked.model else ""
+    taught = "the methods" if asked.model else "a model and the methods"
     notes = [
-        f"Of every two that are held out, {model} knows nothing but what all other pairs taught it; each of the two "
-        f"judges with steps and rates that were chosen on the other. {asked.test_sentences} sentences a pair at the "
-        f"most, {asked.beams} beams, greedy where that is 1."
+        f"{known}Of every two that are held out {taught} have learned from all others alone; each of the two judges "
+        f"with steps and rates that were chosen on the other. {asked.test_sentences} sentences a pair at the most, "
+        + (f"{asked.beams} beams." if asked.beams > 1 else "decoded greedily.")
     ]
     for fold in folds_of(asked, names):
         teaching = [pair for name, pair in pairs.items() if name not in fold.names]
@@ -109,7 +106,10 @@ def made(asked: Translation, pairs: Mapping[str, LanguagePair], fold: Fold, rank
         judged = unseen(pair.judged, [pair, *teaching.values()])
         if len(judged) < len(pair.judged):
             say({name: f"{len(pair.judged) - len(judged)} test sentences stand in training sentences too: left out"})
-        check_passages(f"{name}, test", len(judged), 2, 0)
+        if len(judged) < 2:
+            raise InputError(
+                f"{name}: {len(judged)} of its test sentences stand in no training file; give it two or more"
+            )
         held[name] = HeldOutPair(
             name, pool_of(asked, net, pair, pair.taught), pool_of(asked, net, pair, judged), sampling, asked.shots,
             asked.episodes, asked.test_sentences, asked.seed,
@@ -135,12 +135,16 @@ def pool_of(asked: Translation, net: Seq2Seq, pair: LanguagePair, rows: Sequence
 
 
 def net_of(asked: Translation, fold: Fold, teaching: Sequence[LanguagePair], ranks: Ranks) -> Seq2Seq:
-    """The model of --model, or one that only the pairs outside of the two have taught."""
+    """The model of --model, or one that only the pairs outside of the two have taught. By the folder of its tokenizer
+    the run is known as one that can go on."""
     folder = fold.folder / "model"
     if asked.model is None and not (asked.resume and (folder / RESULTS).is_file()):
         train(asked, fold, teaching, folder, ranks)
     adapters = Lora(rank=asked.rank, layers="all", targets="all linear")
-    return Seq2Seq.load(asked.model or str(folder), adapters, max_length=asked.max_length, device=ranks.device)
+    net = Seq2Seq.load(asked.model or str(folder), adapters, max_length=asked.max_length, device=ranks.device)
+    with disk(fold.folder):
+        net.tokenizer.save_pretrained(str(fold.folder / CORPUS))
+    return net
 
 
 def train(asked: Translation, fold: Fold, teaching: Sequence[LanguagePair], folder: Path, ranks: Ranks) -> None:

@@ -120,12 +120,14 @@ def columns(found: InTurn, reference: str) -> tuple[Columns, Columns]:
     )  # fmt: skip
 
 
-def show_in_turn(every: Sequence[InTurn], reference: str) -> None:
-    """The tables of every measure."""
+def show_in_turn(every: Sequence[InTurn], reference: str, notes: Sequence[str]) -> None:
+    """The tables of every measure, and what has to be known of them."""
     out = console()
     for found in every:
         for each in columns(found, reference):
             out.print(table(*each))
+    for note in notes:
+        out.print(note)
 
 
 def write_in_turn(

@@ -13,7 +13,7 @@ from seq2seq_models import KINDS, SOURCES, TOKENIZER, batch_of, merged, model_of
 
 from metanlp.algorithms import Finetune
 from metanlp.algorithms.likelihood import Likelihood
-from metanlp.backbone import Lora
+from metanlp.backbone import Lora, seq2seq
 from metanlp.backbone.all_weights import Size
 from metanlp.backbone.packing import join
 from metanlp.backbone.seq2seq import Seq2Seq
@@ -60,8 +60,13 @@ def test_all_weights_learn_by_the_gradient_of_plain_transformers(kind: str) -> N
 
 
 @pytest.mark.parametrize("kind", ["marian", "t5"])
-def test_tasks_in_one_pass_are_those_of_passes_of_their_own(kind: str) -> None:
-    """Each by its own adapters, also where the longest sentences of tasks differ, so that padding does."""
+@pytest.mark.parametrize("at_once", [2, 32])
+def test_tasks_in_one_pass_are_those_of_passes_of_their_own(
+    kind: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each by its own adapters, also where the longest sentences of tasks differ, so that padding does, and where pairs
+    of several tasks go through the model by their lengths."""
+    monkeypatch.setattr(seq2seq, "AT_ONCE", at_once)
     net = net_of(kind, LORA)
     each = [batch_of(net, 3, 1), batch_of(net, 2), batch_of(net, 0, 5, 4)]
     phis = [stirred(net.init(torch.Generator().manual_seed(0)), seed) for seed in (1, 2, 3)]
