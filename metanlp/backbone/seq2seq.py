@@ -185,8 +185,9 @@ class Seq2Seq:
         of the sources or of the targets, whichever a layer reads."""
         if not self.adapt:
             return weights.pick_inside(w, PREFIX)
-        ends = {layer: grids.ends(side) for layer, side in self._sides.items()}
-        return lora.arguments(w, (), grids.batch.ends) | {f"{layer}.ends": each for layer, each in ends.items()}
+        ends = {side: grids.ends(side) for side in (SOURCE, TARGET)}
+        sides = {f"{layer}.ends": ends[side] for layer, side in self._sides.items()}
+        return lora.arguments(w, (), ends[TARGET]) | sides
 
     def _check(self, config: Any, head: Any) -> None:
         if not getattr(config, "is_encoder_decoder", False) or not isinstance(head, nn.Linear):

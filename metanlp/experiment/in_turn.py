@@ -38,7 +38,7 @@ from metanlp.training.processes import Ranks
 AS_IT_IS = "none"  # the model without adaptation
 LEAST = 3  # tasks: two that are held out together, and one that teaches
 # Factors on the inner rates of adapters and biases that the search tries. Steps of Adam are as long as its rate says.
-RATES = {"sgd": ((1.0, 1.0), (1.0, 5.0), (3.0, 10.0)), "adam": ((1.0, 1.0), (3.0, 3.0))}
+RATES = {"sgd": ((1.0, 1.0), (1.0, 5.0), (3.0, 10.0)), "adam": ((1.0, 1.0), (2.0, 3.0))}
 SEARCHED = 4  # blocks of query texts that it reads
 
 
@@ -189,9 +189,11 @@ def judge(
     other: HeldOutDomain, name: str, tick: Callable[[], object],
 ) -> list[Cell]:  # fmt: skip
     """One method on one task, at each number of support texts with the recipe that does best on the `other` task."""
-    found = list[Cell]()
+    found, chosen = list[Cell](), algorithm
     for k in asked.shots:
-        chosen = recipe(asked, algorithm, theta, net, other, k) if algorithm.inner.steps else algorithm
+        fewest = min(asked.shots) if asked.search_at == "fewest" else k
+        if algorithm.inner.steps and (not found or fewest == k):  # else what was chosen before serves
+            chosen = recipe(asked, algorithm, theta, net, other, fewest)
         # Without a step every support set leads to the same φ.
         read = held.supports[k] if chosen.inner.steps else held.supports[k][:1]
         each = [held.measures(chosen, net, chosen.adapt(net, theta, support)) for support in read]
