@@ -59,7 +59,7 @@ class Experiment(Testing, Inputs):
     decorrelate: float = 0.0  # weight of a regulariser of the features in the outer loss, for methods with a query loss
     inner_steps: int = 1  # gradient steps on a support set while training
     inner_lr: float = 0.1  # their size for adapters
-    head_lr: float = 0.2  # their size for the head
+    head_lr: float = 0.1  # their size for the head
     second_order: bool = False  # differentiate through the inner steps: exact, slower, more memory; for maml's family
     rank: int = 16  # of the LoRA adapters
     # Layers that carry one, in the top half of the stack.
