@@ -234,7 +234,7 @@ class Biased(LogitsProcessor):
     def __init__(self, bias: Tensor) -> None:
         self.bias = bias
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
         return scores + self.bias
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from metanlp.core.errors import InputError
 from metanlp.forms.base import folded
-from metanlp.tasks.reading.layout import ENDINGS, POOLS, entries, task_files
+from metanlp.tasks.reading.layout import ENDINGS, POOLS, Part, entries, task_files
 from metanlp.tasks.reading.records import Record, check_regular, decoded_lines, read_records, shown
 
 TEXTS, TAGS = ("source", "target"), ("source_lang", "target_lang")
@@ -104,7 +104,7 @@ def parallel_files(folder: Path) -> dict[str, dict[str, Path]]:
     return found
 
 
-def _rows(files: Mapping[object, Path]) -> Iterator[tuple[str, Record]]:
+def _rows(files: Mapping[Part, Path]) -> Iterator[tuple[str, Record]]:
     for pool, path in files.items():
         yield from ((str(pool), record) for record in read_records(path))
 
