@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,7 +45,7 @@ def whole(model: nn.Module) -> Weights:
 def save_whole(kind: type[Any], config: Any, theta: Weights, tokenizer: Any, folder: Path) -> None:
     """A folder that transformers opens: a model of this class with the weights of θ, and its tokenizer."""
     with seeded(0, torch.device("cpu")):  # weights that are then replaced
-        model = cast(Any, kind(deepcopy(config)))
+        model = kind(deepcopy(config))
     model.load_state_dict(weights.pick_inside(weights.to(theta, torch.device("cpu")), PREFIX), strict=False)
     model.tie_weights()
     logging.disable_progress_bar()

@@ -81,7 +81,7 @@ class Seq2Seq:
     def make(tokenizer: Any, size: Size, max_length: int, *, seed: int, device: torch.device | str = "cpu") -> Seq2Seq:
         """A new Marian of `size.layers` layers on either side, all of whose weights learn: the same for the same
         `seed`."""
-        layers = {f"{side}_{what}": value for side in ("encoder", "decoder") for what, value in (
+        layers: dict[str, Any] = {f"{side}_{what}": value for side in ("encoder", "decoder") for what, value in (
             ("layers", size.layers), ("attention_heads", size.heads), ("ffn_dim", 4 * size.width))}  # fmt: skip
         config = MarianConfig(
             vocab_size=len(tokenizer), d_model=size.width, max_position_embeddings=max_length + 8, dropout=0.0,

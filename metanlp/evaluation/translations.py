@@ -39,7 +39,7 @@ class HeldOutPair(HeldOutDomain):
         """`texts` are the sources of `judged`, as the model reads them, and their targets. Raises InputError."""
         super().__init__(name, taught, judged, sampling, shots, sets, queries, seed)
         order = np.concatenate(self.rows)
-        self._sources, self._targets = ([side[row] for row in order] for side in texts)
+        self._sources, self._targets = [texts[0][row] for row in order], [texts[1][row] for row in order]
         self._block_of = np.repeat(np.arange(len(self.rows)), list(map(len, self.rows)))
         self._beams, self._judges = beams, judges()
 
@@ -64,7 +64,8 @@ def judges() -> dict[str, Judge]:
         raise InputError(
             "translations are judged by sacrebleu, which is not installed: pip install 'metanlp[translation]'"
         )
-    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
 
     def judge(metric: Any, written: Sequence[str], right: Sequence[str]) -> float:
         return float(metric.corpus_score(list(written), [list(right)]).score)
