@@ -38,7 +38,7 @@ class HeldOutPair(HeldOutDomain):
     ) -> None:  # fmt: skip
         """`texts` are the sources of `judged`, as the model reads them, and their targets. Raises InputError."""
         super().__init__(name, taught, judged, sampling, shots, sets, queries, seed)
-        order = np.concatenate(self.rows)
+        order = [int(row) for row in np.concatenate(self.rows)]
         self._sources, self._targets = [texts[0][row] for row in order], [texts[1][row] for row in order]
         self._block_of = np.repeat(np.arange(len(self.rows)), list(map(len, self.rows)))
         self._beams, self._judges = beams, judges()
