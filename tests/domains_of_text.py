@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from metanlp.episodes.corpus import Chunks, Masking, Vocabulary
+from metanlp.episodes.corpus import Chunks, MaskedChunks, Masking, Vocabulary
 from metanlp.episodes.domains import Passages
 
-SAMPLING = Passages(shots=(2, 4), queries=4, masking=Masking(0.3))
+SAMPLING = Passages(shots=(2, 4), queries=4, copies=2)
 
 
 def sentences(number: int, count: int = 60) -> list[str]:
@@ -20,12 +20,9 @@ def sentences(number: int, count: int = 60) -> list[str]:
     return [" ".join([*rng.choice(own, 8), str(place)]) for place in range(count)]
 
 
-def passages(folder: Path, tokenizer: Any, number: int) -> Chunks:
-    return Chunks.write(folder / str(number), sentences(number), tokenizer, 24)
-
-
-def vocabulary_of(net: Any) -> Vocabulary:
-    return Vocabulary(*net.vocabulary)
+def passages(folder: Path, net: Any, number: int) -> MaskedChunks:
+    chunks = Chunks.write(folder / str(number), sentences(number), net.tokenizer, 24)
+    return MaskedChunks(chunks, Vocabulary(*net.vocabulary), Masking(0.3))
 
 
 def write_domains(folder: Path, count: int, texts: int = 60) -> Path:

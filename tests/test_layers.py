@@ -38,6 +38,8 @@ DOORS = {
         "metanlp.backbone.encoder",
         "metanlp.backbone.pretrained",
         "metanlp.backbone.masked_lm",
+        "metanlp.backbone.all_weights",
+        "metanlp.backbone.seq2seq",
         "metanlp.backbone.new_tokenizer",
         "metanlp.share.export",
         "recipes.bench.plain_loop",  # the loop that the engine is compared with
@@ -63,6 +65,7 @@ DOORS = {
         "metanlp.evaluation.external.setfit",
         "metanlp.evaluation.external.regressions",
     ),
+    "sacrebleu": ("metanlp.evaluation.translations",),
     "threadpoolctl": ("metanlp.forms.heads.logistic",),
     "setfit": ("metanlp.evaluation.external.setfit",),
     "sentence_transformers": ("metanlp.evaluation.external.setfit",),

@@ -42,6 +42,9 @@ QUICK = {
     "qa_domains.py": "--steps 1 --shots 2 3 --episodes 2 --test-rows 6 --validation-trials 1 --search-trials 1"
     " --baselines frozen --threads 1",
     "student.py": "--steps 1 --meta-batch 2 --draws 10 --methods maml --model none --choose 0.2 --threads 1",
+    "translation.py": "--train-steps 1 --layers 1 --width 16 --heads 2 --vocabulary 300 --max-length 16 --steps 1"
+    " --meta-batch 1 --batch 4 --train-shots 2 2 --train-queries 2 --shots 2 --episodes 2 --test-sentences 4"
+    " --search-steps 0 --inner-steps 1 --beams 1 --threads 1",
     "compare": "--steps 1 --meta-batch 1 --baselines frozen --shots 4 --episodes 1 --validation-trials 1"
     " --search-trials 1 --test-rows 4 --threads 1 --validation mini/politeness --no-page",
     "evaluate": "--shots 4 --episodes 1 --test-rows 4 --no-page",

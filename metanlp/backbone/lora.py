@@ -84,6 +84,12 @@ def peft_config(lora: Lora, family: Family, depth: int, base_name: str, revision
     raises on several architectures."""
     numbers = "0" if family.shared else "|".join(map(str, range(lora.lowest(depth), depth)))
     names = "|".join(map(re.escape, family.targets(lora.targets)))
+    layers = rf"(.*\.)?{re.escape(family.layers)}\.({numbers})\.({names})"
+    return config_of(lora, layers, base_name, revision, transposed=family.conv1d)
+
+
+def config_of(lora: Lora, layers: str, base_name: str, revision: str = "", *, transposed: bool = False) -> LoraConfig:
+    """Peft's own settings, for adapters on the `layers` whose full names match a regular expression."""
     return LoraConfig(
         task_type=TaskType.FEATURE_EXTRACTION,
         base_model_name_or_path=base_name,
@@ -91,8 +97,8 @@ def peft_config(lora: Lora, family: Family, depth: int, base_name: str, revision
         r=lora.rank,
         lora_alpha=cast(int, lora.alpha),
         lora_dropout=0.0,
-        fan_in_fan_out=family.conv1d,  # peft corrects this itself for its own layers only, and merges wrongly without
-        target_modules=rf"(.*\.)?{re.escape(family.layers)}\.({numbers})\.({names})",
+        fan_in_fan_out=transposed,  # peft corrects this itself for its own layers only, and merges wrongly without
+        target_modules=layers,
     )
 
 

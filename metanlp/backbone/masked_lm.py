@@ -9,7 +9,6 @@ import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -19,9 +18,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils import logging
 
 from metanlp.backbone import quantize as bits
+from metanlp.backbone.all_weights import PREFIX, Size, save_whole, seeded, whole
 from metanlp.backbone.attention import ATTENTION
 from metanlp.backbone.families import FAMILIES, Family
 from metanlp.backbone.packing import Packing
@@ -33,27 +32,10 @@ from metanlp.core.errors import InputError
 from metanlp.core.torch_modes import own_modes
 from metanlp.core.types import Batch, MaskedPass, Weights
 
-PREFIX = "base/"
 # What architectures call their dropout, of the whole model or of its attention.
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "embedding_dropout",
             "mlp_dropout", "classifier_dropout_prob")  # fmt: skip
 _DRAWS = threading.Lock()  # dropout draws from torch's own generator, which all threads share
-
-
-@dataclass(frozen=True)
-class Size:
-    """A model to be made."""
-
-    layers: int = 4
-    width: int = 256
-    heads: int = 4
-
-    def __post_init__(self) -> None:
-        if min(self.layers, self.width, self.heads) < 1 or self.width % self.heads:
-            raise InputError(
-                f"a model of {self.layers} layers, width {self.width} and {self.heads} heads is not possible: all from "
-                "1 up, the width a multiple of the heads"
-            )
 
 
 class MaskedLM:
@@ -120,7 +102,7 @@ class MaskedLM:
             max_position_embeddings=max(512, max_length),
             pad_token_id=tokenizer.pad_token_id,
         )
-        with _seeded(seed, torch.device("cpu")):
+        with seeded(seed, torch.device("cpu")):
             model = cast(nn.Module, BertForMaskedLM(config))
         name = f"bert-{size.layers}-layers-{size.width}"
         return MaskedLM(model.to(torch.device(device)), tokenizer, name, dropout=dropout, seed=seed,
@@ -138,7 +120,7 @@ class MaskedLM:
 
     def init(self, generator: torch.Generator) -> Weights:
         """The weights as they were loaded or made."""
-        return {PREFIX + name: value.detach().clone() for name, value in self._model.named_parameters()}
+        return whole(self._model)
 
     def identity(self) -> dict[str, Any]:
         """All that decides what it computes, but its weights."""
@@ -171,13 +153,7 @@ class MaskedLM:
 
     def save(self, theta: Weights, folder: Path) -> None:
         """A folder that `AutoModelForMaskedLM` and `AutoTokenizer` open."""
-        with _seeded(0, torch.device("cpu")):  # weights that are then replaced
-            model = cast(Any, type(self._model)(deepcopy(self.config)))
-        model.load_state_dict(weights.pick_inside(weights.to(theta, torch.device("cpu")), PREFIX), strict=False)
-        model.tie_weights()
-        logging.disable_progress_bar()
-        model.save_pretrained(str(folder))
-        self.tokenizer.save_pretrained(str(folder))
+        save_whole(type(self._model), self.config, theta, self.tokenizer, folder)
 
     @contextmanager
     def _drawing(self, number: int) -> Generator[None]:
@@ -185,7 +161,7 @@ class MaskedLM:
         if not self.dropout:
             yield
             return
-        with _DRAWS, _seeded(int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]), self.device):
+        with _DRAWS, seeded(int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]), self.device):
             yield
 
 
@@ -193,7 +169,7 @@ def opened(name: str, seed: int) -> tuple[nn.Module, Any, Base, list[str]]:
     """A checkpoint with its vocabulary head, its tokenizer, which weights it has, and the names of those that no file
     had. Raises InputError where it can't be loaded."""
     base = base_of(name)
-    with to_be_had(name), _seeded(seed, torch.device("cpu")):  # of a new head
+    with to_be_had(name), seeded(seed, torch.device("cpu")):  # of a new head
         model, missing = base.model(AutoModelForMaskedLM, dtype=torch.float32)
         tokenizer = base.tokenizer()
     return model, tokenizer, base, missing
@@ -227,14 +203,6 @@ def vocabulary_head(model: nn.Module) -> nn.Module:
     head = deepcopy(model)
     setattr(model, prefix, body)
     return head.eval().requires_grad_(False)
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Generator[None]:
-    """Inside, torch draws from `seed`; outside nothing has changed."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 def _at_places(_: nn.Module, __: Any, kwargs: dict[str, Any], output: Any) -> Any:

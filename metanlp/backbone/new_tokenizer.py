@@ -16,9 +16,10 @@ SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "se
 Kind = Literal["wordpiece", "bpe"]
 
 
-def train_tokenizer(texts: Iterable[str], kind: Kind, size: int, lower: bool) -> Any:
-    """WordPiece as BERT has it, or byte-level BPE, of at most `size` tokens. Ties are broken in another way in every
-    process, so a tokenizer is learned once and saved. Raises InputError for a size below the alphabet's."""
+def train_tokenizer(texts: Iterable[str], kind: Kind, size: int, lower: bool, *, written: bool = False) -> Any:
+    """WordPiece as BERT has it, or byte-level BPE, of at most `size` tokens. Texts to be `written` word by word
+    have no token in front. Ties are broken in another way in every process, so a tokenizer is learned once and saved.
+    Raises InputError for a size below the alphabet's."""
     alphabet = pre_tokenizers.ByteLevel.alphabet() if kind == "bpe" else []
     least = len(SPECIAL) + (len(alphabet) or 100)
     if size < least:
@@ -39,6 +40,7 @@ def train_tokenizer(texts: Iterable[str], kind: Kind, size: int, lower: bool) ->
     tokenizer.train_from_iterator(texts, trainer)
     ends = [(name, tokenizer.token_to_id(name)) for name in (SPECIAL["cls_token"], SPECIAL["sep_token"])]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
+        single="$A [SEP]" if written else "[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
     )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL)
+    more = {"eos_token": SPECIAL["sep_token"]} if written else {}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL, **more)

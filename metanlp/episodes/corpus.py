@@ -1,4 +1,4 @@
-"""A corpus as tokens on the disk, and passes of masked texts, each a function of its number.
+"""A corpus as tokens on the disk, and passes over texts of which tokens have to be told, each a function of its number.
 
 Letters: P tokens, N texts, M masked tokens.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from metanlp.core.errors import InputError
 from metanlp.core.offsets import spread
 from metanlp.core.settings import to_json
 from metanlp.core.storage import disk
-from metanlp.core.types import MaskedPass, Tokens
+from metanlp.core.types import Batch, MaskedPass, Tokens
 from metanlp.episodes.sampling import episode_rng
 
 TOKENS, STARTS = "tokens.bin", "starts.bin"
@@ -116,21 +116,53 @@ class Vocabulary:
     ordinary: np.ndarray  # ids that may stand in for a word: all but the special ones
 
 
-class MaskedTexts:
-    """An endless sequence of passes over chunks, each epoch in another order, masked anew each time (Liu et al. 2019,
-    arXiv 1907.11692, §4.1)."""
+class TextPool(Protocol):
+    """Texts of which some tokens have to be told: masked ones, or translations."""
 
-    def __init__(self, chunks: Chunks, vocabulary: Vocabulary, masking: Masking, batch: int, seed: int) -> None:
-        """A pass has `batch` chunks."""
-        self.chunks, self.masking, self.batch, self.seed = chunks, masking, batch, seed
-        self._vocabulary = vocabulary
+    def __len__(self) -> int: ...
+
+    def draw(self, rows: np.ndarray, rng: np.random.Generator, number: int) -> MaskedPass:
+        """These texts, one as often as it is named, with what `rng` hides of them."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides what they are."""
+        ...
+
+
+@dataclass(frozen=True)
+class MaskedChunks:
+    """Chunks that are masked anew each time they are drawn (Liu et al. 2019, arXiv 1907.11692, §4.1)."""
+
+    chunks: Chunks
+    vocabulary: Vocabulary
+    masking: Masking
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def draw(self, rows: np.ndarray, rng: np.random.Generator, number: int) -> MaskedPass:
+        ids, kinds, starts = self.chunks.take(rows)
+        hidden = choose(kinds, self.masking, rng)
+        return masked_pass(ids, kinds, starts, hidden, replaced(ids, hidden, self.vocabulary, rng), number)
+
+    def identity(self) -> dict[str, Any]:
+        return {"masking": to_json(self.masking), "chunks": len(self), "tokens": self.chunks.checksum()}
+
+
+class Epochs:
+    """An endless sequence of passes over a pool of texts, each epoch in another order."""
+
+    def __init__(self, pool: TextPool, batch: int, seed: int) -> None:
+        """A pass has `batch` texts."""
+        self.pool, self.batch, self.seed = pool, batch, seed
 
     def __getitem__(self, number: int) -> MaskedPass:
-        rng, count = episode_rng(self.seed, number), len(self.chunks)
+        rng, count = episode_rng(self.seed, number), len(self.pool)
         places = np.arange(number * self.batch, (number + 1) * self.batch)
         epochs = places // count
         parts = [shuffled(places[epochs == epoch] % count, count, (self.seed, epoch)) for epoch in np.unique(epochs)]
-        return masked(self.chunks, np.concatenate(parts), self._vocabulary, self.masking, rng, number)
+        return self.pool.draw(np.concatenate(parts), rng, number)
 
     def passes(self, start: int, count: int, size: int) -> list[Callable[[], MaskedPass]]:
         """Passes `start` to `start + count`; each is made when its function is called. `size` is of no account."""
@@ -149,17 +181,7 @@ class MaskedTexts:
 
     def identity(self) -> dict[str, Any]:
         """All that decides what is drawn."""
-        return {"seed": self.seed, "batch": self.batch, "masking": to_json(self.masking),
-                "chunks": len(self.chunks), "tokens": self.chunks.checksum()}  # fmt: skip
-
-
-def masked(
-    chunks: Chunks, rows: np.ndarray, vocabulary: Vocabulary, masking: Masking, rng: np.random.Generator, number: int
-) -> MaskedPass:  # fmt: skip
-    """These chunks, one as often as it is named, with what `rng` hides of them."""
-    ids, kinds, starts = chunks.take(rows)
-    hidden = choose(kinds, masking, rng)
-    return masked_pass(ids, kinds, starts, hidden, replaced(ids, hidden, vocabulary, rng), number)
+        return {"seed": self.seed, "batch": self.batch, **self.pool.identity()}
 
 
 def choose(kinds: np.ndarray, masking: Masking, rng: np.random.Generator) -> np.ndarray:
@@ -190,7 +212,11 @@ def masked_pass(
     words = np.where(hidden, np.arange(len(ids)) - starts[text_of], -1)  # each masked token a word of its own
     tokens = Tokens(read, np.zeros_like(read), np.minimum(kinds, 1), starts, words)
     rows = np.arange(len(tokens))
-    batch = pack(tokens, rows, ids[hidden], 1, form="masked", by_word=True)
+    return told(pack(tokens, rows, ids[hidden], 1, form="masked", by_word=True), number)
+
+
+def told(batch: Batch, number: int) -> MaskedPass:
+    """The pass in which all units of a batch, tokens each, have to be told."""
     assert batch.unit_of is not None
     order = torch.argsort(batch.unit_of, stable=True)  # units first, in their order; tokens of none have the last
     return MaskedPass(batch, order[: len(batch.targets)], batch.targets, number)

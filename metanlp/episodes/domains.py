@@ -1,4 +1,4 @@
-"""Domains of plain text as tasks: k passages of one, with masked tokens to tell, and other passages to tell them in."""
+"""Domains of plain text, or pairs of languages, as tasks: k texts of one with tokens to tell, and others with more."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ import numpy as np
 
 from metanlp.core.errors import InputError
 from metanlp.core.settings import to_json
-from metanlp.core.types import Batch, Episode, Pass
-from metanlp.episodes.corpus import Chunks, Masking, Vocabulary, masked
+from metanlp.core.types import Episode, Pass
+from metanlp.episodes.corpus import TextPool
 from metanlp.episodes.sampling import checksum_of, episode_rng, group
 
 
 @dataclass(frozen=True)
 class Passages:
-    """How an episode is drawn from a domain."""
+    """How an episode is drawn from a domain. A passage is a text of it, or a sentence with its translation."""
 
     shots: tuple[int, int] = (4, 16)  # fewest and most support passages; drawn evenly between them
     queries: int = 16  # query passages
-    copies: int = 2  # maskings of each support passage: its words are told in several contexts
-    masking: Masking = Masking()
+    copies: int = 1  # maskings of each support passage: its words are told in several contexts
 
     def __post_init__(self) -> None:
         low, high = self.shots
@@ -32,20 +31,21 @@ class Passages:
 
 
 class Domains:
-    """An endless sequence of episodes over domains, each drawn equally often; passages are masked anew each time."""
+    """An endless sequence of episodes over domains, each drawn equally often; passages are masked anew each time, where
+    they are masked."""
 
-    def __init__(self, domains: Mapping[str, Chunks], vocabulary: Vocabulary, sampling: Passages, seed: int) -> None:
+    def __init__(self, domains: Mapping[str, TextPool], sampling: Passages, seed: int) -> None:
         """Raises InputError for a domain with too few passages."""
         self.domains, self.sampling, self.seed = dict(domains), sampling, seed
-        self._names, self._vocabulary = tuple(domains), vocabulary
-        for name, chunks in domains.items():
-            check_passages(name, len(chunks), sampling.shots[1], sampling.queries)
+        self._names = tuple(domains)
+        for name, pool in domains.items():
+            check_passages(name, len(pool), sampling.shots[1], sampling.queries)
 
     def __getitem__(self, number: int) -> Episode:
         rng, (low, high) = episode_rng(self.seed, number), self.sampling.shots
         name = self._names[int(rng.integers(len(self._names)))]
-        chunks, shots = self.domains[name], int(rng.integers(low, high + 1))
-        rows = rng.permutation(len(chunks))[: shots + self.sampling.queries]
+        pool, shots = self.domains[name], int(rng.integers(low, high + 1))
+        rows = rng.permutation(len(pool))[: shots + self.sampling.queries]
         support, query = rows[:shots], rows[shots:]
         return Episode(
             task=name,
@@ -53,8 +53,8 @@ class Domains:
             classes=(),
             support_rows=tuple(support.tolist()),
             query_rows=tuple(query.tolist()),
-            support=self._pack(chunks, np.repeat(support, self.sampling.copies), rng),
-            query=self._pack(chunks, query, rng),
+            support=pool.draw(np.repeat(support, self.sampling.copies), rng, 0).batch,
+            query=pool.draw(query, rng, 0).batch,
         )
 
     def passes(self, start: int, count: int, size: int) -> list[Callable[[], Pass]]:
@@ -73,19 +73,16 @@ class Domains:
     def identity(self) -> dict[str, Any]:
         """All that decides what is drawn."""
         return {"seed": self.seed, "sampling": to_json(self.sampling),
-                "domains": {name: chunks.checksum() for name, chunks in self.domains.items()}}  # fmt: skip
+                "domains": {name: pool.identity() for name, pool in self.domains.items()}}  # fmt: skip
 
     def _group(self, numbers: Sequence[int]) -> Pass:
         return group([self[number] for number in numbers])
 
-    def _pack(self, chunks: Chunks, rows: np.ndarray, rng: np.random.Generator) -> Batch:
-        return masked(chunks, rows, self._vocabulary, self.sampling.masking, rng, 0).batch
-
 
 def check_passages(name: str, count: int, shots: int, others: int) -> None:
-    """Raises InputError for a domain that has no `shots` passages and as many `others`."""
+    """Raises InputError for a domain or pair of languages without `shots` texts and as many `others`."""
     if count < shots + others:
         raise InputError(
-            f"domain {name!r} has {count} passages to learn from, but {shots} shots and {others} beside them need "
-            f"{shots + others}; give more text, fewer --shots, or leave the domain out"
+            f"{name!r} has {count} texts to learn from, but {shots} shots and {others} beside them need "
+            f"{shots + others}; give it more, ask for fewer --shots, or leave it out"
         )

@@ -170,7 +170,34 @@ class Trail:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageDomains:
+class InTurn:
+    """What runs that hold out tasks in turn have in common. A text is a passage, or a sentence with its translation."""
+
+    methods: tuple[str, ...] = ("finetune", "multitask", "reptile", "maml")  # the last sets the compute of the others
+    steps: int = 100  # meta-steps of the last method
+    meta_batch: int = 2  # episodes a meta-step
+    train_shots: tuple[int, int] = (4, 16)  # fewest and most support texts of a training episode
+    train_queries: int = 8  # query texts of a training episode
+    lr: float = 1e-3  # highest rate of the outer AdamW
+    inner_steps: int = 3  # gradient steps on a support set while training
+    inner_lr: float = 1.0  # their size for adapters
+    head_lr: float = 10.0  # their size for the biases of words
+    optimiser: Literal["sgd", "adam"] = "sgd"  # of the inner loop; adam wants rates of about 0.005 and 0.2
+    rank: int = 16  # of the LoRA adapters, on all linear layers
+    shots: tuple[int, ...] = (4, 16, 64)  # support texts in the test
+    episodes: int = 6  # support sets a task and shots
+    search_trials: int = 1  # support sets of the other held-out task, by which steps and rates are chosen
+    search_at: Literal["each", "fewest"] = "each"  # of --shots: chosen for each of them, or at the fewest for all
+    search_steps: tuple[int, ...] = (0, 1, 2, 5)  # inner steps that are tried beside --inner-steps
+    threads: int | None = None  # by default all cores, or OMP_NUM_THREADS
+    seed: int = 0  # of everything that is drawn
+    replace: bool = False  # replace what is in --out already
+    resume: bool = False  # go on from the newest checkpoints in --out, whose settings must be the same
+    out: Path  # folder for everything that the run leaves
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageDomains(InTurn):
     """Hold out each domain of plain text in turn: how far do k of its passages lower the bits of its masked tokens?"""
 
     text: str  # a folder; each file or folder in it is a domain of at least three: text, JSON lines, CSV or Parquet
@@ -185,28 +212,11 @@ class LanguageDomains:
     width: int = 256  # of such a model, in numbers a token
     heads: int = 4  # of such a model
     max_length: int = 64  # a passage's most tokens; longer documents are cut into several
-    methods: tuple[str, ...] = ("finetune", "multitask", "reptile", "maml")  # the last sets the compute of the others
-    steps: int = 100  # meta-steps of the last method
-    meta_batch: int = 2  # episodes a meta-step
-    train_shots: tuple[int, int] = (4, 16)  # fewest and most support passages of a training episode
-    train_queries: int = 8  # query passages of a training episode
     copies: int = 1  # maskings of each support passage
     mask_rate: float = 0.15  # share of the tokens that are hidden
-    lr: float = 1e-3  # highest rate of the outer AdamW
-    inner_steps: int = 3  # gradient steps on a support set while training
-    inner_lr: float = 1.0  # their size for adapters
-    head_lr: float = 10.0  # their size for the biases of words
-    rank: int = 16  # of the LoRA adapters, on all linear layers of the top half
-    shots: tuple[int, ...] = (4, 16, 64)  # support passages in the test
-    episodes: int = 6  # support sets a domain and shots
     test_passages: int = 100  # query passages of a domain at the most
-    search_trials: int = 1  # support sets of the other held-out domain, by which steps and rates are chosen
     held_out: float = 0.1  # share of a domain's documents that judge and do not teach
-    threads: int | None = None  # by default all cores, or OMP_NUM_THREADS
-    seed: int = 0  # of everything that is drawn
     out: Path = Path("out/lm_domains")  # folder for everything that the run leaves
-    replace: bool = False  # replace what is in --out already
-    resume: bool = False  # go on from the newest checkpoints in --out, whose settings must be the same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,3 +253,37 @@ class Students:
     seed: int = 0  # of everything that is drawn
     out: Path = Path("out/student")  # folder for results.json, report.html and plots/
     replace: bool = False  # replace what is in --out already
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translation(InTurn):
+    """Hold out pairs of languages: how well does a model translate one after k of its sentences?"""
+
+    data: str  # a folder with a folder for each pair of languages, three or more, with train and test files
+    held_out: tuple[str, ...] = ()  # pairs that judge, two at a time, each after the other; by default all
+    # With an encoder and a decoder: a folder, or a model's id on the Hub. Without it one is trained for every two pairs
+    # that are held out, on all the others.
+    model: str | None = None
+    prefix: str = ">>{target_lang}<< "  # in front of every source; of T5: "translate English to German: "
+    train_steps: int | None = None  # of such a model; then a run is reproducible to the byte
+    train_minutes: float = 6.0  # in place of --train-steps, for each of them
+    batch: int = 32  # pairs of sentences a step of its training
+    train_lr: float = 2e-3  # highest rate of its AdamW
+    vocabulary: int = 2_000  # most tokens of its tokenizer
+    layers: int = 2  # of such a model, of its encoder and as many of its decoder
+    width: int = 128  # of such a model, in numbers a token
+    heads: int = 4  # of such a model
+    max_length: int = 48  # most tokens of a sentence; longer ones are cut
+    steps: int = 30  # meta-steps of the last method
+    train_shots: tuple[int, int] = (8, 32)  # fewest and most support sentences of a training episode
+    train_queries: int = 16  # query sentences of a training episode
+    optimiser: Literal["sgd", "adam"] = "adam"  # of the inner loop
+    inner_lr: float = 0.005  # size of its steps for adapters
+    head_lr: float = 0.2  # size of its steps for the biases of words
+    shots: tuple[int, ...] = (50, 200, 350)  # support sentences in the test
+    episodes: int = 3  # support sets a pair and shots
+    search_at: Literal["each", "fewest"] = "fewest"  # of --shots: steps and rates are chosen for each, or for all
+    search_steps: tuple[int, ...] = (0, 2, 5)  # inner steps that are tried beside --inner-steps
+    test_sentences: int = 60  # query sentences of a pair at the most
+    beams: int = 1  # of the decoding; 1 is greedy
+    out: Path = Path("out/translation")  # folder for everything that the run leaves

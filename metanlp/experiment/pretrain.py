@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from metanlp.algorithms.masked_lm import MaskedLanguageModel, bits_per_token
-from metanlp.backbone.masked_lm import MaskedLM, Size
+from metanlp.algorithms.likelihood import Likelihood, bits_per_token
+from metanlp.backbone.all_weights import Size
+from metanlp.backbone.masked_lm import MaskedLM
 from metanlp.backbone.new_tokenizer import train_tokenizer
 from metanlp.backbone.pretrained import open_tokenizer
 from metanlp.core import signals, storage
@@ -28,7 +29,7 @@ from metanlp.core.settings import to_json
 from metanlp.core.torch_modes import own_modes
 from metanlp.core.types import MaskedPass, Weights
 from metanlp.core.versions import versions
-from metanlp.episodes.corpus import Chunks, MaskedTexts, Masking, Vocabulary
+from metanlp.episodes.corpus import Chunks, Epochs, MaskedChunks, Masking, Vocabulary
 from metanlp.evaluation.results import PRETRAINING
 from metanlp.experiment.options import Pretraining
 from metanlp.report.tables import say
@@ -76,13 +77,13 @@ def pretrain(asked: Pretraining) -> Pretrained | None:
         parts = [Chunks.open(asked.out / CORPUS / side) for side in ("train", "held_out")]
         vocabulary = Vocabulary(*net.vocabulary)
         taught, judged = (
-            MaskedTexts(part, vocabulary, masking, asked.batch, seed)
+            Epochs(MaskedChunks(part, vocabulary, masking), asked.batch, seed)
             for part, seed in zip(parts, (asked.seed, asked.seed + 1), strict=True)
         )
         looked_at = [judged[number] for number in range(min(JUDGED, -(-len(parts[1]) // asked.batch)))]
-        method = MaskedLanguageModel()
+        method = Likelihood()
         theta = net.init(torch.Generator())
-        ranks.on_main(lambda: say(_begins(asked, net, taught, theta, plan, ranks.size)))
+        ranks.on_main(lambda: say(_begins(asked, net, parts[0], taught, theta, plan, ranks.size)))
         identity = {"method": type(method).__name__, "plan": to_json(plan), "seed": asked.seed, **net.identity(),
                     "corpus": taught.identity()}  # fmt: skip
         theta, state = outer_loop(
@@ -191,7 +192,7 @@ def _net(asked: Pretraining, size: Size, device: torch.device) -> MaskedLM:
 
 
 def _begins(
-    asked: Pretraining, net: MaskedLM, taught: MaskedTexts, theta: Weights, plan: Plan, processes: int
+    asked: Pretraining, net: MaskedLM, corpus: Chunks, taught: Epochs, theta: Weights, plan: Plan, processes: int
 ) -> dict[str, str]:
     """What stands before the run: what learns, from what, and how long it will take where every process is as fast as
     this one now."""
@@ -199,10 +200,10 @@ def _begins(
     facts = {"model": f"{net.name}, {count / 1e6:.1f} M weights, {net.precision}"}
     if net.new:
         facts["new weights"] = f"{len(net.new)} of a vocabulary head that the checkpoint lacks, tied to its embeddings"
-    facts["corpus"] = f"{taught.chunks.tokens:,} tokens in {len(taught.chunks):,} texts"
-    MaskedLanguageModel().meta_grad(net, theta, taught[0])  # the first pass is slower
+    facts["corpus"] = f"{corpus.tokens:,} tokens in {len(corpus):,} texts"
+    Likelihood().meta_grad(net, theta, taught[0])  # the first pass is slower
     begun = time.perf_counter()
-    MaskedLanguageModel().meta_grad(net, theta, taught[1])
+    Likelihood().meta_grad(net, theta, taught[1])
     step = (time.perf_counter() - begun) * -(-asked.accumulate // processes)
     if plan.steps:
         facts["forecast"] = f"about {plan.steps * step / 60:.1f} minutes"

@@ -74,8 +74,8 @@ def run(
     Leaves the files of the README's table in `asked.out`, which `asked.replace` lets replace an earlier run's there and
     in the folders `anew`, once the input has proved good. Returns the report, on rank 0. `roles` are read as `asked`
     says where they are not given. Of one of several `folds` alike, the first foretells all, and what each found is one
-    line. Without test tasks there is a learner, a
-    command that adapts it, and no report. Raises InputError, DivergedError, StorageError, StoppedError.
+    line. Without test tasks there is a learner, a command that adapts it, and no report. Raises InputError,
+    DivergedError, StorageError, StoppedError.
     """
     names, others, plan = settled(asked)
     ranks = Ranks.start(threads=asked.threads)
@@ -101,12 +101,7 @@ def run(
         plan = replace(plan, tasks_per_pass=shared.needed.tasks)
         if not asked.resume and fold == 1:
             ranks.on_main(lambda: say({"forecast": str(foretell(shared, plan, folds))}))
-        learners = {asked.method: trained(shared, asked.method, plan)}
-        tokens = learners[asked.method].record["tokens"]
-        equal = replace(plan, steps=None, minutes=None, tokens=tokens, patience=0)  # no less than the main method
-        for name in names[:-1]:
-            if name not in NOT_META_TRAINED:
-                learners[name] = trained(shared, name, equal)
+        learners = all_trained(shared, names, plan)
         ranks.close()
         if not ranks.main:
             return None
@@ -147,6 +142,15 @@ def plan_of(asked: Experiment) -> Plan:
     lr = RATES[0] if asked.lr == "auto" else asked.lr  # until it is found
     return Plan(steps=asked.steps, minutes=asked.max_minutes, meta_batch=asked.meta_batch, tasks_per_pass=together,
                 lr=lr, validations=asked.validations, exact=asked.exact)  # fmt: skip
+
+
+def all_trained(shared: Run, names: Sequence[str], plan: Plan) -> dict[str, Learner]:
+    """The main method, and with as many tokens all others that learn from tasks."""
+    learners = {shared.asked.method: trained(shared, shared.asked.method, plan)}
+    tokens = learners[shared.asked.method].record["tokens"]
+    equal = replace(plan, steps=None, minutes=None, tokens=tokens, patience=0)  # no less than the main method
+    others = (name for name in names[:-1] if name not in NOT_META_TRAINED)
+    return learners | {name: trained(shared, name, equal) for name in others}
 
 
 def trained(shared: Run, name: str, plan: Plan) -> Learner:

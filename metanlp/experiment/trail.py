@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from metanlp.backbone.masked_lm import MaskedLM, Size
+from metanlp.backbone.all_weights import Size
+from metanlp.backbone.masked_lm import MaskedLM
 from metanlp.backbone.pretrained import open_tokenizer
 from metanlp.core import storage
 from metanlp.core.errors import InputError

@@ -13,6 +13,7 @@ from metanlp.core.weights import pick_inside
 from metanlp.forms.base import Form, Objective
 from metanlp.forms.choose import Choose
 from metanlp.forms.classify import Classify
+from metanlp.forms.generate import Generated
 from metanlp.forms.heads.base import Head
 from metanlp.forms.masked import Masked
 from metanlp.forms.multilabel import Multilabel
@@ -24,9 +25,9 @@ from metanlp.forms.trace import Trace
 # In the order of their keys in θ, on which the last bit of a norm depends. The first is meant where nothing says which.
 FORMS: dict[str, Form] = {form.name: form for form in (Classify(), Tag(), Multilabel(), Choose(), Regress(), Span())}
 DEFAULT = next(iter(FORMS.values()))
-# With what is learned from plain text, of which nobody writes rows, and from answers in their order.
+# With what is learned from plain text, of which nobody writes rows, from answers in their order, and texts to write.
 TRACE = Trace()
-BESIDE: dict[str, Objective] = {each.name: each for each in (Masked(), TRACE)}
+BESIDE: dict[str, Objective] = {each.name: each for each in (Masked(), TRACE, Generated())}
 OBJECTIVES = cast(Mapping[str, Objective], ChainMap(cast(dict[str, Objective], FORMS), BESIDE))
 
 

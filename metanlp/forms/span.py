@@ -212,9 +212,9 @@ def read_answers(value: object, what: str) -> list[tuple[str, int | None]]:
     cells = cast("Mapping[str, object]", value)
     text, start = cells.get("text", MISSING), cells.get("answer_start")
     found = (text,) if isinstance(text, str) else texts(text, f"{what}: 'text'")
-    starts = [start] if isinstance(start, int) else [None] * len(found) if start is None else start
-    whole = isinstance(starts, list | tuple) and all(each is None or type(each) is int for each in starts)
-    if not whole or len(starts) != len(found):
+    given: object = [start] if isinstance(start, int) else [None] * len(found) if start is None else start
+    starts = cast("Sequence[Any]", given) if isinstance(given, list | tuple) else ()
+    if len(starts) != len(found) or not all(each is None or type(each) is int for each in starts):
         raise InputError(f"{what}: 'answer_start' is {brief(start)} for {len(found)} answers; give each a whole number")
     return list(zip(found, starts, strict=True))
 

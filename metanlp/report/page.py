@@ -6,7 +6,7 @@ It needs no network and no other file. `plots/` holds each plot as PNG, SVG and 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -89,12 +89,29 @@ def rendered(found: Report, folder: Path) -> tuple[str, dict[str, bytes]]:
 
 def filled(template: str, **values: Any) -> str:
     """A page from one of the templates beside this module; whatever is put in is escaped."""
-    pages = Environment(
+    pages = environment()
+    pages.filters["cell"] = cell
+    return pages.get_template(template).render(**values)
+
+
+def write_tables(
+    folder: Path, notes: Sequence[str], tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]],
+    drawn: Sequence[Section],
+) -> Path:  # fmt: skip
+    """`report.html` out of tables, each a title, a header and rows, the plots before them, and what has to be known of
+    them; the first of the `notes` is the title."""
+    html = environment().get_template("page.tables.html.j2").render(
+        title=notes[0], notes=notes[1:], tables=tables, drawn=drawn, no_plot="" if canvas.can_plot() else canvas.NO_PLOT
+    )  # fmt: skip
+    atomic_write(folder / PAGE, html.encode())
+    return folder / PAGE
+
+
+def environment() -> Environment:
+    return Environment(
         loader=PackageLoader("metanlp.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    pages.filters["cell"] = cell
-    return pages.get_template(template).render(**values)
 
 
 def logs_of(folder: Path, found: Report) -> Logs:

@@ -88,9 +88,9 @@ def by_task(rows: Frame, look: PlotStyle) -> Any:
     return figure
 
 
-def bits_by_passages(rows: Frame, look: PlotStyle) -> Any:
-    """As curves of scores, but lower is better."""
-    return score_curves(rows, "shots", "passages", "bits a masked token", look, "bits")
+def by_texts(rows: Frame, look: PlotStyle, texts: str, label: str, score: str) -> Any:
+    """A measure of tasks that were held out in turn, by the number of support texts."""
+    return score_curves(rows, "shots", texts, label, look, score)
 
 
 def by_attempt(rows: Frame, look: PlotStyle) -> Any:

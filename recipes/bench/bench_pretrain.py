@@ -21,10 +21,11 @@ import tyro
 from transformers import BertForMaskedLM, DataCollatorForLanguageModeling, Trainer, TrainingArguments
 from transformers.utils import logging
 
-from metanlp.algorithms.masked_lm import MaskedLanguageModel
-from metanlp.backbone.masked_lm import MaskedLM, Size
+from metanlp.algorithms.likelihood import Likelihood
+from metanlp.backbone.all_weights import Size
+from metanlp.backbone.masked_lm import MaskedLM
 from metanlp.backbone.new_tokenizer import train_tokenizer
-from metanlp.episodes.corpus import Chunks, MaskedTexts, Masking, Vocabulary
+from metanlp.episodes.corpus import Chunks, Epochs, MaskedChunks, Masking, Vocabulary
 from metanlp.tasks.sources.corpus import documents
 from metanlp.training.meta_train import Plan, outer_loop
 from metanlp.training.processes import Ranks
@@ -74,9 +75,9 @@ def main(
 def ours(net: MaskedLM, chunks: Chunks, batch: int, steps: int) -> float:
     """Tokens a second, of the whole outer loop."""
     parts = torch.get_num_threads()
-    draws = MaskedTexts(chunks, Vocabulary(*net.vocabulary), Masking(), batch // parts, 0)
+    draws = Epochs(MaskedChunks(chunks, Vocabulary(*net.vocabulary), Masking()), batch // parts, 0)
     plan = Plan(steps=steps, meta_batch=parts, lr=1e-3, patience=0, validations=0, checkpoints=0)
-    _, state = outer_loop(MaskedLanguageModel(), net, net.init(torch.Generator()), draws, plan, {}, validate=None,
+    _, state = outer_loop(Likelihood(), net, net.init(torch.Generator()), draws, plan, {}, validate=None,
                           folder=None, resume=False, ranks=Ranks.alone(), name="", trackers=())  # fmt: skip
     return state.tokens / 2 / state.seconds
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from domains_of_text import SAMPLING, passages, vocabulary_of
+from domains_of_text import SAMPLING, passages
 from near import INNER_STEPS, LAYERS, near
 
 from metanlp.algorithms import Algorithm, Finetune, Maml, Mapping, Multitask, Reptile
@@ -40,11 +40,11 @@ def net(tiny: Path) -> VocabularyBackbone:
 @pytest.fixture(scope="module")
 def domains(net: VocabularyBackbone, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("domains")
-    return {f"d{number}": passages(folder, net.tokenizer, number) for number in range(5)}
+    return {f"d{number}": passages(folder, net, number) for number in range(5)}
 
 
 def episodes_of(net: VocabularyBackbone, domains: dict[str, Any], names: tuple[str, ...]) -> Domains:
-    return Domains({name: domains[name] for name in names}, vocabulary_of(net), SAMPLING, seed=1)
+    return Domains({name: domains[name] for name in names}, SAMPLING, seed=1)
 
 
 def learned(method: Algorithm, net: VocabularyBackbone, draws: Domains, steps: int) -> Weights:
@@ -55,7 +55,7 @@ def learned(method: Algorithm, net: VocabularyBackbone, draws: Domains, steps: i
 
 
 def held_out(net: VocabularyBackbone, domains: dict[str, Any], name: str) -> HeldOutDomain:
-    return HeldOutDomain(name, domains[name], domains[name], vocabulary_of(net), SAMPLING, (4, 8), 3, 40, seed=0)
+    return HeldOutDomain(name, domains[name], domains[name], SAMPLING, (4, 8), 3, 40, seed=0)
 
 
 @pytest.mark.parametrize("kind", METHODS)
@@ -110,9 +110,11 @@ def test_bits_are_those_of_all_masked_tokens(net: VocabularyBackbone, domains: d
     held, method = held_out(net, domains, "d4"), Finetune(TWO)
     phis = [method.adapt(net, method.init(net, torch.Generator().manual_seed(0)), s) for s in held.supports[4]]
     each = [held.bits(method, net, phi) for phi in phis]
-    sample = held.sample(each, 4)
+    found = [held.measures(method, net, phi)["bits"] for phi in phis]
+    sample = held.sample(found, 4)
     near(sample.sets.tolist(), [float(bits.sum() / held.counts.sum()) for bits in each])
     assert sample.blocks.shape == held.counts.shape
+    near(float(found[0][2]), float(np.delete(each[0], 1).sum() / np.delete(held.counts, 1).sum()))
     scores = method.scores(net, phis[0], held.blocks[0])
     told = torch.log2(scores.softmax(1)[torch.arange(len(scores)), held.blocks[0].targets])
     near(float(each[0][0]), -float(told.sum()), LAYERS)
@@ -121,7 +123,7 @@ def test_bits_are_those_of_all_masked_tokens(net: VocabularyBackbone, domains: d
 def test_an_episode_is_a_function_of_its_number(net: VocabularyBackbone, domains: dict[str, Any]) -> None:
     """No passage is on both sides, and every copy of one hides other words; domains are drawn equally often."""
     copied = replace(SAMPLING, copies=3)
-    draws, same, other = (Domains(domains, vocabulary_of(net), copied, seed) for seed in (1, 1, 2))
+    draws, same, other = (Domains(domains, copied, seed) for seed in (1, 1, 2))
     assert draws.checksum(0, 5) == same.checksum(0, 5) != other.checksum(0, 5)
     for number in range(20):
         each = draws[number]

@@ -13,8 +13,9 @@ from near import LAYERS, near
 from tiny_models import VOCABULARY
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from metanlp.algorithms.masked_lm import MaskedLanguageModel, bits_per_token
-from metanlp.backbone.masked_lm import MaskedLM, Size
+from metanlp.algorithms.likelihood import Likelihood, bits_per_token
+from metanlp.backbone.all_weights import Size
+from metanlp.backbone.masked_lm import MaskedLM
 from metanlp.backbone.new_tokenizer import train_tokenizer
 from metanlp.core import weights
 from metanlp.core.errors import InputError
@@ -36,7 +37,7 @@ def test_loss_and_gradient_are_those_of_plain_transformers(kind: str, tokenizer:
     out.loss.backward()
     net = MaskedLM(model_of(kind), tokenizer, kind, precision="fp32")
     theta = net.init(torch.Generator())
-    found = MaskedLanguageModel().meta_grad(net, theta, each)
+    found = Likelihood().meta_grad(net, theta, each)
     expected = {f"base/{name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
     near(found.loss[0], out.loss.detach(), LAYERS)
     assert all(not value.any() for key, value in found.grad.items() if key not in expected)  # a pooler's
@@ -96,7 +97,7 @@ def test_half_precision_is_near_and_its_gradient_is_whole(tokenizer: Any) -> Non
     exact, half = (MaskedLM(model_of("bert"), tokenizer, "bert", precision=p) for p in ("fp32", "bf16"))
     theta = exact.init(torch.Generator())
     assert abs(float(exact.loss(theta, each)) / float(half.loss(theta, each)) - 1) < 0.05
-    grad = MaskedLanguageModel().meta_grad(half, theta, each).grad
+    grad = Likelihood().meta_grad(half, theta, each).grad
     assert {value.dtype for value in grad.values()} == {torch.float32}
 
 

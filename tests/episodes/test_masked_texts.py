@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from metanlp.core.errors import InputError
-from metanlp.episodes.corpus import Chunks, MaskedTexts, Masking, Vocabulary, choose, replaced, shuffled
+from metanlp.episodes.corpus import Chunks, Epochs, MaskedChunks, Masking, Vocabulary, choose, replaced, shuffled
 
 RNG = np.random.default_rng
 
@@ -78,15 +78,15 @@ def test_eight_of_ten_are_masked_one_is_another_one_is_itself() -> None:
 
 
 def test_a_pass_is_a_function_of_its_number(chunks: Chunks) -> None:
-    draws = MaskedTexts(chunks, Vocabulary(4, np.arange(5, 1000)), Masking(), 8, seed=3)
-    again = MaskedTexts(chunks, Vocabulary(4, np.arange(5, 1000)), Masking(), 8, seed=3)
+    draws = Epochs(MaskedChunks(chunks, Vocabulary(4, np.arange(5, 1000)), Masking()), 8, seed=3)
+    again = Epochs(MaskedChunks(chunks, Vocabulary(4, np.arange(5, 1000)), Masking()), 8, seed=3)
     assert draws.checksum(5, 2) == again.checksum(5, 2) != draws.checksum(6, 2)
-    other = MaskedTexts(chunks, Vocabulary(4, np.arange(5, 1000)), Masking(), 8, seed=4)
+    other = Epochs(MaskedChunks(chunks, Vocabulary(4, np.arange(5, 1000)), Masking()), 8, seed=4)
     assert draws.checksum(5, 1) != other.checksum(5, 1)
 
 
 def test_an_epoch_reads_every_chunk_once_and_masks_it_anew(chunks: Chunks) -> None:
-    draws = MaskedTexts(chunks, Vocabulary(4, np.arange(5, 1000)), Masking(), len(chunks), seed=0)
+    draws = Epochs(MaskedChunks(chunks, Vocabulary(4, np.arange(5, 1000)), Masking()), len(chunks), seed=0)
     first, second = draws[0], draws[1]
     assert first.batch.count_tokens == second.batch.count_tokens == chunks.tokens
     assert len(first.batch.lengths) == len(chunks)
@@ -95,7 +95,7 @@ def test_an_epoch_reads_every_chunk_once_and_masks_it_anew(chunks: Chunks) -> No
 
 def test_targets_are_what_stood_there(chunks: Chunks) -> None:
     """With a mask that no text holds, whatever else is read is a target or unchanged."""
-    draws = MaskedTexts(chunks, Vocabulary(4, np.array([999])), Masking(0.3), 4, seed=0)
+    draws = Epochs(MaskedChunks(chunks, Vocabulary(4, np.array([999])), Masking(0.3)), 4, seed=0)
     each = draws[0]
     rows = shuffled(np.arange(4), len(chunks), (0, 0))
     ids, _, starts = chunks.take(rows)

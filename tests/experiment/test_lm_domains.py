@@ -112,12 +112,12 @@ def test_a_checkpoint_and_the_command_line(tiny: Path, tmp_path: Path, here: Her
 @pytest.mark.parametrize(
     ("count", "texts", "others", "said"),
     [
-        (1, 60, {}, r"has 1 domain \(d0\); give 3 or more: two are held out at a time"),
-        (3, 1, {"shots": (64,)}, "domain 'd0' has [01] passages to learn from, but 64 shots"),
-        (3, 60, {"methods": ("matching",)}, "--methods names 'matching'; passages are learned by gradient steps"),
+        (1, 60, {}, r"has d0 alone; give 3 domains or more: two are held out at a time"),
+        (3, 1, {"shots": (64,)}, "'d0' has [01] texts to learn from, but 64 shots"),
+        (3, 60, {"methods": ("matching",)}, "--methods names 'matching'; these texts are learned by gradient steps"),
         (3, 60, {"methods": ("maml", "finetune")}, "the last of --methods has to be one that is meta-trained"),
         (3, 60, {"held_out": 1.5}, "--held-out 1.5 is a share"),
-        (3, 60, {"train_queries": 100}, r"domain 'd2' has \d+ passages to learn from, but 3 shots and 100 beside them"),
+        (3, 60, {"train_queries": 100}, r"'d2' has \d+ texts to learn from, but 3 shots and 100 beside them"),
     ],
 )
 def test_bad_input(tmp_path: Path, count: int, texts: int, others: dict[str, Any], said: str) -> None:

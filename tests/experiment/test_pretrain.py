@@ -18,7 +18,7 @@ from metanlp.backbone import Backbone, Lora
 from metanlp.backbone.masked_lm import MaskedLM
 from metanlp.core.errors import InputError, StoppedError
 from metanlp.core.outputs import CORPUS
-from metanlp.episodes.corpus import Chunks, MaskedTexts, Masking, Vocabulary
+from metanlp.episodes.corpus import Chunks, Epochs, MaskedChunks, Masking, Vocabulary
 from metanlp.experiment.options import Pretraining
 from metanlp.experiment.pretrain import Pretrained, pretrain
 from metanlp.tasks.sources.corpus import held_out
@@ -190,7 +190,7 @@ def test_perplexity_counts_every_masked_token_alike(corpus: Path, tmp_path: Path
     out = tmp_path / "out"
     found = done(asked(corpus, out, steps=1, held_out=0.1))
     net, part = MaskedLM.load(str(out), precision="fp32"), Chunks.open(out / CORPUS / "held_out")
-    draws = MaskedTexts(part, Vocabulary(*net.vocabulary), Masking(), 16, seed=1)
+    draws = Epochs(MaskedChunks(part, Vocabulary(*net.vocabulary), Masking()), 16, seed=1)
     passes = [draws[number] for number in range(-(-len(part) // 16))]
     theta = net.init(torch.Generator())
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The head of masked language modelling: that of the pretrained model, and a bias a word for each task.
+"""The head of what is told word by word: that of the pretrained model, and a bias a word for each task.
 
 Letters: N units, W words of the vocabulary, T tasks.
 """

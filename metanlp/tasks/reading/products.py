@@ -36,7 +36,7 @@ def read_products(path: Path, columns: Mapping[str, str] | None = None, *, clean
     told = [n for n, record in enumerate(records) if has_text(record, names) or not clean]
     if records and not told:
         raise InputError(f"{shown(path)}: none of its {len(records)} rows has a text; which column has it: --columns")
-    rows = unlabelled_rows([records[n] for n in told], mapped, shown(path))
+    rows = [row for row, _ in unlabelled_rows([records[n] for n in told], mapped, shown(path))]
     every = dict.fromkeys((name for _, cells in found for name in cells), "")
     cells = [{name: "" if v is None else v for name, v in (every | found[n][1]).items()} for n in told]
     if not clean:

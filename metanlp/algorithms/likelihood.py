@@ -1,4 +1,4 @@
-"""Masked language modelling: what a model learns before it has tasks."""
+"""Maximum likelihood: what a model learns before it has tasks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from metanlp.core import weights
 from metanlp.core.types import Batch, MaskedPass, MetaGrad, Weights
 
 
-class VocabularyNet(Protocol):
-    """What this method needs of a model with a vocabulary head."""
+class TellingNet(Protocol):
+    """What this method needs of a model that tells tokens."""
 
     def init(self, generator: torch.Generator) -> Weights: ...
     def loss(self, theta: Weights, given: MaskedPass) -> Tensor: ...
@@ -21,17 +21,17 @@ class VocabularyNet(Protocol):
 
 
 @dataclass(frozen=True)
-class MaskedLanguageModel:
-    """Devlin et al. 2019, arXiv 1810.04805, without the next sentence (Liu et al. 2019, arXiv 1907.11692, §4.2): all
-    weights learn to tell what is hidden."""
+class Likelihood:
+    """All weights learn to tell what is hidden: masked words (Devlin et al. 2019, arXiv 1810.04805, without the next
+    sentence, as Liu et al. 2019, arXiv 1907.11692, §4.2), or the next word of a translation."""
 
     task_heads: ClassVar[bool] = False
 
-    def init(self, net: VocabularyNet, generator: torch.Generator) -> Weights:
+    def init(self, net: TellingNet, generator: torch.Generator) -> Weights:
         return net.init(generator)
 
-    def meta_grad(self, net: VocabularyNet, theta: Weights, given: MaskedPass, /) -> MetaGrad:
-        """The gradient of the mean loss of the masked tokens: one forward and one backward pass."""
+    def meta_grad(self, net: TellingNet, theta: Weights, given: MaskedPass, /) -> MetaGrad:
+        """The gradient of the mean loss of the hidden tokens: one forward and one backward pass."""
         theta = weights.leaves(theta)
         loss = net.loss(theta, given)
         return MetaGrad(weights.gradient(loss, theta), loss.detach()[None], net.work(given.batch, 2))

@@ -1,0 +1,73 @@
+"""Tiny models with an encoder and a decoder, sentences for them, and what plain transformers says of these."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+from metanlp.backbone import Lora
+from metanlp.backbone.new_tokenizer import train_tokenizer
+from metanlp.backbone.seq2seq import Seq2Seq
+from metanlp.core.types import Batch, Weights
+from metanlp.episodes.sentence_pairs import SentencePairs
+
+SIDES = {f"{side}_{what}": value for side in ("encoder", "decoder")
+         for what, value in (("layers", 2), ("attention_heads", 2), ("ffn_dim", 48))}  # fmt: skip
+BART = {"d_model": 32, "dropout": 0.0, "max_position_embeddings": 40, "init_std": 0.3, **SIDES}
+T5 = {"d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2, "dropout_rate": 0.0}
+KINDS = {"marian": BART, "bart": BART, "mbart": BART, "t5": T5, "mt5": T5}
+SOURCES = ("a bad cab", "dad", "a cad had a bad head", "bead", "a face", "be a dad")
+TARGETS = ("ein b", "p", "ein kopf bei dem kopf", "perle", "ein kopf", "sei ein p")
+# Learned once: ties are broken in another way in every process.
+TOKENIZER = train_tokenizer([*SOURCES, *TARGETS], "bpe", 261 + 10, False, written=True)
+
+
+def model_of(kind: str) -> Any:
+    ids = {"pad_token_id": TOKENIZER.pad_token_id, "eos_token_id": TOKENIZER.eos_token_id,
+           "decoder_start_token_id": TOKENIZER.pad_token_id, "vocab_size": len(TOKENIZER)}  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(kind, **ids, **KINDS[kind])).eval()
+    model.generation_config.forced_eos_token_id = None
+    return model
+
+
+def net_of(kind: str, adapt: Lora | None) -> Seq2Seq:
+    return Seq2Seq(model_of(kind), TOKENIZER, adapt, base=kind, max_length=24)
+
+
+def pool_of(net: Seq2Seq) -> SentencePairs:
+    return SentencePairs(*net.encode(SOURCES, TARGETS))
+
+
+def batch_of(net: Seq2Seq, *rows: int) -> Batch:
+    return pool_of(net).draw(np.array(rows), np.random.default_rng(0), 0).batch
+
+
+def plain_loss(model: Any, *rows: int) -> torch.Tensor:
+    """Padded, with labels, as `DataCollatorForSeq2Seq` would give it."""
+    read = TOKENIZER([SOURCES[row] for row in rows], padding=True, return_tensors="pt")
+    labels = TOKENIZER(text_target=[TARGETS[row] for row in rows], padding=True, return_tensors="pt")["input_ids"]
+    labels = labels.masked_fill(labels == TOKENIZER.pad_token_id, -100)
+    begin = torch.full((len(rows), 1), TOKENIZER.pad_token_id)
+    given = torch.cat([begin, labels[:, :-1]], 1).masked_fill(torch.cat([begin, labels[:, :-1]], 1) == -100, 0)
+    return model(input_ids=read["input_ids"], attention_mask=read["attention_mask"], decoder_input_ids=given,
+                 labels=labels).loss  # fmt: skip
+
+
+def stirred(adapters: Weights, seed: int = 1) -> Weights:
+    generator = torch.Generator().manual_seed(seed)
+    return {key: value + 0.2 * torch.randn(value.shape, generator=generator) for key, value in adapters.items()}
+
+
+def merged(model: Any, adapters: Weights, scale: float) -> Any:
+    """The plain model with each adapter added to its weight."""
+    for key, down in adapters.items():
+        if key.endswith(".lora_A.weight"):
+            name = key.removeprefix("lora/base_model.model.").removesuffix(".lora_A.weight")
+            update = adapters[key.replace("lora_A", "lora_B")] @ down
+            model.get_submodule(name).weight.data += scale * update
+    return model
