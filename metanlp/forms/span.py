@@ -210,13 +210,12 @@ def read_answers(value: object, what: str) -> list[tuple[str, int | None]]:
     if not isinstance(value, Mapping):
         raise InputError(f'{what} is {came(value)}; write {{"text": […], "answer_start": […]}}, or the answer itself')
     cells = cast("Mapping[str, object]", value)
-    text, start = cells.get("text", MISSING), cells.get("answer_start")
+    text, given = cells.get("text", MISSING), cells.get("answer_start")
     found = (text,) if isinstance(text, str) else texts(text, f"{what}: 'text'")
-    given: object = [start] if isinstance(start, int) else [None] * len(found) if start is None else start
-    starts = cast("Sequence[Any]", given) if isinstance(given, list | tuple) else ()
+    starts = cast("Sequence[object]", given) if isinstance(given, list | tuple) else [given] * len(found)
     if len(starts) != len(found) or not all(each is None or type(each) is int for each in starts):
-        raise InputError(f"{what}: 'answer_start' is {brief(start)} for {len(found)} answers; give each a whole number")
-    return list(zip(found, starts, strict=True))
+        raise InputError(f"{what}: 'answer_start' is {brief(given)} for {len(found)} answers; give each a whole number")
+    return list(zip(found, cast("Sequence[int | None]", starts), strict=True))
 
 
 def placed(text: str, start: int | None, context: str, where: str) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Any
 from metanlp.core.intervals import Interval
 from metanlp.core.settings import to_json
 from metanlp.evaluation.shoppers import CHANCE, METRICS, Rankings
-from metanlp.report.bits import gap, spread
+from metanlp.report.in_turn import gap, spread
 from metanlp.report.tables import console, table
 
 SCORES = "mean over shoppers (± half the 95 % bootstrap interval over shoppers)"
