@@ -50,7 +50,7 @@ QUICK = {
     "evaluate": "--shots 4 --episodes 1 --test-rows 4 --no-page",
     "null_verdict.py": "--runs 2",
     "bench_default.py": "--tasks mini/urgency mini/answer_match --shots 4 --episodes 1 --rows 4",
-    "bench_effort.py": "--tasks mini/urgency --shots 4 --episodes 1 --rows 4",
+    "bench_effort.py": "--tasks mini/answer_match --shots 3 --episodes 1 --rows 4",
     "bench_intents.py": "--splits toy/01 --steps 1 --episodes 2 --full 1",
     "bench_names.py": "--tasks mini/urgency --shots 1 --draws 1",
     "small_classes.py": "--draws 1 --tasks urgency",

@@ -13,7 +13,7 @@ import tyro
 from metanlp import Backbone
 from metanlp.algorithms import ALGORITHMS
 from metanlp.algorithms.base import Algorithm
-from metanlp.core.types import Batch, Task, Weights
+from metanlp.core.types import Batch, Weights
 from metanlp.episodes.pool import Pool
 from metanlp.tasks.sources.mini import read_mini
 
@@ -27,26 +27,27 @@ def main(methods: tyro.conf.Positional[tuple[str, ...]], tasks: str = "reviews u
     chosen = [
         t for t in (*roles.train, *roles.validation, *roles.test) if any(word in t.name for word in tasks.split())
     ]
+    pools = [Pool.of(task, net.encode) for task in chosen]
+    asked = [net.with_trunk(pool.pack(range(len(pool.rows)))) for pool in pools]
     for method in methods:
         name, *options = method.split(":")
         algorithm = replace(ALGORITHMS[name](), **dict(option.split("=") for option in options))
         theta = algorithm.init(net, torch.Generator().manual_seed(0))
         for few, many in SIZES:
-            found = np.array([one for task in chosen for one in recalls(algorithm, net, theta, task, few, many, draws)])
+            each = (recalls(algorithm, net, theta, *one, few, many, draws) for one in zip(pools, asked, strict=True))
+            found = np.array([one for some in each for one in some])
             small, large = found.mean(0)
             print(f"{method:24} {few:2} beside {many:2}: {small:.2f} / {large:.2f}  ({len(found)} draws)", flush=True)
 
 
 def recalls(
-    algorithm: Algorithm, net: Backbone, theta: Weights, task: Task, few: int, many: int, draws: int
+    algorithm: Algorithm, net: Backbone, theta: Weights, pool: Pool, everything: Batch, few: int, many: int, draws: int
 ) -> Iterator[tuple[float, float]]:
     """Recall of the smaller class, and mean recall of the others, on all rows that were not drawn."""
-    pool = Pool.of(task, net.encode)
-    everything = net.with_trunk(pool.pack(range(len(pool.rows))))
     for number in range(draws):
         rng = np.random.default_rng([number, few, many])
-        small = number % len(task.labels)
-        sizes = [few if label == small else many for label in range(len(task.labels))]
+        small = number % len(pool.by_class)
+        sizes = [few if label == small else many for label in range(len(pool.by_class))]
         support = np.concatenate([rng.permutation(rows)[:n] for rows, n in zip(pool.by_class, sizes, strict=True)])
         yield judged(
             algorithm, net, theta, pool.pack(support), everything, np.isin(range(len(pool.rows)), support), small
