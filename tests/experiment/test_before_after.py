@@ -32,9 +32,8 @@ def domains(tmp_path: Path) -> Path:
 def test_the_recipe_tells_exact_match_and_f1_before_and_after(here: Here, tiny: Path, domains: Path) -> None:
     out = domains.parent / "out"
     text = domains.parent / "plain.txt"
-    lines = [
-        f"The harbour of port {n} is old. " + "Ships come and go. " * 8 + "Many like the harbour." for n in range(30)
-    ]
+    filler = "Ships come and go. " * 9
+    lines = [f"The harbour of Port{n}x is old. {filler}Many like Port{n}x." for n in range(200)]
     text.write_text("\n\n".join(lines))
     taught = ",".join([str(domains / "span_0.jsonl"), f"recurring:{text}"])
     code, said, wrong = here(
