@@ -20,6 +20,7 @@ from conftest import Here
 from form_tasks import write_tasks
 from git_hub import WRITE, GitHub
 from hub_server import HubServer, Repo, configs, jsonl, parquet, running
+from languages import write_languages
 from planted_students import planted, write_traces
 
 from metanlp.tasks.sources.mini import read_mini
@@ -120,6 +121,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
         ]
         (folder / "my_answers").mkdir(exist_ok=True)
         (folder / "my_answers" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_languages(folder / "my_pairs", 3, train=8, test=4)
     (folder / "new_tickets.txt").write_text("the boiler is leaking\nplease send the invoice again\n")
     for name, source in {"sst2": "reviews_hotels", "rte": "entailment_rules"}.items():
         _write(folder / "DATA" / "glue" / name / "train.jsonl", tasks[source], range(40), numbers=True)
