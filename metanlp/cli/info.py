@@ -29,6 +29,7 @@ EXTRAS = {  # what each extra brings, by the module that it is known by
     "report": "matplotlib",
     "serve": "gradio",
     "setfit": "setfit",
+    "translation": "sacrebleu",
 }
 
 
