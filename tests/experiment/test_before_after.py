@@ -44,7 +44,7 @@ def test_the_recipe_tells_exact_match_and_f1_before_and_after(here: Here, tiny: 
     assert code == 0, wrong
     for word in ("Before and after adaptation", "exact match", "f1", "reptile", "2 shots", "forecast"):
         assert word in said
-    found, told = read_report(out), json.loads((out / "before.json").read_text())["before"]
+    found, told = read_report(out / "results.json"), json.loads((out / "before.json").read_text())["before"]
     assert list(told) == list(found.methods) == ["frozen", "finetune", "multitask", "reptile", "maml"]
     for by_task in told.values():
         assert {"f1", "exact_match"} <= by_task["span_2"].keys()
