@@ -20,8 +20,8 @@ from metanlp.learner.learner import Learner
 
 
 def before(learner: Learner, held_out: HeldOutTask) -> dict[str, Interval]:
-    """The metrics of a task without adaptation, with intervals over its query rows. Raises InputError for a form of
-    whose answers θ alone says nothing, as where classes are each task's own."""
+    """The metrics of a task without adaptation, with intervals over its query rows where there are enough for several
+    blocks. Raises InputError for a form of whose answers θ alone says nothing, as where classes are each task's own."""
     theta, found = detach(learner.theta), list[Tensor]()
     adapters = expand(pick(theta, "lora/"), 1)
     with torch.no_grad():
@@ -32,5 +32,9 @@ def before(learner: Learner, held_out: HeldOutTask) -> dict[str, Interval]:
                 raise InputError(f"task {held_out.task.name!r}: nothing is known of its answers before the first row")
             found.append(known)
     everyone = replace(held_out.supports[0], excluded=np.zeros(len(held_out.rows), bool))
-    parts = by_block(partial(held_out.judge, scored(held_out.chunks, found)), everyone, blocks_of(held_out))
-    return {metric: interval(each, bounds_of(metric)) for metric, each in parts.items()}
+    judge = partial(held_out.judge, scored(held_out.chunks, found))
+    blocks = by_block(judge, everyone, blocks_of(held_out))
+    return {
+        metric: interval(blocks[metric], bounds_of(metric)) if len(blocks[metric]) else Interval(value, None, None)
+        for metric, value in judge(everyone).items()
+    }

@@ -44,7 +44,7 @@ def test_the_recipe_tells_exact_match_and_f1_before_and_after(here: Here, tiny: 
     assert code == 0, wrong
     for word in ("Before and after adaptation", "exact match", "f1", "reptile", "2 shots", "forecast"):
         assert word in said
-    found, told = read_report(out), json.loads((out / "before.json").read_text())["before"]
+    found, told = read_report(out / "results.json"), json.loads((out / "before.json").read_text())["before"]
     assert list(told) == list(found.methods) == ["frozen", "finetune", "multitask", "reptile", "maml"]
     for by_task in told.values():
         assert {"f1", "exact_match"} <= by_task["span_2"].keys()
@@ -67,6 +67,13 @@ def test_what_theta_says_before_is_what_it_says_after_nothing_was_learned(net: B
     told = before(learner, held_out)
     near([told[m].mean for m in ("f1", "exact_match")], [after[m] for m in ("f1", "exact_match")], INNER_STEPS)
     assert support.excluded.any(), "rows of the support set count too: nothing was learned from them"
+
+
+def test_too_few_rows_for_blocks_have_no_interval(net: Backbone) -> None:
+    algorithm = Maml()
+    learner = Learner(algorithm, net, algorithm.init(net, torch.Generator().manual_seed(0)))
+    few, many = (HeldOutTask(task_of("span", count=n), net, Protocol((2,), 1)) for n in (6, 40))
+    assert [before(learner, held_out)["f1"].low is None for held_out in (few, many)] == [True, False]
 
 
 def test_classes_are_not_known_before_their_rows(net: Backbone) -> None:
