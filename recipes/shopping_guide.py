@@ -4,8 +4,8 @@ products ranked for shoppers who ticked a few.
     METANLP_DATA=DATA python recipes/shopping_guide.py
     METANLP_DATA=DATA python recipes/shopping_guide.py --method maml --out out/shopping_maml
 
-Less than half an hour on two cores with the data of data_cards/shopping.md. Your own tasks: `--data by:shop:titles.csv`
-makes each value of a column a task. A run that was stopped goes on with `--resume`.
+With the data of data_cards/shopping.md; how long it took says docs/shopping_guide.md. Your own tasks:
+`--data by:shop:titles.csv` makes each value of a column a task. A run that was stopped goes on with `--resume`.
 """
 
 import sys
