@@ -11,6 +11,7 @@ import tyro
 
 from metanlp.cli.launch import carry_out
 from metanlp.cli.options import Columns, Json, Output, Printed
+from metanlp.core.errors import InputError
 from metanlp.core.outputs import OutputFolder
 from metanlp.experiment.options import AUTO, LEAVE_ONE_OUT, NOTHING, Experiment, Testing
 
@@ -47,6 +48,8 @@ class Train(Columns, Output, Json):
     resume: bool = False  # go on from the newest checkpoint in --out, whose settings must be the same
 
     def run(self) -> Printed:
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"--steps is {self.steps}; give 1 or more, or leave it out: --preset then says how long")
         asked = Experiment(
             data=self.data, columns=self.columns, test=NOTHING, baselines=(), method=self.method, model=self.model,
             start=self.start, steps=self.steps, max_minutes=None if self.steps else PRESETS[self.preset],

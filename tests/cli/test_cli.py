@@ -171,6 +171,8 @@ def test_train_leaves_a_learner_of_all_tasks(command: Command, tiny: Path, tmp_p
     assert learner.record["steps"] == 2
     assert not (tmp_path / "out" / "results.json").exists()
     assert command(*words)[0] == 2  # what took hours is not written over
+    code, out, said = command("train", "--data", data, "--steps", 0, "--out", tmp_path / "none")
+    assert (code, said) == (2, "--steps is 0; give 1 or more, or leave it out: --preset then says how long\n")
     assert command(*words, "--resume")[0] == 0
 
 
