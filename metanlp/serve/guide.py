@@ -19,9 +19,12 @@ from metanlp.serve.trial import features
 
 SHOWN = 40  # places of the ranking that the page shows
 STYLE = """
-.places {border-collapse: collapse; width: 100%}
-.places td {padding: .3rem .5rem .3rem 0; vertical-align: top; overflow-wrap: anywhere; border-bottom: 1px solid #8884}
+#liked .wrap, #disliked .wrap {max-height: 24rem; overflow-y: auto}
+.places {border-collapse: collapse; width: 100%; border: 0 !important}
+.places td {padding: .3rem .5rem .3rem 0 !important; vertical-align: top; overflow-wrap: anywhere; border: 0 !important;
+    border-bottom: 1px solid #8884 !important}
 .places td:first-child, .places td:nth-child(2), .places td:nth-child(3) {white-space: nowrap}
+.places tr, .places tbody {border: 0 !important}
 .places small {opacity: .8}
 """
 

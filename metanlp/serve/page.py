@@ -27,9 +27,12 @@ TITLE = """# Try a learner
 Label a few texts, adapt, see what it makes of others and why. Everything stays on the machine that serves this page."""
 HINT = "The printer jams again | equipment\nMy badge stopped working | access\nMonitor stays black | equipment\n…"
 STYLE = f"""
-.gradio-container {{max-width: 76rem !important; margin: 0 auto !important; padding-bottom: 4rem !important}}
-#said p {{position: fixed; inset: auto 0 0 0; z-index: 50; margin: 0; padding: .6rem 1rem; overflow-wrap: anywhere;
-    background: var(--body-background-fill); border-top: 1px solid var(--border-color-primary)}}
+body {{--bar: 4.2rem}}
+gradio-app {{flex: none !important; height: calc(100dvh - var(--bar)) !important; overflow-y: auto}}
+.gradio-container {{max-width: 76rem !important; min-height: 0 !important; margin: 0 auto !important}}
+#said p {{position: fixed; inset: auto 0 0 0; height: var(--bar); z-index: 50; margin: 0; padding: .6rem 1rem;
+    overflow-y: auto; overflow-wrap: anywhere; box-sizing: border-box; background: var(--body-background-fill);
+    border-top: 1px solid var(--border-color-primary)}}
 #said .wrong {{color: #b3261e; font-weight: 600}}
 .dark #said .wrong {{color: #ff9d94}}
 #answers .wrap {{flex-direction: column}}

@@ -139,15 +139,16 @@ def test_the_page_in_a_browser(address: str, browser: Any) -> None:
         return browser.find_element("css selector", css)
 
     until(lambda: find("#liked input"))
-    find("#disliked label:nth-of-type(1) input").click()
+    chromium.reached(browser, "#disliked label:nth-of-type(1) input").click()
     until(lambda: "nothing is liked yet" in find("#said").text)
     before = find("#table").text
-    find("#liked label:nth-of-type(30) input").click()
+    chromium.reached(browser, "#liked label:nth-of-type(30) input").click()
     until(lambda: "Ranked from 1 liked, 1 not." in find("#said").text)
     until(lambda: find("#table").text != before)
     assert "▲" in find("#table").text
     assert len(browser.find_elements("css selector", "#liked input:checked")) == 1
-    find("#disliked input:checked").click()
+    assert chromium.covered(browser) == {360: [], 800: [], 1400: []}
+    chromium.reached(browser, "#disliked input:checked").click()
     until(lambda: "products drawn from the list stand for" in find("#said").text)
     asked = browser.execute_script('return performance.getEntriesByType("resource").map(each => each.name)')
     assert all(name.startswith(address) for name in asked)

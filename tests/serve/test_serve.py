@@ -347,16 +347,17 @@ class Screen:
         return self.browser.find_element("css selector", css)
 
     def write(self, name: str, text: str) -> None:
-        self.find(f"#{name} textarea").clear()
-        self.find(f"#{name} textarea").send_keys(text)
+        box = chromium.reached(self.browser, f"#{name} textarea")
+        box.clear()
+        box.send_keys(text)
 
     def press(self, name: str) -> None:
         until(lambda: self.find(f"#{name}").is_enabled())
-        self.find(f"#{name}").click()
+        chromium.reached(self.browser, f"#{name}").click()
 
     def says(self, part: str, where: str = "said") -> None:
-        """Waits until it does, in sight, wherever the page is scrolled to."""
-        until(lambda: part in self.find(f"#{where}").text)
+        """Waits until it does; what is said in the bar is in sight wherever the page is scrolled to."""
+        until(lambda: part in chromium.reached(self.browser, f"#{where}").text)
 
 
 def until(met: Callable[[], Any], seconds: float = 60) -> None:
@@ -436,10 +437,11 @@ def test_the_page_in_a_browser(screen: Screen) -> None:
     screen.press("classify")
     screen.says("the cat of next week → animal (", "answers")
     screen.says("Nearest examples", "closer")
-    screen.find("#answers label:nth-of-type(2)").click()
+    chromium.reached(screen.browser, "#answers label:nth-of-type(2)").click()
     screen.says("piano", "closer")
-    screen.find("#right input").clear()
-    screen.find("#right input").send_keys("music\n")
+    right = chromium.reached(screen.browser, "#right input")
+    right.clear()
+    right.send_keys("music\n")
     screen.press("correct")
     screen.says("Adapted to 5 examples of animal, music, travel")
     screen.says("the piano of today → music (", "answers")
@@ -488,6 +490,7 @@ def test_the_page_is_usable_on_a_telephone(screen: Screen) -> None:
     top, inside, wide = screen.browser.execute_script(LOOK)
     assert 0 <= top < inside
     assert wide <= 0
+    assert chromium.covered(screen.browser) == {360: [], 800: [], 1400: []}
 
 
 LOOK = """
