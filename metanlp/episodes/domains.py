@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ from metanlp.core.errors import InputError
 from metanlp.core.settings import to_json
 from metanlp.core.types import Episode, Pass
 from metanlp.episodes.corpus import TextPool
-from metanlp.episodes.sampling import checksum_of, episode_rng, group
+from metanlp.episodes.sampling import episode_rng, group
+from metanlp.episodes.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Passages:
             raise InputError(f"{self} is not possible: shots, queries and copies from 1 up")
 
 
-class Domains:
+class Domains(Stream):
     """An endless sequence of episodes over domains, each drawn equally often; passages are masked anew each time, where
     they are masked."""
 
@@ -57,25 +57,12 @@ class Domains:
             query=pool.draw(query, rng, 0).batch,
         )
 
-    def passes(self, start: int, count: int, size: int) -> list[Callable[[], Pass]]:
-        """Episodes `start` to `start + count` in fixed groups of `size`; each is built when called."""
-        numbers = range(start, start + count)
-        return [partial(self._group, numbers[at : at + size]) for at in range(0, count, size)]
-
-    def drawn(self, start: int, count: int) -> dict[str, int]:
-        """No task has a linear head of its own: the vocabulary's is the model's."""
-        return {}
-
-    def checksum(self, start: int, count: int) -> str:
-        """sha256 over tokens and targets of these episodes."""
-        return checksum_of(self[n] for n in range(start, start + count))
-
     def identity(self) -> dict[str, Any]:
         """All that decides what is drawn."""
         return {"seed": self.seed, "sampling": to_json(self.sampling),
                 "domains": {name: pool.identity() for name, pool in self.domains.items()}}  # fmt: skip
 
-    def _group(self, numbers: Sequence[int]) -> Pass:
+    def group(self, numbers: Sequence[int]) -> Pass:
         return group([self[number] for number in numbers])
 
 

@@ -5,9 +5,9 @@ Letters: N answers, F numbers about what came before each, T students.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -17,7 +17,8 @@ import torch
 from metanlp.core.errors import InputError
 from metanlp.core.settings import to_json
 from metanlp.core.types import Batch, Episode, Pass, Trunk
-from metanlp.episodes.sampling import checksum_of, episode_rng
+from metanlp.episodes.sampling import episode_rng
+from metanlp.episodes.stream import Stream
 from metanlp.forms import TRACE
 from metanlp.tasks.sources.traces import Student
 
@@ -98,7 +99,7 @@ class Cuts:
             raise InputError(f"{self} is not possible: shots and queries from 1 up")
 
 
-class FirstAnswers:
+class FirstAnswers(Stream):
     """An endless sequence of episodes over students, each drawn equally often, and cut anew each time."""
 
     def __init__(self, histories: Sequence[History], cuts: Cuts, seed: int) -> None:
@@ -118,19 +119,6 @@ class FirstAnswers:
         first, rest = (tuple(range(part.start, part.stop)) for part in sides)
         return Episode(history.student.name, number, (0, 1), first, rest, support, query)
 
-    def passes(self, start: int, count: int, size: int) -> list[Callable[[], Pass]]:
-        """Episodes `start` to `start + count` in fixed groups of `size`; each is built when called."""
-        numbers = range(start, start + count)
-        return [partial(self._group, numbers[at : at + size]) for at in range(0, count, size)]
-
-    def drawn(self, start: int, count: int) -> dict[str, int]:
-        """No student has a linear head: right and wrong mean the same for all."""
-        return {}
-
-    def checksum(self, start: int, count: int) -> str:
-        """sha256 over skills and answers of these episodes."""
-        return checksum_of(self[n] for n in range(start, start + count))
-
     def identity(self) -> Mapping[str, Any]:
         """All that decides what is drawn."""
         digest = sha256()
@@ -148,7 +136,7 @@ class FirstAnswers:
             found.append((history, cut, min(length, cut + self.cuts.queries)))
         return found
 
-    def _group(self, numbers: Sequence[int]) -> Pass:
+    def group(self, numbers: Sequence[int]) -> Pass:
         cuts = self._cut(numbers)
         support = packed([(history, slice(0, cut)) for history, cut, _ in cuts])
         query = packed([(history, slice(cut, end)) for history, cut, end in cuts])

@@ -20,7 +20,7 @@ from metanlp.report import plots
 from metanlp.report.canvas import PlotStyle
 from metanlp.report.findings import Compared
 from metanlp.report.page import PLOTS, Section, drawing, write_tables
-from metanlp.report.tables import console, say, table
+from metanlp.report.tables import centred, console, say, starred, table
 
 POSSIBLE = (0.0, float("inf"))
 
@@ -104,12 +104,12 @@ def columns(found: InTurn, reference: str) -> tuple[Columns, Columns]:
     """The measure of every method, and paired differences to the method `reference`."""
     rows = [(domain, k) for domain in (*found.domains, None) for k in found.shots]
     scores = [
-        [domain or "mean", str(k), *(spread(found.score(name, k, domain)) for name in found.methods)]
+        [domain or "mean", str(k), *(centred(found.score(name, k, domain), 1, 3) for name in found.methods)]
         for domain, k in rows
     ]
     others = [name for name in found.methods if name != reference]
     gaps = [
-        [domain or "mean", str(k), *(gap(found.difference(name, reference, k, domain)) for name in others)]
+        [domain or "mean", str(k), *(starred(found.difference(name, reference, k, domain), 1, 3) for name in others)]
         for domain, k in rows
     ]
     said = found.measure
@@ -169,20 +169,6 @@ def section(found: InTurn) -> Section:
     ]
     draw = partial(plots.by_texts, texts=said.texts, label=said.axis, score=said.name)
     return Section(f"{said.name}_by_{said.texts}", "methods", rows, draw)
-
-
-def spread(found: Interval) -> str:
-    """The mean, with half the width of its interval."""
-    if found.low is None or found.high is None:
-        return f"{found.mean:.3f}"
-    return f"{found.mean:.3f} ± {(found.high - found.low) / 2:.3f}"
-
-
-def gap(found: Interval) -> str:
-    """The mean and its interval, and a star where that is a verdict."""
-    if found.low is None or found.high is None:
-        return f"{found.mean:+.3f}"
-    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]{'*' * (found.verdict != 'unclear')}"
 
 
 def cells_of(stored: Sequence[Mapping[str, Any]]) -> tuple[Cell, ...]:

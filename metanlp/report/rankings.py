@@ -8,8 +8,7 @@ from typing import Any
 from metanlp.core.intervals import Interval
 from metanlp.core.settings import to_json
 from metanlp.evaluation.shoppers import CHANCE, METRICS, Rankings
-from metanlp.report.in_turn import gap, spread
-from metanlp.report.tables import console, table
+from metanlp.report.tables import centred, console, starred, table
 
 SCORES = "mean over shoppers (± half the 95 % bootstrap interval over shoppers)"
 GAPS = "paired differences (95 % bootstrap interval over shoppers; * is wholly on one side of zero)"
@@ -27,13 +26,13 @@ def tables_of(found: Rankings, reference: str) -> dict[str, list[dict[str, str]]
     for sides in found.names("sides"):
         made[f"Ranking from {sides}, {SCORES}"] = [
             {"method": name}
-            | {f"{metric}, {k} ticks": spread(found.score(name, sides, k, metric))
+            | {f"{metric}, {k} ticks": centred(found.score(name, sides, k, metric), 1, 3)
                for metric in METRICS for k in found.ticks}
             for name in methods
         ]  # fmt: skip
         made[f"Ranking from {sides}, less {reference}: {GAPS}"] = [
             {"method": name, "metric": metric}
-            | {f"{k} ticks": gap(found.difference(name, reference, sides, k, metric)) for k in found.ticks}
+            | {f"{k} ticks": starred(found.difference(name, reference, sides, k, metric), 1, 3) for k in found.ticks}
             for metric in METRICS
             for name in methods
             if name not in (reference, CHANCE)

@@ -210,19 +210,35 @@ def cell(value: Any) -> str:
 
 
 def percent(found: Interval) -> str:
+    return centred(found, 100, 1)
+
+
+def centred(found: Interval, scale: float, places: int) -> str:
     """The mean, with half the width of its interval, or with its ends where it was cut at what is possible."""
-    mean, low, high = (None if end is None else 100 * end for end in (found.mean, found.low, found.high))
+    mean, low, high = (None if end is None else scale * end for end in (found.mean, found.low, found.high))
     if mean is None or low is None or high is None:
-        return f"{mean:.1f}"
-    cut = abs(high + low - 2 * mean) > 0.05
-    return f"{mean:.1f} [{low:.1f}, {high:.1f}]" if cut else f"{mean:.1f} ± {(high - low) / 2:.1f}"
+        return f"{mean:.{places}f}"
+    cut = abs(high + low - 2 * mean) > 0.5 * 10**-places
+    ends = f"[{low:.{places}f}, {high:.{places}f}]" if cut else f"± {(high - low) / 2:.{places}f}"
+    return f"{mean:.{places}f} {ends}"
 
 
 def difference(found: Difference) -> str:
     """Points, with their interval where there is one, and a star where that is a verdict."""
-    gap = found.interval
-    bounds = "" if gap.low is None or gap.high is None else f" [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
-    return f"{100 * gap.mean:+.1f}{bounds}{'*' if found.verdict in ('better', 'worse') else ''}"
+    return signed(found.interval, 100, 1) + "*" * (found.verdict in ("better", "worse"))
+
+
+def starred(found: Interval, scale: float = 100, places: int = 1) -> str:
+    """A difference, in points by default, and a star where its interval is on one side of zero."""
+    return signed(found, scale, places) + "*" * (found.verdict != "unclear")
+
+
+def signed(found: Interval, scale: float, places: int) -> str:
+    """A difference, with its interval where there is one."""
+    mean = f"{scale * found.mean:+.{places}f}"
+    if found.low is None or found.high is None:
+        return mean
+    return f"{mean} [{scale * found.low:+.{places}f}, {scale * found.high:+.{places}f}]"
 
 
 def task_table(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -12,7 +12,7 @@ from metanlp.core.intervals import Interval
 from metanlp.core.outputs import RESULTS
 from metanlp.core.storage import atomic_write
 from metanlp.evaluation.traces import Score
-from metanlp.report.tables import console, table
+from metanlp.report.tables import console, percent, starred, table
 
 REFERENCE = "best_lr"  # what the others are compared with
 METRICS = ("auc", "accuracy")
@@ -44,7 +44,7 @@ def score_rows(found: Tracing) -> list[dict[str, str]]:
     return [
         {"method": name}
         | {
-            f"{metric} {window}": spread(found.scores[name, window][metric].interval)
+            f"{metric} {window}": percent(found.scores[name, window][metric].interval)
             for metric in METRICS
             for window in found.windows
         }
@@ -57,7 +57,7 @@ def gap_rows(found: Tracing) -> list[dict[str, str]]:
     """A row a method: its differences to the reference."""
     return [
         {"method": name}
-        | {f"{metric} {w}": gap(found.gap(name, w, metric)) for metric in METRICS for w in found.windows}
+        | {f"{metric} {w}": starred(found.gap(name, w, metric)) for metric in METRICS for w in found.windows}
         for name in found.methods
         if name != REFERENCE
     ]
@@ -83,18 +83,3 @@ def write_tracing(found: Tracing, out: Path, about: Mapping[str, Any]) -> None:
     ]  # fmt: skip
     content = {"schema": 1, **about, "facts": dict(found.facts), "costs": dict(found.costs), "cells": cells}
     atomic_write(out / RESULTS, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def spread(found: Interval) -> str:
-    """Percent, with half the width of its interval."""
-    if found.low is None or found.high is None:
-        return f"{100 * found.mean:.1f}"
-    return f"{100 * found.mean:.1f} ± {50 * (found.high - found.low):.1f}"
-
-
-def gap(found: Interval) -> str:
-    """Points, with their interval, and a star where that is a verdict."""
-    if found.low is None or found.high is None:
-        return f"{100 * found.mean:+.1f}"
-    star = "*" * (found.verdict != "unclear")
-    return f"{100 * found.mean:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]{star}"
