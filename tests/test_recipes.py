@@ -220,6 +220,7 @@ def test_a_run_told_to_stop_saves_first(tiny: Path, tmp_path: Path, capfd: pytes
         assert 2 < step < 400
 
 
+@pytest.mark.slow
 def test_the_demo_runs_on_any_model_from_nothing(recipe: Here, tiny: Path, tmp_path: Path) -> None:
     words = [
         "--model",
@@ -346,6 +347,7 @@ def test_fixed_support_sets(here: Here, net: Backbone, tiny: Path, few_shot: Pat
 # recipes/compare_all.py
 
 
+@pytest.mark.slow
 def test_every_method_in_one_table(recipe: Here, tiny: Path, tmp_path: Path) -> None:
     """Over all methods that are registered, by name; a second run with --resume trains nothing."""
     words = ["--model", tiny, "--test", "mini/urgency,mini/formality", *QUICK, "--steps", "2", "--shots", "2", "4"]
@@ -417,6 +419,7 @@ def test_all_is_every_method_and_stands_alone() -> None:
 # recipes/bench/bench_engine.py
 
 
+@pytest.mark.slow
 def test_the_engine_computes_what_the_plain_loop_does(
     recipe: Here, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -436,6 +439,7 @@ def test_the_engine_computes_what_the_plain_loop_does(
     assert all(key in out for key in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probe", ["plain 1", "episodes"])
 def test_a_probe_says_one_number(recipe: Here, tiny: Path, monkeypatch: pytest.MonkeyPatch, probe: str) -> None:
     """What the bench starts in processes of their own: the memory of one, the seconds an episode takes."""

@@ -12,6 +12,7 @@ import torch
 from conftest import pack_rows, write_tiny
 from kinds import ADAPT, KINDS, LEARN, WORDS, classes_of, judged, made, planted, start
 from near import INNER_STEPS, LAYERS, near
+from slowly import slow_but
 from tiny_models import frozen_tensors
 from torch.nn.functional import cross_entropy
 
@@ -28,7 +29,6 @@ from metanlp.algorithms import (
     Siamese,
 )
 from metanlp.algorithms.check import LAWS, Case
-from metanlp.algorithms.direct import Direct
 from metanlp.algorithms.inner import Inner
 from metanlp.backbone import Backbone, Lora
 from metanlp.core import weights
@@ -130,7 +130,7 @@ def test_left_out_scores_are_those_after_the_steps(net: Backbone, toy_tasks: tup
     assert losses[0] > losses[1] > losses[2]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(["multitask", "maml", "memory"], KINDS))
 def test_on_two_threads_too_the_same_is_the_same_twice(
     net: Backbone, toy_tasks: tuple[Task, ...], toy_pass: Pass, two_threads: None, kind: str
 ) -> None:
@@ -155,7 +155,6 @@ def test_without_inner_steps_passes_agree_to_rounding(net: Backbone, toy_pass: P
 
 # Learning.
 
-SLOW = [kind for kind in LEARN if kind not in ALGORITHMS and not isinstance(KINDS[kind], Direct)]
 STEPS = {"memory": 30, "memory, recurrent": 70}  # a reader learns only once the features tell classes apart
 
 
@@ -171,7 +170,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Backbone, Episodes
     return net, Episodes(tasks, net.encode, sampling, seed=1), held
 
 
-@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] if k in SLOW else []) for k in LEARN])
+@pytest.mark.parametrize("kind", slow_but(["protonet", "maml", "memory"], LEARN))
 def test_twenty_steps_on_separable_tasks_teach_new_ones(taught: tuple[Backbone, Episodes, Pass], kind: str) -> None:
     """New tasks of the family: from below 70 % of the query rows to above 90 %. The loss falls on the way."""
     net, episodes, held = taught

@@ -153,6 +153,7 @@ def test_where_no_row_counts_second_order_is_finite(
     assert weights.norm(weights.pick(grad, "lora/"))
 
 
+@pytest.mark.slow
 def test_gradient_checkpoints_change_no_second_order_gradient(
     tiny: Path, net: Backbone, toy_pass: Pass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +165,7 @@ def test_gradient_checkpoints_change_no_second_order_gradient(
     near(saved, plainly, INNER_STEPS)
 
 
+@pytest.mark.slow
 def test_the_cost_is_what_runs(net: Backbone, toy_tasks: tuple[Task, ...]) -> None:
     """Operations a token, by torch's own count, are those of first order, to a fifth: attention and adapters weigh much
     in so small a model. The fused attention is not in that count, so all run with the other."""

@@ -302,6 +302,7 @@ def test_second_derivatives_ask_for_the_math_kernel(net: Backbone, toy_pass: Pas
     assert max(float(g.abs().max()) for g in second) > 0
 
 
+@pytest.mark.slow
 def test_gradient_checkpoints_change_memory_and_no_gradient(
     tiny: Path, net: Backbone, toy_pass: Pass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -488,6 +489,7 @@ for name in ("lab/plain", "lab/sentences"):
 """
 
 
+@pytest.mark.slow
 def test_a_model_in_the_cache_is_read_offline(tiny: Path, tmp_path: Path) -> None:
     """Whatever program put it there: one that knew nothing of sentence-transformers asked for no `modules.json`."""
     for name in ("plain", "sentences"):

@@ -25,6 +25,7 @@ def test_what_is_asked_for_is_taken(asked: Precision) -> None:
     assert decide(asked, CPU) == asked
 
 
+@pytest.mark.slow
 def test_auto_is_fp32_with_the_kernels_of_older_processors() -> None:
     code = "import torch; from metanlp.backbone.quantize import decide; print(decide('auto', torch.device('cpu')))"
     environ = os.environ | {"ATEN_CPU_CAPABILITY": "avx2"}

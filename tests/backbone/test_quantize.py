@@ -18,6 +18,7 @@ import pytest
 import torch
 from near import INNER_STEPS, LAYERS, near
 from peft import PeftModel
+from slowly import slow_but
 from stacks import stacked, take
 from tiny_models import DEPTH, TINY, distinct, frozen_tensors, plainly, stirred, texts, tiny_model, whole
 from torch import Tensor, nn
@@ -120,7 +121,7 @@ def same(found: Tensor, expected: Tensor, ulps: float = LAYERS) -> None:
 # What it computes.
 
 
-@pytest.mark.parametrize("layers", ["top half", "all"])
+@pytest.mark.parametrize("layers", slow_but(["all"], ["top half", "all"]))
 def test_features_and_gradients_are_those_of_the_rounded_weights(
     folder: Path, mode: Quantize, layers: Any, tmp_path: Path
 ) -> None:
@@ -244,6 +245,7 @@ def test_a_device_that_is_not_served_is_one_line(bert: Path) -> None:
     assert "\n" not in str(said.value)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not INSTALLED, reason="bitsandbytes is not installed")
 def test_bitsandbytes_says_nothing_on_its_own() -> None:
     """peft imports it wherever it is installed, and it would warn of a package that it misses."""

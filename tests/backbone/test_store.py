@@ -11,6 +11,7 @@ import torch
 from conftest import on_threads
 from form_tasks import FORMS, task_of
 from kinds import start
+from slowly import slow_but
 from tiny_models import TINY, texts, tiny_model, whole
 from transformers import AutoTokenizer
 
@@ -57,7 +58,7 @@ def sides(net: Backbone, task: Task, count: int, size: int) -> Iterator[Batch]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", slow_but([1], [1, 2]))
 def test_a_trunk_has_the_same_bits_with_a_store_and_without(storing: Backbone, form: str, threads: int) -> None:
     """Its texts were met in other passes, of one episode, of three, and alone."""
     task = task_of(form)

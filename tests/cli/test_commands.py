@@ -314,6 +314,7 @@ def forecast(said: str) -> list[float]:
     return [*map(float, found.groups())]
 
 
+@pytest.mark.slow
 @INTERRUPTED
 def test_compare_foretells_and_however_often_interrupted_gives_the_same_bits(
     here: Here, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

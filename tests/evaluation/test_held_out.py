@@ -88,6 +88,7 @@ def test_drawn_sets_are_the_same_for_everyone(net: Backbone) -> None:
     assert len({held_out.fingerprint() for held_out in [one, *changed]}) == 5
 
 
+@pytest.mark.slow
 def test_drawn_sets_are_the_same_in_another_process(net: Backbone, tiny: Path) -> None:
     """Python's own hash of a string differs there."""
     given = task()

@@ -40,6 +40,7 @@ def made(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Re
     return out, found
 
 
+@pytest.mark.slow
 def test_each_trained_method_says_its_rate_and_what_it_took(made: tuple[Path, Report]) -> None:
     out, found = made
     written = json.loads((out / "results.json").read_text())["methods"]
@@ -55,6 +56,7 @@ def test_each_trained_method_says_its_rate_and_what_it_took(made: tuple[Path, Re
     assert "lr" not in found.methods["frozen"]
 
 
+@pytest.mark.slow
 def test_the_training_is_that_of_the_rate_found(made: tuple[Path, Report], tiny: Path, tmp_path: Path) -> None:
     out, found = made
     given = replace(asked(tiny, tmp_path / "out"), lr=found.methods["protonet"]["lr"], baselines=())
@@ -63,6 +65,7 @@ def test_the_training_is_that_of_the_rate_found(made: tuple[Path, Report], tiny:
         assert (out / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_cost_shows_the_rates(made: tuple[Path, Report]) -> None:
     rows = {row["method"]: row for row in costs(made[1])}
     assert rows["protonet"]["outer rate"] in RATES

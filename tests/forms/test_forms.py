@@ -19,6 +19,7 @@ from form_tasks import rows_of, task_of, write_tasks
 from near import INNER_STEPS, LAYERS, near
 from scipy import stats
 from sklearn.metrics import f1_score, precision_score, recall_score
+from slowly import slow_but
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
@@ -308,16 +309,16 @@ def real() -> Backbone:
 
 # The relatives of these learn every form in the slow tests, and one here.
 USUAL = ("multitask", "protonet", "maml")
-TRAINED = [
-    pytest.param(form, name, marks=[] if name in USUAL or form == "regress" else pytest.mark.slow)
-    for form, name in LEARNED
-    if name not in BASELINES
-]
+WORDS = ("tag", "span")  # whose prototypes only a real encoder learns
+TRAINED = slow_but(
+    [(form, "multitask" if form in WORDS else "maml") for form in NEW],
+    [(form, name) for form, name in LEARNED if name not in BASELINES],
+)
 
 
 def plan_of(form: str, name: str) -> Plan:
     """Few steps at a high rate where these were seen to do, which is all but the slow tests; else many."""
-    if form in ("tag", "span") and name != "multitask":
+    if form in WORDS and name != "multitask":
         steps, lr = (6, 5e-3) if name not in USUAL else (2, 5e-3) if form == "tag" else (3, 2e-2)
     elif name in USUAL or form == "regress":
         steps, lr = (16, 5e-2) if form == "multilabel" and name != "multitask" else (12, 2e-2)
@@ -329,7 +330,7 @@ def plan_of(form: str, name: str) -> Plan:
 @pytest.mark.parametrize(("form", "name"), TRAINED)
 def test_training_lowers_the_loss(net: Backbone, real: Backbone, tmp_path: Path, form: str, name: str) -> None:
     """Random weights hardly tell one word from another, so prototypes of words are learned with real ones."""
-    net = real if form in ("tag", "span") and name != "multitask" else net
+    net = real if form in WORDS and name != "multitask" else net
     tasks = [task_of(form, seed=n) for n in range(2)]
     algorithm = ALGORITHMS[name]()
     episodes = Episodes(tasks, net.encode, THREE, seed=0)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from form_tasks import FORMS as KINDS
 from form_tasks import THINGS, rows_of, task_of
+from slowly import slow_but
 
 from metanlp.algorithms import ALGORITHMS
 from metanlp.backbone import Backbone, Lora
@@ -100,7 +101,7 @@ def test_every_kind_of_method_has_it(name: str, net: Backbone) -> None:
     assert set(best.record["best_effort"]["losses"]) >= {"0", "3"}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(["tag", "regress"], KINDS))
 def test_every_form_has_it(kind: str, protonet: Learner) -> None:
     task = task_of(kind, 8)
     best = protonet.adapt_to(task, effort="best")
@@ -109,6 +110,7 @@ def test_every_form_has_it(kind: str, protonet: Learner) -> None:
     assert len(best.predict(asked)) == len(asked)
 
 
+@pytest.mark.slow
 def test_on_average_it_is_not_below_the_recipe(protonet: Learner) -> None:
     """Over small tasks with and without anything to learn."""
     gains = list[float]()

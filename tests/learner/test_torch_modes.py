@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from slowly import slow_but
 from test_learner import NEW, ROWS
 
 from metanlp.algorithms import Maml
@@ -64,7 +65,7 @@ def plain(tiny: Path, toy_tasks: tuple[Task, ...], tmp_path_factory: pytest.Temp
     return everything(tiny, toy_tasks, tmp_path_factory.mktemp("plain"))
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", slow_but(["inference", "float64"], MODES))
 def test_training_adapting_and_answering(
     mode: str, plain: tuple[np.ndarray, ...], tiny: Path, toy_tasks: tuple[Task, ...], tmp_path: Path
 ) -> None:

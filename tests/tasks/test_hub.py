@@ -264,6 +264,7 @@ def test_a_corpus_is_streamed_from_the_hub_at_a_revision(tmp_path: Path) -> None
     assert "\n" not in refused["error"]
 
 
+@pytest.mark.slow
 def test_glue_comes_from_the_hub_at_its_pinned_commit(told: Told) -> None:
     mnli, sst2, snli = tasks(told[1]["glue"])
     assert [task.name for task in (mnli, sst2, snli)] == ["glue/mnli", "glue/sst2", "glue/snli"]

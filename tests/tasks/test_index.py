@@ -578,6 +578,7 @@ def alive(pid: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(cpu_count() < 2, reason="one core, no other processes")
 @pytest.mark.skipif(not Path(CHILDREN.format(os.getpid())).exists(), reason="asks Linux for a process's children")
 def test_a_killed_build_leaves_no_process_behind(tmp_path: Path) -> None:

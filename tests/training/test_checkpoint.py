@@ -313,6 +313,7 @@ print(last)
 """
 
 
+@pytest.mark.slow
 def test_the_newest_loads_after_a_kill_at_any_moment(tmp_path: Path) -> None:
     ended = run(tmp_path, KILLS)
     assert ended.returncode == 0, ended.stderr
@@ -352,6 +353,7 @@ for limit in (0, 1, 10, 100, 1_000, 10_000, 100_000, 150_000):
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_last_checkpoint_alone(tmp_path: Path) -> None:
     ended = run(tmp_path, FULL_DISK)
     assert ended.returncode == 0, ended.stderr

@@ -103,6 +103,7 @@ class CutError(Exception):
     """What ends a run in these tests."""
 
 
+@pytest.mark.slow
 def test_stopped_after_a_collapse_and_resumed_is_undisturbed(run: Callable[..., Learner], tmp_path: Path) -> None:
     looks = 0
 

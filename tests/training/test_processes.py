@@ -268,6 +268,7 @@ def test_threads_that_somebody_set_stay(environ: dict[str, str]) -> None:
     assert threads_each(environ) is None
 
 
+@pytest.mark.slow
 def test_importing_parallel_does_not_import_accelerate() -> None:
     code = "import sys, metanlp.training.processes; print('accelerate' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

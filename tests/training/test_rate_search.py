@@ -60,6 +60,7 @@ def test_the_rate_with_the_best_score_is_taken_and_paid_for(search: Search, tmp_
     assert str(found).startswith("0.01; on validation tasks 0.0001: ")
 
 
+@pytest.mark.slow
 def test_what_is_paid_is_what_the_short_runs_took(train: Callable[..., Any], search: Search, tmp_path: Path) -> None:
     short = replace(PLAN, steps=3)  # 6 % of 50
     assert short.steps == SHARE * 50
@@ -90,6 +91,7 @@ class CutError(Exception):
     """What ends a search in these tests."""
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_it_finds_the_same(search: Search, tmp_path: Path) -> None:
     once, calls = search(moved, folder=tmp_path / "whole"), 0
 
@@ -141,6 +143,7 @@ ranks.close()
 """
 
 
+@pytest.mark.slow
 def test_more_processes_find_what_one_finds(tiny: Path, tmp_path: Path) -> None:
     for size in (1, 2):
         (tmp_path / str(size)).mkdir()
