@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
+from transformers.pytorch_utils import Conv1D
 
 from metanlp.backbone import Lora
 from metanlp.backbone.new_tokenizer import train_tokenizer
@@ -69,5 +70,6 @@ def merged(model: Any, adapters: Weights, scale: float) -> Any:
         if key.endswith(".lora_A.weight"):
             name = key.removeprefix("lora/base_model.model.").removesuffix(".lora_A.weight")
             update = adapters[key.replace("lora_A", "lora_B")] @ down
-            model.get_submodule(name).weight.data += scale * update
+            layer = model.get_submodule(name)
+            layer.weight.data += scale * (update.T if isinstance(layer, Conv1D) else update)
     return model

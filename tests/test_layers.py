@@ -40,7 +40,9 @@ DOORS = {
         "metanlp.backbone.pretrained",
         "metanlp.backbone.masked_lm",
         "metanlp.backbone.all_weights",
+        "metanlp.backbone.writer",
         "metanlp.backbone.seq2seq",
+        "metanlp.backbone.causal",
         "metanlp.backbone.new_tokenizer",
         "metanlp.share.export",
         "recipes.bench.plain_loop",  # the loop that the engine is compared with

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from metanlp.core.types import Batch
 
-SOURCE, TARGET = 1, 2  # `Batch.segments`: a token that the encoder reads, or the decoder
+SOURCE, TARGET = 1, 2  # `Batch.segments`: a token of a source, or one that is read of its target
+BOTH = 3  # one after the other in the same row
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Grids:
     def mask(self, side: int) -> Tensor:
         """1 where a token is: (m, L)."""
         return self._filled(side, torch.ones_like(self.batch.ids), 0)
+
+    @property
+    def told(self) -> Tensor:
+        """1 where a unit is, in rows of both sides: (m, L)."""
+        return self._filled(BOTH, (self.batch.segments == TARGET).long(), 0)
 
     def ends(self, side: int) -> Tensor:
         """Where the rows of each task end in the flattened grid: (T,) int32."""
@@ -55,12 +61,16 @@ class Grids:
 
     @cached_property
     def _longest(self) -> dict[int, int]:
-        sources, targets = self.batch.lengths.view(-1, 2)[self.pairs].amax(0).tolist()
-        return {SOURCE: sources, TARGET: targets}
+        lengths = self.batch.lengths.view(-1, 2)[self.pairs]
+        sources, targets, both = torch.cat([lengths, lengths.sum(1, keepdim=True)], 1).amax(0).tolist()
+        return {SOURCE: sources, TARGET: targets, BOTH: both}
 
     def _filled(self, side: int, values: Tensor, beyond: int) -> Tensor:
-        rows = self._row_of[self.batch.example_of // 2]
-        chosen = (self.batch.segments == side) & (rows >= 0)
+        pair_of, sides = self.batch.example_of // 2, self.batch.segments
+        rows, columns = self._row_of[pair_of], self.batch.positions
+        if side == BOTH:
+            columns = columns + (sides == TARGET) * self.batch.lengths[::2][pair_of]
+        chosen = ((sides == side) | (side == BOTH)) & (rows >= 0)
         grid = values.new_full((len(self.pairs), self._longest[side]), beyond)
-        grid[rows[chosen], self.batch.positions[chosen]] = values[chosen]
+        grid[rows[chosen], columns[chosen]] = values[chosen]
         return grid

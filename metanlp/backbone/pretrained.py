@@ -86,9 +86,13 @@ class Base:
 
     def outline(self) -> nn.Module:
         """The model without its weights, on the meta device."""
-        config = AutoConfig.from_pretrained(self.folder, **self._source())
+        config = self.config()
         with torch.device("meta"), tried(config.model_type):
             return cast(nn.Module, AutoModel.from_config(config, **NO_CODE))
+
+    def config(self) -> Any:
+        """What transformers knows of the architecture."""
+        return AutoConfig.from_pretrained(self.folder, **self._source())
 
     def _source(self) -> dict[str, Any]:
         return NO_CODE | ({"revision": self.revision} if self.revision else {})

@@ -264,7 +264,7 @@ class Translation(InTurn):
     # With an encoder and a decoder: a folder, or a model's id on the Hub. Without it one is trained for every two pairs
     # that are held out, on all the others.
     model: str | None = None
-    prefix: str = ">>{target_lang}<< "  # in front of every source; of T5: "translate English to German: "
+    prefix: str = ">>{target_lang}<< "  # in front of every source, or around {source}
     train_steps: int | None = None  # of such a model; then a run is reproducible to the byte
     train_minutes: float = 6.0  # in place of --train-steps, for each of them
     batch: int = 32  # pairs of sentences a step of its training

@@ -14,9 +14,11 @@ import torch
 from metanlp.algorithms.likelihood import Likelihood, bits_per_token
 from metanlp.backbone import Lora
 from metanlp.backbone.all_weights import Size
+from metanlp.backbone.causal import Causal
 from metanlp.backbone.new_tokenizer import train_tokenizer
-from metanlp.backbone.pretrained import open_tokenizer
+from metanlp.backbone.pretrained import base_of, open_tokenizer, to_be_had
 from metanlp.backbone.seq2seq import Seq2Seq
+from metanlp.backbone.writer import Writer
 from metanlp.core.errors import InputError
 from metanlp.core.outputs import CORPUS, RESULTS
 from metanlp.core.settings import to_json
@@ -48,6 +50,7 @@ def translation(asked: Translation) -> list[Cell]:
     """Everything, on one process. Leaves in `asked.out` a folder for every two pairs of languages, `results.json`,
     plots and a page. Raises InputError, DivergedError, StorageError, StoppedError."""
     methods_of(asked)  # options that can't be are said before texts are read
+    kind_of(asked)
     judges()
     pairs = pairs_of(asked)
     names = asked.held_out or tuple(pairs)
@@ -120,28 +123,46 @@ def made(asked: Translation, pairs: Mapping[str, LanguagePair], fold: Fold, rank
 
 
 def prefixed(asked: Translation, pair: LanguagePair, rows: Sequence[Sentence]) -> list[str]:
-    """The sources as the model reads them. Raises InputError."""
+    """The sources as the model reads them: after --prefix, or in the place that it gives them. Raises InputError."""
+    prompt = asked.prefix if "{source}" in asked.prefix else f"{asked.prefix}{{source}}"
     try:
-        prefix = asked.prefix.format(source_lang=pair.source_lang, target_lang=pair.target_lang)
+        around = [part.format(source_lang=pair.source_lang, target_lang=pair.target_lang)
+                  for part in prompt.split("{source}")]  # fmt: skip
     except (LookupError, ValueError) as error:
         raise InputError(
-            f"--prefix {asked.prefix!r} can't be filled in ({error}); it may hold {{source_lang}} and {{target_lang}}"
+            f"--prefix {asked.prefix!r} can't be filled in ({error}); it may hold {{source_lang}}, {{target_lang}} and "
+            "{source}"
         ) from None
-    return [f"{prefix}{row.source}" for row in rows]
+    return [row.source.join(around) for row in rows]
 
 
-def pool_of(asked: Translation, net: Seq2Seq, pair: LanguagePair, rows: Sequence[Sentence]) -> SentencePairs:
+def kind_of(asked: Translation) -> type[Writer]:
+    """The class of the model. Raises InputError for one that is not to be had, or needs a prompt and has none."""
+    if asked.model is None:
+        return Seq2Seq
+    with to_be_had(asked.model):
+        if base_of(asked.model).config().is_encoder_decoder:
+            return Seq2Seq
+    if "{source}" not in asked.prefix:
+        raise InputError(
+            f"{asked.model} has no encoder, so that a prompt has to say where its answer begins; give it as --prefix, "
+            "such as '{source_lang}: {source} {target_lang}:'"
+        )
+    return Causal
+
+
+def pool_of(asked: Translation, net: Writer, pair: LanguagePair, rows: Sequence[Sentence]) -> SentencePairs:
     return SentencePairs(*net.encode(prefixed(asked, pair, rows), [row.target for row in rows]))
 
 
-def net_of(asked: Translation, fold: Fold, teaching: Sequence[LanguagePair], ranks: Ranks) -> Seq2Seq:
+def net_of(asked: Translation, fold: Fold, teaching: Sequence[LanguagePair], ranks: Ranks) -> Writer:
     """The model of --model, or one that only the pairs outside of the two have taught. By the folder of its tokenizer
     the run is known as one that can go on."""
     folder = fold.folder / "model"
     if asked.model is None and not (asked.resume and (folder / RESULTS).is_file()):
         train(asked, fold, teaching, folder, ranks)
     adapters = Lora(rank=asked.rank, layers="all", targets="all linear")
-    net = Seq2Seq.load(asked.model or str(folder), adapters, max_length=asked.max_length, device=ranks.device)
+    net = kind_of(asked).load(asked.model or str(folder), adapters, max_length=asked.max_length, device=ranks.device)
     with disk(fold.folder):
         net.tokenizer.save_pretrained(str(fold.folder / CORPUS))
     return net

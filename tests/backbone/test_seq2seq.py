@@ -13,7 +13,7 @@ from seq2seq_models import KINDS, SOURCES, TOKENIZER, batch_of, merged, model_of
 
 from metanlp.algorithms import Finetune
 from metanlp.algorithms.likelihood import Likelihood
-from metanlp.backbone import Lora, seq2seq
+from metanlp.backbone import Lora, writer
 from metanlp.backbone.all_weights import Size
 from metanlp.backbone.packing import join
 from metanlp.backbone.seq2seq import Seq2Seq
@@ -66,7 +66,7 @@ def test_tasks_in_one_pass_are_those_of_passes_of_their_own(
 ) -> None:
     """Each by its own adapters, also where the longest sentences of tasks differ, so that padding does, and where pairs
     of several tasks go through the model by their lengths."""
-    monkeypatch.setattr(seq2seq, "AT_ONCE", at_once)
+    monkeypatch.setattr(writer, "AT_ONCE", at_once)
     net = net_of(kind, LORA)
     each = [batch_of(net, 3, 1), batch_of(net, 2), batch_of(net, 0, 5, 4)]
     phis = [stirred(net.init(torch.Generator().manual_seed(0)), seed) for seed in (1, 2, 3)]

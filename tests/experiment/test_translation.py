@@ -14,6 +14,8 @@ import torch
 from conftest import Here
 from languages import sentences, write_languages
 from near import LAYERS, near
+from seq2seq_models import TOKENIZER
+from test_causal import model_of
 from transformers import AutoTokenizer
 
 from metanlp.algorithms import Finetune
@@ -140,6 +142,18 @@ def test_the_command_line(made: Translation, tmp_path: Path, here: Here) -> None
     assert "chrF2 of translations" in out
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {(each["a"], each["b"]) for each in found["paired"]} == {("none", "finetune"), ("maml", "finetune")}
+
+
+def test_a_model_without_an_encoder_reads_a_prompt(made: Translation, tmp_path: Path) -> None:
+    model_of("llama").save_pretrained(str(tmp_path / "model"))
+    TOKENIZER.save_pretrained(str(tmp_path / "model"))
+    given = replace(made, model=str(tmp_path / "model"), out=tmp_path / "out", held_out=("en_l0", "en_l1"), beams=1)
+    with pytest.raises(InputError, match="has no encoder, so that a prompt has to say where its answer begins"):
+        translation(given)
+    assert not (tmp_path / "out").exists()
+    cells = translation(replace(given, prefix="{source_lang}: {source} {target_lang}:"))
+    assert {cell.domain for cell in cells} == {"en_l0", "en_l1"}
+    assert all(np.isfinite(cell.sets).all() for cell in cells)
 
 
 @pytest.mark.parametrize(

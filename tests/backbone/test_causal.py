@@ -1,0 +1,155 @@
+"""Decoders after a prompt, under adapters or with all weights: scores, gradients and texts are those of plain
+transformers."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from near import LAYERS, near
+from seq2seq_models import SOURCES, TARGETS, TOKENIZER, merged, pool_of, stirred
+from torch.nn.functional import cross_entropy
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from metanlp.algorithms.likelihood import Likelihood
+from metanlp.backbone import Lora
+from metanlp.backbone.causal import Causal
+from metanlp.backbone.packing import join
+from metanlp.core import weights
+from metanlp.core.errors import InputError
+from metanlp.core.types import Batch, Weights
+
+LORA, SCALE = Lora(rank=4, layers="all", targets="all linear"), 16.0 / 4
+ROWS = (3, 0, 2, 4)  # of unlike lengths
+WIDE: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+                        "num_key_value_heads": 1, "initializer_range": 0.3, "max_position_embeddings": 96}  # fmt: skip
+KINDS: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.3, "n_positions": 96, "attn_pdrop": 0.0},
+    "llama": WIDE,
+    "qwen2": WIDE,
+}
+
+
+def model_of(kind: str) -> Any:
+    ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), TOKENIZER.eos_token_id)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(kind, vocab_size=len(TOKENIZER), **ids, **KINDS[kind])
+        return AutoModelForCausalLM.from_config(config).eval()
+
+
+def net_of(kind: str, adapt: Lora | None) -> Causal:
+    return Causal(model_of(kind), TOKENIZER, adapt, base=kind, max_length=24)
+
+
+def batch_of(net: Causal, *rows: int) -> Batch:
+    return pool_of(net).draw(np.array(rows), np.random.default_rng(0), 0).batch
+
+
+def plain_loss(model: Any, *rows: int) -> torch.Tensor:
+    """Text by text, nothing padded: the mean over all tokens of targets."""
+    losses = list[torch.Tensor]()
+    for row in rows:
+        prompt = TOKENIZER(SOURCES[row])["input_ids"]
+        told = [*TOKENIZER(f" {TARGETS[row]}", add_special_tokens=False)["input_ids"], TOKENIZER.eos_token_id]
+        logits = model(input_ids=torch.tensor([[*prompt, *told]])).logits[0]
+        losses += cross_entropy(logits[len(prompt) - 1 : -1], torch.tensor(told), reduction="none")
+    return torch.stack(losses).mean()
+
+
+def phi_of(adapters: Weights) -> Weights:
+    return {key: value[None] for key, value in adapters.items()} | {"head/bias": torch.zeros(1, len(TOKENIZER))}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_loss_is_that_of_plain_transformers_with_the_adapters_merged(kind: str) -> None:
+    net = net_of(kind, LORA)
+    adapters, pool = stirred(net.init(torch.Generator().manual_seed(0))), pool_of(net)
+    given = pool.draw(np.array(ROWS), np.random.default_rng(0), 0)
+    near(
+        net.loss(adapters, given).detach(), plain_loss(merged(model_of(kind), adapters, SCALE), *ROWS).detach(), LAYERS
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_weights_learn_by_the_gradient_of_plain_transformers(kind: str) -> None:
+    net, model = net_of(kind, None), model_of(kind)
+    found = Likelihood().meta_grad(
+        net, net.init(torch.Generator()), pool_of(net).draw(np.array(ROWS), np.random.default_rng(0), 0)
+    )
+    expected = plain_loss(model, *ROWS)
+    expected.backward()
+    near(found.loss[0], expected.detach(), LAYERS)
+    plain = {f"base/{name}": value.grad for name, value in model.named_parameters() if value.grad is not None}
+    near({key: found.grad[key] for key in plain}, plain, LAYERS)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_tasks_in_one_pass_are_those_of_passes_of_their_own(kind: str) -> None:
+    net = net_of(kind, LORA)
+    each = [batch_of(net, 3, 1), batch_of(net, 2), batch_of(net, 0, 5, 4)]
+    phis = [stirred(net.init(torch.Generator().manual_seed(0)), seed) for seed in (1, 2, 3)]
+    together = net.features({key: torch.stack([phi[key] for phi in phis]) for key in phis[0]}, join(each))
+    alone = [net.features(phi, batch) for phi, batch in zip(phis, each, strict=True)]
+    near(together.detach(), torch.cat(alone).detach(), LAYERS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("beams", [1, 3])
+def test_texts_are_those_of_plain_transformers(kind: str, beams: int) -> None:
+    """Prompt by prompt, nothing padded."""
+    net = net_of(kind, LORA)
+    adapters = stirred(net.init(torch.Generator().manual_seed(0)))
+    model = merged(model_of(kind), adapters, SCALE)
+    expected = list[str]()
+    for source in SOURCES:
+        read = TOKENIZER([source], return_tensors="pt")["input_ids"]
+        ids = model.generate(input_ids=read, attention_mask=torch.ones_like(read), num_beams=beams, do_sample=False,
+                             max_new_tokens=24)  # fmt: skip
+        expected.append(TOKENIZER.decode(ids[0, read.shape[1] :], skip_special_tokens=True).strip())
+    assert net.generate(phi_of(adapters), SOURCES, beams) == expected
+
+
+def test_a_long_prompt_keeps_its_end_and_a_target_its_beginning() -> None:
+    net = net_of("llama", LORA)
+    (long,) = (f"{'a bad cab ' * 20}{end}" for end in ["face"])
+    tokens, told = net.encode([long], [long])
+    ids, whole = tokens.ids.tolist(), TOKENIZER(long)["input_ids"]
+    assert ids[:23] + ids[23:24] == whole[-24:]
+    assert told.tolist()[-1] == TOKENIZER.eos_token_id
+    assert len(told) == 24
+    assert ids[24:] == told.tolist()[:-1]
+
+
+def test_the_callers_tokenizer_stays_as_it_was() -> None:
+    tokenizer = deepcopy(TOKENIZER)
+    tokenizer.pad_token = None
+    before = tokenizer.padding_side
+    Causal(model_of("gpt2"), tokenizer, LORA, base="m")
+    assert (tokenizer.padding_side, tokenizer.pad_token) == (before, None)
+
+
+def test_what_does_not_write_after_a_prompt_is_refused() -> None:
+    """An encoder with a vocabulary head opens as a writer, but reads what comes after."""
+    size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    bert = AutoModelForCausalLM.from_config(AutoConfig.for_model("bert", vocab_size=len(TOKENIZER), **size))
+    with pytest.raises(InputError, match="a bert model does not write after a prompt"):
+        Causal(bert, TOKENIZER, LORA, base="m")
+    with pytest.raises(InputError, match="is a prompt of one token; put words before it with --prefix"):
+        net_of("gpt2", LORA).encode([""], ["b"])
+    ended = deepcopy(TOKENIZER)
+    ended.eos_token = None
+    with pytest.raises(InputError, match="has no end of text"):
+        Causal(model_of("gpt2"), ended, LORA, base="m")
+
+
+def test_where_adapters_sit() -> None:
+    layers = {targets: len(set(net_of("gpt2", Lora(4, layers="all", targets=targets))._layers))
+              for targets in ("query and value", "attention", "all linear")}  # fmt: skip
+    assert layers == {"query and value": 2, "attention": 4, "all linear": 8}
+    fresh = net_of("gpt2", LORA).init(torch.Generator().manual_seed(0))
+    assert not any(bool(value.any()) for key, value in fresh.items() if "lora_B" in key)
+    assert weights.equal(fresh, net_of("gpt2", LORA).init(torch.Generator().manual_seed(0)))
