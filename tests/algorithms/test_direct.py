@@ -9,6 +9,7 @@ import torch
 from few_rows import QUERY, SUPPORT, VIEWS, WIDTH, batch_of, features_of, loss_of, scores_of, theta_of
 from kinds import start
 from near import near
+from slowly import slow_but
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
@@ -212,7 +213,9 @@ def test_settings_that_can_not_be(make: type[Direct]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "steps"), [*zip(METHODS[:5], [40] * 5, strict=True), (METHODS[5], 200)], ids=NAMES
+    ("algorithm", "steps"),
+    slow_but([(METHODS[0], 40), (METHODS[4], 40)], [*zip(METHODS[:5], [40] * 5, strict=True), (METHODS[5], 200)]),
+    ids=NAMES,
 )
 def test_new_classes_are_told_apart_after_learning(algorithm: Direct, steps: int) -> None:
     """Three of twelve numbers tell ever new classes, nine are noise; a learned matrix stands for the encoder. A state

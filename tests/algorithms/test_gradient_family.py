@@ -19,6 +19,7 @@ import torch
 from gradients import ADAM, CLIPPED, FREE, Toy, inner_product, slopes, toy_episode
 from kinds import start
 from near import LAYERS, far, near
+from slowly import slow_but
 
 from metanlp.algorithms import ALGORITHMS, Algorithm, Anil, Maml, MetaSgd, ProtoNet, Reptile
 from metanlp.algorithms.inner import Inner, InnerLoop, Reader, last
@@ -66,7 +67,7 @@ EXACT = {
 }
 
 
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", slow_but(["protonet", "clipped", "guided", "adam, head", "meta_sgd, clipped"], EXACT))
 def test_what_claims_to_be_exact_is_the_gradient_by_finite_differences(toy: Toy, episodes: Pass, name: str) -> None:
     """Along every kind of key, in a random direction and in that of the gradient."""
     algorithm = EXACT[name]

@@ -75,7 +75,10 @@ def test_a_trunk_has_the_same_bits_with_a_store_and_without(storing: Backbone, f
 
 
 @pytest.mark.parametrize(
-    "algorithm", [Multitask(), ProtoNet(), Maml(Inner(steps=2)), Maml(Inner(2), second_order=True)]
+    "algorithm",
+    slow_but(
+        [Maml(Inner(steps=2))], [Multitask(), ProtoNet(), Maml(Inner(steps=2)), Maml(Inner(2), second_order=True)]
+    ),
 )
 def test_training_learns_the_same_with_a_store_and_without(tiny: Path, algorithm: Algorithm) -> None:
     """A store that another method has filled, and the methods of one run share one."""
