@@ -31,7 +31,7 @@ Here = Callable[..., in_turn.Ended]
 LONGEST = ("test_readme", "test_recipes", "test_algorithms", "test_forms", "test_meta_train", "test_best_effort")
 
 # What a test calls that holds computed numbers against others: it is one for `make machines`.
-COMPARES = {"near", "far", "equal", "array_equal", "slopes"}
+COMPARES = {"near", "far", "equal", "array_equal", "slopes", "check_tasks_apart", "check_all_weights_learn"}
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from near import LAYERS, near
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 from transformers.pytorch_utils import Conv1D
 
+from metanlp.algorithms.likelihood import Likelihood
 from metanlp.backbone import Lora
 from metanlp.backbone.new_tokenizer import train_tokenizer
+from metanlp.backbone.packing import join
 from metanlp.backbone.seq2seq import Seq2Seq
+from metanlp.backbone.writer import Writer
 from metanlp.core.types import Batch, Weights
 from metanlp.episodes.sentence_pairs import SentencePairs
 
@@ -40,11 +45,11 @@ def net_of(kind: str, adapt: Lora | None) -> Seq2Seq:
     return Seq2Seq(model_of(kind), TOKENIZER, adapt, base=kind, max_length=24)
 
 
-def pool_of(net: Seq2Seq) -> SentencePairs:
+def pool_of(net: Writer) -> SentencePairs:
     return SentencePairs(*net.encode(SOURCES, TARGETS))
 
 
-def batch_of(net: Seq2Seq, *rows: int) -> Batch:
+def batch_of(net: Writer, *rows: int) -> Batch:
     return pool_of(net).draw(np.array(rows), np.random.default_rng(0), 0).batch
 
 
@@ -73,3 +78,30 @@ def merged(model: Any, adapters: Weights, scale: float) -> Any:
             layer = model.get_submodule(name)
             layer.weight.data += scale * (update.T if isinstance(layer, Conv1D) else update)
     return model
+
+
+def phi_of(adapters: Weights) -> Weights:
+    return {key: value[None] for key, value in adapters.items()} | {"head/bias": torch.zeros(1, len(TOKENIZER))}
+
+
+def check_tasks_apart(net: Writer) -> None:
+    """Tasks of one pass have the scores of passes of their own, each under other adapters."""
+    each = [batch_of(net, 3, 1), batch_of(net, 2), batch_of(net, 0, 5, 4)]
+    phis = [stirred(net.init(torch.Generator().manual_seed(0)), seed) for seed in (1, 2, 3)]
+    together = net.features({key: torch.stack([phi[key] for phi in phis]) for key in phis[0]}, join(each))
+    alone = [net.features(phi, batch) for phi, batch in zip(phis, each, strict=True)]
+    near(together.detach(), torch.cat(alone).detach(), LAYERS)
+    near(net.features(phis[0], batch_of(net, 3))[:, 0].detach(), alone[0][: len(batch_of(net, 3).targets), 0].detach(),
+         LAYERS)  # fmt: skip
+
+
+def check_all_weights_learn(net: Writer, model: Any, plain_loss: Callable[..., torch.Tensor], *rows: int) -> None:
+    """Loss and gradient of every weight are plain transformers'."""
+    found = Likelihood().meta_grad(
+        net, net.init(torch.Generator()), pool_of(net).draw(np.array(rows), np.random.default_rng(0), 0)
+    )
+    expected = plain_loss(model, *rows)
+    expected.backward()
+    near(found.loss[0], expected.detach(), LAYERS)
+    plain = {f"base/{name}": value.grad for name, value in model.named_parameters() if value.grad is not None}
+    near({key: found.grad[key] for key in plain}, plain, LAYERS)

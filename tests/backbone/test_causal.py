@@ -10,17 +10,25 @@ import numpy as np
 import pytest
 import torch
 from near import LAYERS, near
-from seq2seq_models import SOURCES, TARGETS, TOKENIZER, merged, pool_of, stirred
+from seq2seq_models import (
+    SOURCES,
+    TARGETS,
+    TOKENIZER,
+    check_all_weights_learn,
+    check_tasks_apart,
+    merged,
+    phi_of,
+    pool_of,
+    stirred,
+)
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from metanlp.algorithms.likelihood import Likelihood
 from metanlp.backbone import Lora
 from metanlp.backbone.causal import Causal
-from metanlp.backbone.packing import join
 from metanlp.core import weights
 from metanlp.core.errors import InputError
-from metanlp.core.types import Batch, Weights
+from metanlp.core.types import Batch
 
 LORA, SCALE = Lora(rank=4, layers="all", targets="all linear"), 16.0 / 4
 ROWS = (3, 0, 2, 4)  # of unlike lengths
@@ -60,10 +68,6 @@ def plain_loss(model: Any, *rows: int) -> torch.Tensor:
     return torch.stack(losses).mean()
 
 
-def phi_of(adapters: Weights) -> Weights:
-    return {key: value[None] for key, value in adapters.items()} | {"head/bias": torch.zeros(1, len(TOKENIZER))}
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_is_that_of_plain_transformers_with_the_adapters_merged(kind: str) -> None:
     net = net_of(kind, LORA)
@@ -76,25 +80,12 @@ def test_loss_is_that_of_plain_transformers_with_the_adapters_merged(kind: str) 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_weights_learn_by_the_gradient_of_plain_transformers(kind: str) -> None:
-    net, model = net_of(kind, None), model_of(kind)
-    found = Likelihood().meta_grad(
-        net, net.init(torch.Generator()), pool_of(net).draw(np.array(ROWS), np.random.default_rng(0), 0)
-    )
-    expected = plain_loss(model, *ROWS)
-    expected.backward()
-    near(found.loss[0], expected.detach(), LAYERS)
-    plain = {f"base/{name}": value.grad for name, value in model.named_parameters() if value.grad is not None}
-    near({key: found.grad[key] for key in plain}, plain, LAYERS)
+    check_all_weights_learn(net_of(kind, None), model_of(kind), plain_loss, *ROWS)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_tasks_in_one_pass_are_those_of_passes_of_their_own(kind: str) -> None:
-    net = net_of(kind, LORA)
-    each = [batch_of(net, 3, 1), batch_of(net, 2), batch_of(net, 0, 5, 4)]
-    phis = [stirred(net.init(torch.Generator().manual_seed(0)), seed) for seed in (1, 2, 3)]
-    together = net.features({key: torch.stack([phi[key] for phi in phis]) for key in phis[0]}, join(each))
-    alone = [net.features(phi, batch) for phi, batch in zip(phis, each, strict=True)]
-    near(together.detach(), torch.cat(alone).detach(), LAYERS)
+    check_tasks_apart(net_of(kind, LORA))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,28 +5,33 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from near import LAYERS, near
-from seq2seq_models import KINDS, SOURCES, TOKENIZER, batch_of, merged, model_of, net_of, plain_loss, pool_of, stirred
+from seq2seq_models import (
+    KINDS,
+    SOURCES,
+    TOKENIZER,
+    batch_of,
+    check_all_weights_learn,
+    check_tasks_apart,
+    merged,
+    model_of,
+    net_of,
+    phi_of,
+    plain_loss,
+    stirred,
+)
 
 from metanlp.algorithms import Finetune
-from metanlp.algorithms.likelihood import Likelihood
 from metanlp.backbone import Lora, writer
 from metanlp.backbone.all_weights import Size
-from metanlp.backbone.packing import join
 from metanlp.backbone.seq2seq import Seq2Seq
 from metanlp.core import weights
 from metanlp.core.errors import InputError
-from metanlp.core.types import Weights
 
 LORA = Lora(rank=4, layers="all", targets="all linear")
 ROWS = (3, 0, 2, 4)  # of unlike lengths
-
-
-def phi_of(adapters: Weights) -> Weights:
-    return {key: value[None] for key, value in adapters.items()} | {"head/bias": torch.zeros(1, len(TOKENIZER))}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -49,14 +54,7 @@ def test_loss_and_gradient_are_those_of_plain_transformers(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_weights_learn_by_the_gradient_of_plain_transformers(kind: str) -> None:
-    net, model = net_of(kind, None), model_of(kind)
-    theta = net.init(torch.Generator())
-    found = Likelihood().meta_grad(net, theta, pool_of(net).draw(np.array(ROWS), np.random.default_rng(0), 0))
-    expected = plain_loss(model, *ROWS)
-    expected.backward()
-    near(found.loss[0], expected.detach(), LAYERS)
-    plain = {f"base/{name}": value.grad for name, value in model.named_parameters() if value.grad is not None}
-    near({key: found.grad[key] for key in plain}, plain, LAYERS)
+    check_all_weights_learn(net_of(kind, None), model_of(kind), plain_loss, *ROWS)
 
 
 @pytest.mark.parametrize("kind", ["marian", "t5"])
@@ -67,14 +65,7 @@ def test_tasks_in_one_pass_are_those_of_passes_of_their_own(
     """Each by its own adapters, also where the longest sentences of tasks differ, so that padding does, and where pairs
     of several tasks go through the model by their lengths."""
     monkeypatch.setattr(writer, "AT_ONCE", at_once)
-    net = net_of(kind, LORA)
-    each = [batch_of(net, 3, 1), batch_of(net, 2), batch_of(net, 0, 5, 4)]
-    phis = [stirred(net.init(torch.Generator().manual_seed(0)), seed) for seed in (1, 2, 3)]
-    together = net.features({key: torch.stack([phi[key] for phi in phis]) for key in phis[0]}, join(each))
-    alone = [net.features(phi, batch) for phi, batch in zip(phis, each, strict=True)]
-    near(together.detach(), torch.cat(alone).detach(), LAYERS)
-    near(net.features(phis[0], batch_of(net, 3))[:, 0].detach(), alone[0][: len(batch_of(net, 3).targets), 0].detach(),
-         LAYERS)  # fmt: skip
+    check_tasks_apart(net_of(kind, LORA))
 
 
 @pytest.mark.parametrize("kind", KINDS)
