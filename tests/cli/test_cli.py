@@ -21,6 +21,7 @@ import pytest
 import torch
 from form_tasks import write_tasks
 from runs import scored, written
+from slowly import slow_but
 
 import metanlp
 from metanlp.algorithms import Maml
@@ -158,6 +159,7 @@ def test_predict_into_files(
     assert [row["id"] for row in rows] == ["0", "1", "2"]
 
 
+@pytest.mark.slow
 def test_train_leaves_a_learner_of_all_tasks(command: Command, tiny: Path, tmp_path: Path) -> None:
     data = write_tasks(tmp_path / "my tasks", "classify", range(2))
     words = ["train", "--data", data, "--model", tiny, "--steps", 2, "--out", tmp_path / "out"]
@@ -384,7 +386,7 @@ def test_help_is_quick(words: tuple[str, ...]) -> None:
     assert quickest(1.0, "-c", "from metanlp.cli.commands import main; main()", *words, "--help") <= 1.0
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", slow_but(["maml_glue.py", "student.py"], RECIPES))
 def test_help_of_a_recipe_is_quick(recipe: str) -> None:
     assert quickest(1.0, str(ROOT / "recipes" / recipe), "--help") <= 1.0
 

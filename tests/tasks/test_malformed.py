@@ -535,6 +535,7 @@ for words in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 def test_a_models_name_with_a_typo_offline(models: Path, tmp_path: Path) -> None:
     put(tmp_path / "t.jsonl", EIGHT)
     put(tmp_path / "texts.txt", b"a\n")
