@@ -90,6 +90,7 @@ DOORS = {
     ),
     "urllib": ("metanlp.core.hub", "metanlp.evaluation.external.endpoint"),
     "pyarrow": ("metanlp.tasks",),
+    "openpyxl": ("metanlp.tasks.reading.spreadsheet",),
     "pickle": (),
 }
 
