@@ -43,6 +43,13 @@ class Columns:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Repeats:
+    """A command that reads tasks with test rows."""
+
+    drop_repeats: bool = False  # leave out test rows that stand in train too, in place of refusing their file
+
+
+@dataclass(frozen=True, kw_only=True)
 class Output:
     """A command that fills a folder."""
 

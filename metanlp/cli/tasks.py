@@ -8,11 +8,11 @@ from typing import Annotated
 
 import tyro
 
-from metanlp.cli.options import Columns, Json, Printed
+from metanlp.cli.options import Columns, Json, Printed, Repeats
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tasks(Columns, Json):
+class Tasks(Columns, Repeats, Json):
     """Validate and describe tasks: a file, a folder, a data set of the Hub."""
 
     # A file, a task's folder, a folder of tasks, or owner/name of the Hub. An index that `tasks build` made is used,
@@ -28,7 +28,8 @@ class Tasks(Columns, Json):
         from metanlp.tasks.reading.columns import parse_columns
         from metanlp.tasks.taskset import describe, notes, read
 
-        tasks = read(self.source, data_root=None, columns=parse_columns(self.columns))
+        columns = parse_columns(self.columns)
+        tasks = read(self.source, data_root=None, columns=columns, drop_repeats=self.drop_repeats)
         check_unchanged(tasks)
         tasks = tuple(map(clean_task, tasks)) if self.clean else tasks
         show_cleaning(tasks)

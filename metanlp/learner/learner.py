@@ -16,6 +16,7 @@ from metanlp.algorithms import ALGORITHMS, Algorithm
 from metanlp.backbone import Backbone
 from metanlp.core.effort import Effort
 from metanlp.core.errors import InputError
+from metanlp.core.progress import Progress
 from metanlp.core.settings import from_json, to_json
 from metanlp.core.torch_modes import own_modes
 from metanlp.core.types import Meaning, Row, Task, Weights
@@ -37,6 +38,8 @@ from metanlp.tasks.reading.containers import labelled_rows_of
 # Settings that decide nothing and that files of earlier versions hold: training tasks with a head, and for protonet
 # those of maml.
 FORMER = {"classes", "head_only", "second_order", "multi_step"}
+
+WAITS = 2.0  # seconds of answering before there is a bar
 
 Label = str | int
 
@@ -243,14 +246,24 @@ class Adapted:
 
     def score_rows(self, rows: Sequence[LabelledRow]) -> dict[str, Any]:
         """The same for rows as they were read from a file."""
+        return self.answers_and_score(rows)[1]
+
+    def answers_and_score(self, rows: Sequence[LabelledRow]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """`answers` and `score_rows` of the same rows, by reading these once."""
         asked = rows_for(rows, self.meaning, self.pairs)
-        return judged(self._scored(asked), asked, self.meaning)
+        found = self._scored(asked)
+        return FORMS[self.form].answers(found, asked, self.meaning), judged(found, asked, self.meaning)
 
     @own_modes()
     @torch.no_grad()
     def _scored(self, rows: Sequence[Row]) -> Scored:
-        passes = chunks(Pool(self.meaning, rows, self.net.encode))
-        return scored(passes, [self.algorithm.scores(self.net, self.phi, chunk.batch) for chunk in passes])
+        passes, each = chunks(Pool(self.meaning, rows, self.net.encode)), list[Tensor]()
+        with Progress("answers", delay=WAITS) as progress:
+            tick = progress.ticks(len(passes))
+            for chunk in passes:
+                each.append(self.algorithm.scores(self.net, self.phi, chunk.batch))
+                tick()
+        return scored(passes, each)
 
     def save(self, folder: str | Path) -> None:
         """The same four files as a learner's, with this task's weights and labels."""

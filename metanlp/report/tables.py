@@ -40,10 +40,22 @@ def show_score(found: Mapping[str, Any]) -> None:
         columns = ("class", "rows", "recall", "precision", "called instead")
         out.print(table(None, columns, [of_class(label, each) for label, each in classes.items()], overflow="fold"))
     for name, value in metrics.items():
-        low, high = found.get(f"{name}_interval", (None, None))
-        told = "" if low is None else f" [{low:.3f}, {high:.3f}]"
-        out.print(f"{in_words(name)}: {value:.3f}{told}")
+        out.print(f"{in_words(name)}: {value:.3f}{_ends(found, name)}")
     out.print(f"rows: {found['rows']:,}")
+
+
+def score_line(found: Mapping[str, Any]) -> str:
+    """The same in a line, by the metrics that people compare."""
+    known = [name for name in ("accuracy", "macro_f1", *found) if isinstance(found.get(name), float)]
+    names = [*dict.fromkeys(name for name in known if name not in ("ece", "commonest"))][:2]
+    said = [f"{in_words(name)} {found[name]:.3f}{_ends(found, name)}" for name in names]
+    beside = f"; {in_words('commonest')} {found['commonest']:.3f}" if "commonest" in found else ""
+    return f"{', '.join(said)} on {found['rows']:,} labelled rows{beside}"
+
+
+def _ends(found: Mapping[str, Any], name: str) -> str:
+    low, high = found.get(f"{name}_interval", (None, None))
+    return "" if low is None else f" [{low:.3f}, {high:.3f}]"
 
 
 def of_class(label: str, found: Mapping[str, Any]) -> list[str]:
