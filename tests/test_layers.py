@@ -77,7 +77,7 @@ DOORS = {
     "pydantic": ("metanlp.core.settings",),
     "rich": ("metanlp.report.tables", "recipes.bench.bench_engine"),
     "matplotlib": ("metanlp.report.canvas",),
-    "pandas": ("metanlp.report.page",),
+    "pandas": ("metanlp.report.page", "metanlp.learner.prediction_table"),
     "gradio": ("metanlp.serve.page", "metanlp.serve.guide_page"),
     "jinja2": ("metanlp.report.page",),
     "tqdm": ("metanlp.core.progress",),

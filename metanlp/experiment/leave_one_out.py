@@ -31,7 +31,7 @@ from metanlp.experiment.options import NOTHING, Experiment
 from metanlp.experiment.prepare import NOT_META_TRAINED, roles_of
 from metanlp.experiment.start import learners_of, settled_start
 from metanlp.learner.artefact import DEFAULT, located
-from metanlp.learner.learner import nothing_seen, seen_in
+from metanlp.learner.seen import nothing_seen, seen_in
 from metanlp.report.tables import in_a_line, say
 from metanlp.tasks.leaks import without_seen
 from metanlp.training.processes import Ranks
