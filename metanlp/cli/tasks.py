@@ -13,7 +13,7 @@ from metanlp.cli.options import Columns, Json, Printed, Repeats
 
 @dataclass(frozen=True, kw_only=True)
 class Tasks(Columns, Repeats, Json):
-    """Validate and describe tasks: a file, a folder, a data set of the Hub."""
+    """Validate and describe tasks: a file, a folder, a data set of the Hub; one alone with its labels and some rows."""
 
     # A file, a task's folder, a folder of tasks, or owner/name of the Hub. An index that `tasks build` made is used,
     # and its files held against it.
@@ -23,6 +23,7 @@ class Tasks(Columns, Repeats, Json):
     def run(self) -> Printed:
         from metanlp.report import tables
         from metanlp.report.cleaning import cleaning_rows, show_cleaning
+        from metanlp.tasks.details import details
         from metanlp.tasks.index.index import check_unchanged
         from metanlp.tasks.reading.cleaning import clean_task
         from metanlp.tasks.reading.columns import parse_columns
@@ -35,9 +36,12 @@ class Tasks(Columns, Repeats, Json):
         show_cleaning(tasks)
         rows = describe(tasks)
         tables.console().print(tables.task_table(rows))
+        found = details(tasks[0]) if len(tasks) == 1 else {}
+        if found:
+            tables.show_details(found)
         print(*notes(tasks), sep="\n", end="\n" if notes(tasks) else "")
         cleaned = {"cleaned": cleaning_rows(tasks)} if self.clean else {}
-        return {"tasks": rows, "notes": notes(tasks), **cleaned}
+        return {"tasks": rows, "notes": notes(tasks), **({"details": found} if found else {}), **cleaned}
 
 
 @dataclass(frozen=True, kw_only=True)

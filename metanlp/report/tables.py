@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
+from textwrap import shorten
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from metanlp.core.intervals import Interval
 from metanlp.evaluation.results import RECALL, Difference, Report
+from metanlp.tasks.details import READ
 
 LEFT = ("task", "method", "metric", "stage", "class", "called instead")  # columns of words
 SPOKEN = {RECALL: "mean recall", "ece": "calibration error", "commonest": "always the commonest class"}
@@ -235,6 +237,21 @@ def difference(found: Difference) -> str:
     gap = found.interval
     bounds = "" if gap.low is None or gap.high is None else f" [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
     return f"{100 * gap.mean:+.1f}{bounds}{'*' if found.verdict in ('better', 'worse') else ''}"
+
+
+def show_details(found: Mapping[str, Any]) -> None:
+    """Of one task, what `tasks.details` tells: facts, a line each, and some of its rows."""
+    out = console()
+    if labels := found.get("labels"):
+        told = [f"{label} {count:,}" for label, count in [*labels.items()][:20]]
+        more = f", and {len(labels) - len(told)} more" if len(labels) > len(told) else ""
+        out.print(f"rows a label: {', '.join(told)}{more}")
+        out.print(f"accuracy without learning: {found['chance']:.3f} by guessing, {found['commonest']:.3f} by always "
+                  f"saying {next(iter(labels))!r}", soft_wrap=True)  # fmt: skip
+    cut = f"{found['cut']:,} texts have more words than the {READ} tokens that a model reads by default, and are cut"
+    out.print(f"longest text: {found['longest']:,} words; {cut if found['cut'] else 'none is too long for certain'}")
+    for *texts, answer in found["sample"]:
+        out.print(f"  {answer}: {' | '.join(shorten(text, 100, placeholder=' …') for text in texts)}", soft_wrap=True)
 
 
 def task_table(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -165,7 +165,9 @@ def test_train_leaves_a_learner_of_all_tasks(command: Command, tiny: Path, tmp_p
     code, out, said = command(*words)
     assert (code, said) == (0, "")
     assert "tasks: 2 train, 5 validation, 0 test" in out
-    adapting = f"protonet: metanlp adapt --from {shlex.quote(str(tmp_path / 'out'))} --examples EXAMPLES.csv --out ADAPTED"
+    adapting = (
+        f"protonet: metanlp adapt --from {shlex.quote(str(tmp_path / 'out'))} --examples EXAMPLES.csv --out ADAPTED"
+    )
     assert out.splitlines()[-1] == adapting
     learner = Learner.load(tmp_path / "out", base=str(tiny))
     assert learner.record["tasks"]["train"] == ["classify_0", "classify_1"]
