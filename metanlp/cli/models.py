@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Adapt(Taught, Columns, Repeats, Output, Json):
     """Adapt a learner to a new task from a handful of labelled examples."""
 
-    examples: Path  # JSONL, CSV or Parquet with text and label, or the columns of another form
+    examples: Path  # CSV, Excel, JSONL or Parquet with text and label, or the columns of another form
     effort: Effort = "recipe"  # fast takes no gradient step, best as many as pay on examples left out of them
     label_names: bool = False  # what the labels are called counts too: it helps where examples are few
     describe: Path | None = None  # the same with a CSV of columns label and description, for labels that say little
@@ -66,7 +66,9 @@ class Answers:
 class Predict(Source, Columns, Answers):
     """Answer for new rows with an adapted model: one line a row, JSON or CSV."""
 
-    texts: Annotated[Path | None, tyro.conf.Positional] = None  # lines of text, CSV or JSONL; else, or as "-", stdin
+    texts: Annotated[Path | None, tyro.conf.Positional] = (
+        None  # lines of text, CSV, Excel or JSONL; else, or as "-", stdin
+    )
 
     def run(self) -> None:
         from metanlp.learner.learner import Adapted
@@ -114,9 +116,9 @@ class Predict(Source, Columns, Answers):
 class Score(Columns, Json):
     """Say how good an adapted model is on a labelled file: metrics, recall by class, what is taken for what."""
 
-    rows: Annotated[Path, tyro.conf.Positional]  # JSONL, CSV or Parquet with text and label, as for adapt
-    # Folder of an adapted model, or owner/name on the Hub. With --examples a learner, by default the one that comes
-    # with the package.
+    rows: Annotated[Path, tyro.conf.Positional]  # CSV, Excel, JSONL or Parquet with text and label, as for adapt
+    # Folder or zip of an adapted model, or owner/name on the Hub. With --examples a learner, by default the one that
+    # comes with the package.
     source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     examples: Path | None = None  # a file of examples that a learner is adapted to first; nothing is saved
     drop_repeats: bool = False  # leave out rows that stand in --examples too

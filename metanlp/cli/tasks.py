@@ -45,7 +45,7 @@ class Tasks(Columns, Repeats, Json):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildTasks(Columns, Json):
+class BuildTasks(Columns, Repeats, Json):
     """Write an index into a folder of tasks, so that 100,000 of them open in seconds; give the same --columns later."""
 
     folder: Annotated[Path, tyro.conf.Positional]  # a folder of tasks; its index is .metanlp-index in it
@@ -56,6 +56,7 @@ class BuildTasks(Columns, Json):
         from metanlp.tasks.reading.columns import parse_columns
 
         with Progress("index") as progress:
-            built = build_index(self.folder, parse_columns(self.columns), progress.show)
+            columns = parse_columns(self.columns)
+            built = build_index(self.folder, columns, progress.show, drop_repeats=self.drop_repeats)
         print(f"{self.folder}: indexed {built.tasks} tasks, {built.rows} rows, in {built.seconds:.1f} s")
         return {"folder": str(self.folder), **asdict(built)}

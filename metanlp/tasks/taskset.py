@@ -187,7 +187,7 @@ def _read_path(path: Path, columns: Mapping[str, str] | None, name: str | None, 
 def _read_users(
     path: Path, columns: Mapping[str, str] | None, name: str | None = None, *, drop_repeats: bool
 ) -> tuple[Task, ...]:
-    if has_index(path):  # which was built of tasks without repeats
+    if has_index(path):  # whose tasks have no repeats, as it was built of such, or without these
         return open_index(path, columns, name)
     return read_tasks(path, columns=columns, name=name, drop_repeats=drop_repeats)
 

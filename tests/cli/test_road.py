@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -64,6 +65,11 @@ def test_test_rows_that_teach_too_are_dropped_and_counted_where_that_is_asked(he
     assert "mails: 1 of the 4 rows of 'test' stand also in 'train', and are left out" in " ".join(out.split())
     (read,) = TaskSet.from_files(tmp_path / "tasks", drop_repeats=True).tasks
     assert [row["text"] for row in read.pools["test"]] == ["my parcel is lost", "Refund me!", "paid two times"]
+    assert "stands also in 'train'" in one_line(here("metanlp", "tasks", "build", tmp_path / "tasks")[2])
+    assert here("metanlp", "tasks", "build", tmp_path / "tasks", "--drop-repeats")[0] == 0
+    (indexed,) = TaskSet.from_files(tmp_path / "tasks").tasks
+    assert [*indexed.pools["test"]] == [*read.pools["test"]]
+    shutil.rmtree(tmp_path / "tasks" / ".metanlp-index")
     (task / "test.csv").write_text(TAUGHT)
     assert "every row of 'test' stands also in 'train'" in here("metanlp", "tasks", task, "--drop-repeats")[2]
 
