@@ -193,3 +193,15 @@ def test_a_zip_that_unpacks_to_very_much_is_not_unpacked(
     monkeypatch.setattr("metanlp.learner.packed.UNPACKED_LIMIT", 1_000)
     with pytest.raises(InputError, match=r"unpacks to [\d,]+ bytes, more than 1,000; unpack it by hand"):
         Learner.load(tmp_path / "new.zip")
+
+
+# Names on the Hub
+
+
+@pytest.mark.parametrize(
+    "name", ["support-demo", "support demo!", "a/b/c", "a--b/c", "a/b..c", "a/b.git", f"a/{'b' * 95}"]
+)
+def test_names_that_the_hub_does_not_take_are_one_line(here: Here, work: Path, name: str) -> None:
+    code, out, said = here("metanlp", "publish", "--from", work / "adapted", name)
+    assert (code, out) == (2, "")
+    assert f"{name!r} is no name of a repository; give owner/name" in one_line(said)
