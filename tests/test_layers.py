@@ -80,7 +80,7 @@ DOORS = {
     "pydantic": ("metanlp.core.settings",),
     "rich": ("metanlp.report.tables", "recipes.bench.bench_engine"),
     "matplotlib": ("metanlp.report.canvas",),
-    "pandas": ("metanlp.report.page",),
+    "pandas": ("metanlp.report.page", "metanlp.learner.prediction_table"),
     "gradio": ("metanlp.serve.page", "metanlp.serve.guide_page"),
     "jinja2": ("metanlp.report.page",),
     "tqdm": ("metanlp.core.progress",),
@@ -93,6 +93,7 @@ DOORS = {
     ),
     "urllib": ("metanlp.core.hub", "metanlp.evaluation.external.endpoint"),
     "pyarrow": ("metanlp.tasks",),
+    "openpyxl": ("metanlp.tasks.reading.spreadsheet",),
     "pickle": (),
 }
 

@@ -122,7 +122,7 @@ def test_leaks_are_written_with_both_places_and_no_text(recipe: Here, tiny: Path
     code, out, said = recipe("maml_glue.py", "--model", tiny, *words, "--no-page", "--out", left)
     assert (code, said) == (0, "")
     assert "leakage: 4 training rows left out" in " ".join(out.split())
-    assert "emotions train 3 = formality train 3; all in leakage.json" in " ".join(out.split())
+    assert "emotions train 4 = formality train 4; all in leakage.json" in " ".join(out.split())
     text = (left / "leakage.json").read_text()
     (overlap,) = json.loads(text)["overlaps"]
     assert (overlap["evaluation"], overlap["training"], overlap["pool"]) == ("emotions", "formality", "train")

@@ -18,7 +18,8 @@ from metanlp.algorithms.decorrelation import decorrelation
 from metanlp.core import weights
 from metanlp.core.errors import InputError
 from metanlp.core.types import Batch, Episode, MetaGrad, Pass, Weights
-from metanlp.forms import OBJECTIVES, Heads, Objective
+from metanlp.forms import OBJECTIVES, Objective
+from metanlp.forms.all_heads import Heads
 from metanlp.forms.heads import linear_scores
 
 

@@ -14,7 +14,7 @@ from metanlp.algorithms.networks.sets import Sets, attended, in_order, kinds, re
 from metanlp.core.errors import InputError
 from metanlp.core.types import Batch, Weights
 from metanlp.core.weights import pick, pick_inside
-from metanlp.forms import own
+from metanlp.forms.all_heads import own
 from metanlp.forms.heads.base import products, view_weights
 
 NONE = torch.finfo(torch.float32).min  # stands for log 0 where −∞ would give gradients that are no numbers

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from metanlp.cli.launch import carry_out
-from metanlp.cli.options import Columns, Json, Output, Printed
+from metanlp.cli.options import Columns, Json, Output, Printed, Repeats
 from metanlp.core.errors import InputError
 from metanlp.core.outputs import OutputFolder
 from metanlp.experiment.options import AUTO, LEAVE_ONE_OUT, NOTHING, Experiment, Testing
@@ -35,7 +35,7 @@ PRESETS = {"quick": 2.0, "standard": 10.0, "thorough": 60.0}  # minutes of meta-
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Columns, Output, Json):
+class Train(Columns, Repeats, Output, Json):
     """Train a learner on all of your tasks; `compare` says before whether it helps, and recipes have every option."""
 
     data: str  # training tasks: a folder of files, a file, names, the Hub's owner/name; several by commas
@@ -51,9 +51,10 @@ class Train(Columns, Output, Json):
         if self.steps is not None and self.steps < 1:
             raise InputError(f"--steps is {self.steps}; give 1 or more, or leave it out: --preset then says how long")
         asked = Experiment(
-            data=self.data, columns=self.columns, test=NOTHING, baselines=(), method=self.method, model=self.model,
-            start=self.start, steps=self.steps, max_minutes=None if self.steps else PRESETS[self.preset],
-            seed=self.seed, out=self.out, replace=self.replace, resume=self.resume,
+            data=self.data, columns=self.columns, drop_repeats=self.drop_repeats, test=NOTHING, baselines=(),
+            method=self.method, model=self.model, start=self.start, seed=self.seed, steps=self.steps,
+            max_minutes=None if self.steps else PRESETS[self.preset], out=self.out, replace=self.replace,
+            resume=self.resume,
         )  # fmt: skip
         carry_out(asked)
         return {"out": str(self.out), "method": self.method}
@@ -69,7 +70,6 @@ class Evaluate(Json, Testing):
     # Folders of learners, or owner/name on the Hub; by default the learner that comes with the package.
     source: Annotated[tuple[Path, ...], tyro.conf.arg(name="from")] = (Path("default"),)
     test: tuple[str, ...]  # tasks: mini, leopard, folders, Hub's owner/name; a task's own support sets are used
-    drop_repeats: bool = False  # leave out query rows that stand in the support set too
     base: str | None = None  # where the pretrained model is, if not at its public id
     out: Path = Path("out/evaluate")  # folder for results.json and report.html
 
@@ -82,7 +82,8 @@ class Evaluate(Json, Testing):
 
         OutputFolder(self.out, (*self.source, *self.test), self.replace).check()
         root = os.environ.get("METANLP_DATA")
-        tasks = read_role(",".join(self.test), "test", Path(root) if root else None, parse_columns(self.columns))
+        columns, place = parse_columns(self.columns), Path(root) if root else None
+        tasks = read_role(",".join(self.test), "test", place, columns, self.drop_repeats)
         protocol = Protocol(self.shots, self.episodes, self.test_rows, self.drop_repeats, self.seed)
         return to_json(evaluate(self.source, tasks, protocol, self.out, base=self.base, page=self.page))
 

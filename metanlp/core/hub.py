@@ -1,5 +1,4 @@
-"""The one client of the Hub: names there, whether it answers, when it is asked again, its errors as one line each, and
-models from it and to it. Its library is imported late."""
+"""The one client of the Hub: names, whether it answers, retries, errors in a line, models. Its library comes late."""
 
 from __future__ import annotations
 
@@ -30,7 +29,8 @@ ATTEMPTS, PAUSE_SECONDS = 3, 1.0  # at what failed because the Hub was busy or t
 
 T = TypeVar("T")
 FLAGS = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
-NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::([\w.+-]+))?(?:@([\w.+/-]+))?")
+NAME = re.compile(r"(?![^:@]*(?:--|\.\.|\.git(?:[:@]|$))|[^:@]{97})"  # which the Hub takes nowhere
+                  r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::([\w.+-]+))?(?:@([\w.+/-]+))?")  # fmt: skip
 TOKEN = re.compile(r"hf_\w+")
 
 LATER = "publish again when it answers: what is there is as it was, or complete"
@@ -248,8 +248,8 @@ def asking(
     wanted: str, what: str, instead: str, *, cached: bool = True, refused: Mapping[int, str] | None = None
 ) -> Generator[None]:
     """Turns whatever goes wrong with the Hub into an InputError of one line. `wanted` is the name that is asked for,
-    `what` the kind of thing it names, `instead` what to do without the Hub; where it may be `cached`, that is another
-    way on. `refused` says what a status means to whoever asks."""
+    `what` the kind of thing it names, `instead` what to do without it or, where `cached`, its cache. `refused` says
+    what a status means to whoever asks."""
     settle()
     from huggingface_hub import errors
     from huggingface_hub.utils import httpx

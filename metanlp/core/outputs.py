@@ -15,7 +15,7 @@ from metanlp.core.storage import disk, lock
 
 CHECKPOINTS, LEAKAGE, METRICS = "checkpoints", "leakage.json", "metrics.jsonl"
 RATE_SEARCH, RATE_RUNS = "rate_search.json", "rates"
-CONFIG, RESULTS = "meta_config.json", "results.json"
+CONFIG, RESULTS, LOCAL = "meta_config.json", "results.json", "local.json"
 BEFORE = "before.json"  # what a test without adaptation found
 OPTIONS, HELD_OUT = "options.json", "held_out.json"  # of a run of several stages, and what a test of one found
 CORPUS = "corpus"  # the texts of a pretraining, as tokens
@@ -25,7 +25,7 @@ KINDS = {CONFIG: "a model", RESULTS: "results", CHECKPOINTS: "checkpoints"}
 # A folder with one of these is ours; then so are all the others.
 OURS = (CONFIG, RESULTS, LEAKAGE, METRICS)
 MADE = (*OURS, CHECKPOINTS, RATE_SEARCH, RATE_RUNS, "adapter_config.json", "adapter_model.safetensors",
-        "meta_model.safetensors", "local.json", "report.html", "plots", "baselines", "trackers", CORPUS,
+        "meta_model.safetensors", LOCAL, "report.html", "plots", "baselines", "trackers", CORPUS,
         OPTIONS, HELD_OUT, BEFORE, *PRETRAINED)  # fmt: skip
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-Weights = dict[str, Tensor]
+if TYPE_CHECKING:  # which takes a second to import: tasks are read and described without it
+    import torch
+    from torch import Tensor
+
+Weights = dict[str, "Tensor"]
 """All learned tensors by name: `lora/…` (peft's names in its files), `head/…`, `views/…`.
 
 θ has no task axis; φ, after adaptation, has a leading task axis in every tensor."""
@@ -145,6 +147,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`, copied asynchronously where the device allows it."""
+        from torch import Tensor
+
         tensors = {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
         if device.type == "cuda":  # only copies from pinned memory overlap with computation
             tensors = {name: value if value.is_cuda else value.pin_memory() for name, value in tensors.items()}

@@ -22,7 +22,8 @@ from metanlp.core.weights import detach
 from metanlp.episodes.pool import Pool
 from metanlp.evaluation.external import ExternalBaseline
 from metanlp.evaluation.held_out import HeldOutTask, Support
-from metanlp.forms import Scored, own
+from metanlp.forms import Scored
+from metanlp.forms.all_heads import own
 from metanlp.forms.heads.base import view_weights
 from metanlp.forms.metrics import confusion, reliability
 from metanlp.learner.learner import Learner

@@ -24,7 +24,8 @@ from metanlp.evaluation.meta_test import count_trials, meta_test
 from metanlp.evaluation.results import Report
 from metanlp.experiment.run import save, tell
 from metanlp.learner.artefact import located, read_config
-from metanlp.learner.learner import Learner, seen_in
+from metanlp.learner.learner import Learner
+from metanlp.learner.seen import seen_in
 from metanlp.report.tables import say
 from metanlp.tasks.leaks import without_seen
 from metanlp.training.processes import Ranks

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from metanlp.backbone.pretrained import MINILM
 from metanlp.core import storage
 from metanlp.core.errors import InputError
 from metanlp.core.settings import require_same
@@ -25,11 +27,11 @@ from metanlp.evaluation.external import EXTERNAL
 from metanlp.evaluation.held_out import check_shots
 from metanlp.evaluation.results import RESULTS, Report, read_report
 from metanlp.experiment import run as experiment
-from metanlp.experiment.options import Experiment
-from metanlp.experiment.prepare import roles_of
+from metanlp.experiment.options import NOTHING, Experiment
+from metanlp.experiment.prepare import NOT_META_TRAINED, roles_of
 from metanlp.experiment.start import learners_of, settled_start
-from metanlp.learner.artefact import located
-from metanlp.learner.learner import nothing_seen, seen_in
+from metanlp.learner.artefact import DEFAULT, located
+from metanlp.learner.seen import nothing_seen, seen_in
 from metanlp.report.tables import in_a_line, say
 from metanlp.tasks.leaks import without_seen
 from metanlp.training.processes import Ranks
@@ -59,9 +61,25 @@ def run(asked: Experiment) -> Report:
         # Each has learned from all tasks but one; the first stands for all.
         first = replace(asked, out=asked.out / next(iter(folds)))
         kept = {name: experiment.folder_of(first, name) for name in experiment.methods(asked) if name not in EXTERNAL}
-        local = experiment.save(found, asked.out, {}, learners_of(asked.start, kept), asked.page)
+        learners, train = learners_of(asked.start, kept), {name: training(asked, name) for name in kept}
+        train = {name: command for name, command in train.items() if name not in NOT_META_TRAINED}
+        local = experiment.save(found, asked.out, {}, learners, asked.page, train=train)
         experiment.tell(found, asked.out, local, overview=asked.overview)
     return found
+
+
+def training(asked: Experiment, method: str) -> str:
+    """The command that trains a method on all tasks, none of them left out."""
+    words = ["metanlp", "train", "--data", asked.data, "--method", method]
+    if asked.model not in ("minilm", MINILM):
+        words += ["--model", asked.model]
+    if asked.start != DEFAULT:
+        words += ["--start", asked.start or NOTHING]
+    if asked.columns:
+        words += ["--columns", asked.columns]
+    if asked.drop_repeats:
+        words += ["--drop-repeats"]
+    return shlex.join([*words, "--out", f"{asked.out}-{method}"])
 
 
 def leave_one_out(roles: Roles) -> dict[str, Roles]:

@@ -27,6 +27,9 @@ class Testing:
     """How held-out tasks are tested, and what is left of it."""
 
     columns: str = ""  # your files' names for our columns: text=body,label=intent; published sets have their own
+    # Leave out test rows that stand in their task's training rows or support set too; else a file with such rows is
+    # refused, and published support sets are scored as they are.
+    drop_repeats: bool = False
     shots: tuple[int, ...] = (4, 8, 16)  # support rows a class in the test
     episodes: int = 10  # support sets a test task and shots, where it does not bring its own
     test_rows: int | None = None  # query rows a test task at the most; all where it is not given

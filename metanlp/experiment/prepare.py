@@ -108,7 +108,8 @@ def make(name: str, asked: Experiment) -> Algorithm:
 def roles_of(asked: Experiment, test: str | None) -> Roles:
     """The tasks that are asked for, cleaned where that is asked; those that judge are `test`."""
     root, test = os.environ.get("METANLP_DATA"), None if test == NOTHING else test
-    roles = read_roles(asked.data, asked.validation, test, Path(root) if root else None, parse_columns(asked.columns))
+    place, columns = Path(root) if root else None, parse_columns(asked.columns)
+    roles = read_roles(asked.data, asked.validation, test, place, columns, asked.drop_repeats)
     if not asked.clean:
         return roles
     return Roles(*(tuple(map(clean_task, tasks)) for tasks in (roles.train, roles.validation, roles.test)))
@@ -148,7 +149,7 @@ def judged_by_new_rows(roles: Roles, start: Learner | None) -> tuple[Roles, dict
 
 def protocol_of(asked: Experiment) -> Protocol:
     """Of the test."""
-    return Protocol(asked.shots, asked.episodes, asked.test_rows, seed=asked.seed)
+    return Protocol(asked.shots, asked.episodes, asked.test_rows, asked.drop_repeats, asked.seed)
 
 
 def options_of(asked: Experiment) -> Options:

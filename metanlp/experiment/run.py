@@ -22,7 +22,7 @@ import torch
 from metanlp.algorithms import Algorithm
 from metanlp.core import storage
 from metanlp.core.intervals import interval
-from metanlp.core.outputs import LEAKAGE, OutputFolder
+from metanlp.core.outputs import LEAKAGE, LOCAL, OutputFolder
 from metanlp.core.progress import Progress
 from metanlp.core.settings import to_json
 from metanlp.core.signals import command_line
@@ -55,7 +55,7 @@ from metanlp.learner.learner import Learner
 from metanlp.report.advice import show_adapting, show_answers
 from metanlp.report.canvas import NO_PLOT, can_plot
 from metanlp.report.cleaning import cleaning_examples, cleaning_rows, show_cleaning
-from metanlp.report.page import LOCAL, PAGE, write_page
+from metanlp.report.page import PAGE, write_page
 from metanlp.report.tables import say, show, show_overview
 from metanlp.tasks.taskset import places
 from metanlp.training.meta_train import Plan, meta_train
@@ -235,12 +235,13 @@ def test(shared: Run, learners: Mapping[str, Learner | ExternalBaseline]) -> tup
 
 def save(
     found: Report, out: Path, mistakes: Mapping[str, Any], learners: Mapping[str, str], page: bool,
-    changes: Sequence[Mapping[str, str]] = (),
+    changes: Sequence[Mapping[str, str]] = (), train: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """`results.json`, `local.json` and the page. `learners` is what `--from` takes for each method, `changes` examples
-    of what cleaning did. Returns what stands in `local.json`."""
+    of what cleaning did, `train` the command that trains a method on all tasks. Returns what stands in `local.json`."""
     write_json(out / RESULTS, answers.to_json(found))
-    local = {"schema": 1, **here(), "learners": dict(learners), "mistakes": mistakes, "changes": list(changes)}
+    local = {"schema": 1, **here(), "learners": dict(learners), "mistakes": mistakes, "changes": list(changes),
+             "train": dict(train or {})}  # fmt: skip
     write_json(out / LOCAL, local)
     if page:
         write_page(out)

@@ -14,7 +14,8 @@ from metanlp.evaluation.held_out import check_shots
 from metanlp.experiment.options import AUTO, NOTHING, Experiment
 from metanlp.forms import FORMS
 from metanlp.learner.artefact import DEFAULT, located, read_config
-from metanlp.learner.learner import Learner, seen_in
+from metanlp.learner.learner import Learner
+from metanlp.learner.seen import seen_in
 from metanlp.report.tables import say
 from metanlp.tasks.leaks import without_seen
 

@@ -1,6 +1,6 @@
 """What one example is: the forms, by name."""
 
 from metanlp.forms.base import Form, Objective, Scored
-from metanlp.forms.registry import DEFAULT, FORMS, OBJECTIVES, TRACE, Heads, names_of, own
+from metanlp.forms.registry import DEFAULT, FORMS, OBJECTIVES, TRACE, names_of
 
-__all__ = ["DEFAULT", "FORMS", "OBJECTIVES", "TRACE", "Form", "Heads", "Objective", "Scored", "names_of", "own"]
+__all__ = ["DEFAULT", "FORMS", "OBJECTIVES", "TRACE", "Form", "Objective", "Scored", "names_of"]

@@ -2,6 +2,8 @@
 
 A row has *units*, the things that get scores: a text has one, a question one a choice, a sentence one a word.
 Letters: N units, R rows, K scores a unit, T tasks.
+
+Losses and heads import torch, which takes a second, where they are used: rows are read and described without it.
 """
 
 from __future__ import annotations
@@ -11,17 +13,19 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from metanlp.core.offsets import spread
 from metanlp.core.types import Batch, Meaning, Row
-from metanlp.forms.heads.base import Head, per_task
 from metanlp.forms.reading import PAIR, SINGLE, TEXTS, Cells, LabelledRow, Numbering, Pools
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from metanlp.forms.heads.base import Head
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,18 @@ class Loss(Protocol):
 
 def mean_per_task(each: Tensor, batch: Batch, weight: Tensor | None) -> Tensor:
     """Weighted mean over the units of each task: (N,) -> (T,); 0 where all weights are 0."""
+    import torch
+
+    from metanlp.forms.heads.base import per_task
+
     weight = torch.ones_like(each) if weight is None else weight
     return per_task(each * weight, batch) / per_task(weight, batch).clamp(min=1)
 
 
 def class_loss(scores: Tensor, batch: Batch, weight: Tensor | None = None) -> Tensor:
     """Cross-entropy, for class targets."""
+    from torch.nn.functional import cross_entropy
+
     return mean_per_task(cross_entropy(scores, batch.targets, reduction="none"), batch, weight)
 
 
@@ -64,13 +74,21 @@ class Objective:
     """What methods know of a form: how the units of a batch are scored, and what a score costs."""
 
     name: ClassVar[str]  # as in `FORMS`, or in `OBJECTIVES` alone
-    head: ClassVar[Head]  # from features to scores
     prefix: ClassVar[str]  # in front of the keys of the head's part of θ
     loss: ClassVar[Loss] = staticmethod(class_loss)
     by_class: ClassVar[bool] = True  # shots are counted for each class; else in rows
     one_class: ClassVar[bool] = True  # a row is a shot of one class at the most
     class_targets: ClassVar[bool] = True  # a unit has one of its task's classes: targets are its index; else decimals
     curvature: ClassVar[float] = 1.0  # of the loss, by that of cross-entropy: inner steps are so much shorter
+
+    @cached_property
+    def head(self) -> Head:
+        """From features to scores."""
+        return self.make_head()
+
+    def make_head(self) -> Head:
+        """A new one, of the form's own kind."""
+        raise NotImplementedError
 
     @property
     def single_label(self) -> bool:

@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from reprlib import repr as brief
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from metanlp.core.errors import InputError
 from metanlp.core.types import Batch, Meaning, Row
 from metanlp.forms.base import Form, Scored, folded, mean_per_task, softmax
-from metanlp.forms.heads.ridge import RidgeHead
 from metanlp.forms.metrics import calibration
 from metanlp.forms.reading import INTEGER, MISSING, Cells, LabelledRow, Untyped, texts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from metanlp.forms.heads.ridge import RidgeHead
 
 
 def choice_loss(scores: Tensor, batch: Batch, weight: Tensor | None = None) -> Tensor:
     """The loss of `Choose`: (N, 1) -> (T,)."""
+    import torch
+
     values, group, right = scores[:, 0], batch.group, batch.targets
     top = torch.full_like(values, -torch.inf).scatter_reduce(0, group, values.detach(), "amax")
     log_sums = torch.zeros_like(values).index_add(0, group, (values - top[group]).exp()).log() + top
@@ -36,11 +40,16 @@ class Choose(Form):
     question_columns, answer_columns = ("question", "choices"), ("answer",)
     untyped, lists = ("answer",), ("choices",)
     usual: ClassVar = {"question": ("question",), "choices": ("choices",), "answer": ("answer", "answerKey", "label")}
-    head, prefix = RidgeHead(choice_loss, contrast=True, learned=True), "choose/"
+    prefix = "choose/"
     loss = staticmethod(choice_loss)
     by_class, class_targets = False, False
     hub_task = "multiple-choice"
     example: ClassVar = ("What is ice?", ["frozen water", "warm air"])
+
+    def make_head(self) -> RidgeHead:
+        from metanlp.forms.heads.ridge import RidgeHead
+
+        return RidgeHead(choice_loss, contrast=True, learned=True)
 
     def read(self, cells: Cells) -> Row:
         return {"question": cells.text("question"), "choices": read_choices(cells)[0]}

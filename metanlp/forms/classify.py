@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from metanlp.core.errors import InputError
 from metanlp.core.types import Meaning, Row
 from metanlp.forms.base import Form, Scored, softmax
-from metanlp.forms.heads.prototypes import PrototypeHead
 from metanlp.forms.metrics import calibration, score
 from metanlp.forms.reading import (
     DECIMAL,
@@ -30,14 +29,22 @@ from metanlp.forms.reading import (
     require_known,
 )
 
+if TYPE_CHECKING:
+    from metanlp.forms.heads.prototypes import PrototypeHead
+
 
 class Classify(Form):
     """Cross-entropy over the classes of an episode."""
 
     name, metric, answer = "classify", "accuracy", "label"
     answer_columns, untyped = ("label", "label_text"), ("label",)
-    head, prefix = PrototypeHead(), ""
+    prefix = ""
     least = 2
+
+    def make_head(self) -> PrototypeHead:
+        from metanlp.forms.heads.prototypes import PrototypeHead
+
+        return PrototypeHead()
 
     def read_answer(self, cells: Cells, row: Row) -> str | int:
         """A word, or an integer."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from metanlp.forms.base import Objective
-from metanlp.forms.heads.vocabulary import VocabularyHead
+
+if TYPE_CHECKING:
+    from metanlp.forms.heads.vocabulary import VocabularyHead
 
 
 class Generated(Objective):
@@ -13,5 +17,10 @@ class Generated(Objective):
     No `Form`: answers are written by decoding and judged against texts, not read off the scores of units."""
 
     name = "generate"
-    head, prefix = VocabularyHead(), "generate/"
+    prefix = "generate/"
     by_class, class_targets = False, False
+
+    def make_head(self) -> VocabularyHead:
+        from metanlp.forms.heads.vocabulary import VocabularyHead
+
+        return VocabularyHead()

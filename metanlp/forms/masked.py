@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from metanlp.forms.base import Objective
-from metanlp.forms.heads.vocabulary import VocabularyHead
+
+if TYPE_CHECKING:
+    from metanlp.forms.heads.vocabulary import VocabularyHead
 
 
 class Masked(Objective):
@@ -13,5 +17,10 @@ class Masked(Objective):
     and what is hidden of it is drawn, where the tokenizer is known."""
 
     name = "masked"
-    head, prefix = VocabularyHead(), "masked/"
+    prefix = "masked/"
     by_class, class_targets = False, False
+
+    def make_head(self) -> VocabularyHead:
+        from metanlp.forms.heads.vocabulary import VocabularyHead
+
+        return VocabularyHead()

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from reprlib import repr as brief
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from metanlp.core.errors import InputError
 from metanlp.core.types import Batch, Meaning, Row
 from metanlp.forms.base import Form, Scored, mean_per_task
-from metanlp.forms.heads.ridge import RidgeHead
 from metanlp.forms.metrics import label_sets
 from metanlp.forms.reading import (
     Cells,
@@ -26,9 +23,16 @@ from metanlp.forms.reading import (
     taught_words,
 )
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from metanlp.forms.heads.ridge import RidgeHead
+
 
 def label_loss(scores: Tensor, batch: Batch, weight: Tensor | None = None) -> Tensor:
     """The loss of `Multilabel`: (N, K) -> (T,)."""
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
     absent = scores.isneginf()  # beyond a task's own labels
     each = binary_cross_entropy_with_logits(scores.masked_fill(absent, 0), batch.targets, reduction="none")
     labels = batch.ways[batch.task_of].to(each.dtype)
@@ -40,9 +44,14 @@ class Multilabel(Form):
 
     name, metric, answer = "multilabel", "micro_f1", "labels"
     answer_columns, lists, answer_type = ("labels",), ("labels",), list
-    head, prefix = RidgeHead(label_loss, even=True), "multilabel/"
+    prefix = "multilabel/"
     loss = staticmethod(label_loss)
     one_class, class_targets = False, False
+
+    def make_head(self) -> RidgeHead:
+        from metanlp.forms.heads.ridge import RidgeHead
+
+        return RidgeHead(label_loss, even=True)
 
     def read_answer(self, cells: Cells, row: Row) -> tuple[str, ...]:
         """Any number of labels, none twice."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from metanlp.core.errors import InputError
 from metanlp.core.types import Batch, Meaning, Row
 from metanlp.forms.base import Form, Scored, mean_per_task
-from metanlp.forms.heads.ridge import RidgeHead
 from metanlp.forms.metrics import correlation
 from metanlp.forms.reading import Cells, Pools, came
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from metanlp.forms.heads.ridge import RidgeHead
 
 SPREAD = 0.25  # standard deviation of the error that a loss of nats presumes, as a part of the scale
 
@@ -30,11 +33,16 @@ class Regress(Form):
 
     name, metric, answer = "regress", "pearson", "score"
     answer_columns, numbers, answer_type = ("score",), ("score",), float
-    head, prefix = RidgeHead(squared_error, scale=1.0, offset=0.5, learned=True), "regress/"
+    prefix = "regress/"
     loss = staticmethod(squared_error)
     by_class, class_targets = False, False
     curvature = 4 / SPREAD**2
     example = ("a man plays a guitar", "somebody makes music")
+
+    def make_head(self) -> RidgeHead:
+        from metanlp.forms.heads.ridge import RidgeHead
+
+        return RidgeHead(squared_error, scale=1.0, offset=0.5, learned=True)
 
     def read_answer(self, cells: Cells, row: Row) -> float:
         value, what = cells["score"], f"{cells.where}: the score is"

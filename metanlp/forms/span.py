@@ -6,20 +6,21 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from reprlib import repr as brief
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from metanlp.core.errors import InputError
 from metanlp.core.types import Batch, Meaning, Row
 from metanlp.forms.base import Form, Scored, folded, mean_per_task
-from metanlp.forms.heads.ridge import group_sizes
-from metanlp.forms.heads.word_ridge import WordRidgeHead
 from metanlp.forms.metrics import answer_match, calibration
 from metanlp.forms.reading import MISSING, Cells, came, texts
 from metanlp.forms.words import in_words
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from metanlp.forms.heads.word_ridge import WordRidgeHead
 
 NOTHING = "none"  # the first word of every window, whose scores are those of "there is no answer"
 WINDOW, OVERLAP = 80, 20  # words of a passage that are read together; with a question they fit into 128 tokens
@@ -37,6 +38,10 @@ class Told(NamedTuple):
 
 def span_loss(scores: Tensor, batch: Batch, weight: Tensor | None = None) -> Tensor:
     """The loss of `Span`: (N, 2) -> (T,). An end that the model can't see costs nothing."""
+    import torch
+
+    from metanlp.forms.heads.ridge import group_sizes
+
     group, right = batch.group, batch.targets > 0
     missed = log_sums(scores, group) - log_sums(scores.masked_fill(~right, -torch.inf), group)
     seen = torch.zeros_like(scores).index_add(0, group, right.to(scores.dtype)) > 0
@@ -47,6 +52,8 @@ def span_loss(scores: Tensor, batch: Batch, weight: Tensor | None = None) -> Ten
 
 def log_sums(values: Tensor, group: Tensor) -> Tensor:
     """log Σ exp over the units of each group, by its number: (N, K), (N,) -> (N, K). A very low number for none."""
+    import torch
+
     place = group[:, None].expand_as(values)
     top = torch.full_like(values, -torch.inf).scatter_reduce(0, place, values.detach(), "amax")
     top = torch.where(top.isfinite(), top, 0.0)
@@ -64,11 +71,16 @@ class Span(Form):
     asks = "(question, context), neither of them blank, or a row with `question` and `context`"
     question_columns, answer_columns, plain = ("question", "context"), ("answers", "answer"), ("answer",)
     usual: ClassVar = {"question": ("question",), "context": ("context",), "answers": ("answers",)}
-    head, prefix = WordRidgeHead(span_loss), "span/"
+    prefix = "span/"
     loss = staticmethod(span_loss)
     by_class, class_targets, words = False, False, True
     hub_task = "question-answering"
     example: ClassVar = ("Who lives in Lima?", "Maria lives in Lima.")
+
+    def make_head(self) -> WordRidgeHead:
+        from metanlp.forms.heads.word_ridge import WordRidgeHead
+
+        return WordRidgeHead(span_loss)
 
     def read(self, cells: Cells) -> Row:
         return {name: cells.text(name) for name in self.question_columns}

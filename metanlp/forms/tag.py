@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from reprlib import repr as brief
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from metanlp.core.errors import InputError
 from metanlp.core.types import Meaning, Row
 from metanlp.forms.base import Form, Scored
-from metanlp.forms.heads.prototypes import PrototypeHead
 from metanlp.forms.metrics import span_sets
 from metanlp.forms.reading import (
     Cells,
@@ -26,6 +25,9 @@ from metanlp.forms.reading import (
     taught_words,
 )
 from metanlp.forms.words import in_words
+
+if TYPE_CHECKING:
+    from metanlp.forms.heads.prototypes import PrototypeHead
 
 Span = tuple[int, int, int]
 """First word, word after the last, class."""
@@ -43,9 +45,14 @@ class Tag(Form):
     question_columns, answer_columns, whole_texts = ("tokens",), ("tags",), True
     lists = ("tokens", "tags")
     usual: ClassVar = {"tokens": ("tokens",), "tags": ("tags", "ner_tags")}
-    head, prefix = PrototypeHead(), "tag/"
+    prefix = "tag/"
     one_class, words, background = False, True, True
     hub_task, example = "token-classification", "Maria lives in Lima."
+
+    def make_head(self) -> PrototypeHead:
+        from metanlp.forms.heads.prototypes import PrototypeHead
+
+        return PrototypeHead()
 
     def read(self, cells: Cells) -> Row:
         if "tokens" not in cells.names:

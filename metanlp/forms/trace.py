@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metanlp.core.errors import InputError
 from metanlp.forms.base import Objective
-from metanlp.forms.heads.prior import PriorHead
 from metanlp.forms.reading import MISSING, Cells, came
+
+if TYPE_CHECKING:
+    from metanlp.forms.heads.prior import PriorHead
 
 WRONG_OR_RIGHT: dict[int | float | str, bool] = {0: False, "0": False, "0.0": False, 1: True, "1": True, "1.0": True}
 # In Python false is 0, as 0.0 is.
@@ -22,9 +24,14 @@ class Trace(Objective):
     tells the order where it is given."""
 
     name = "trace"
-    head, prefix = PriorHead(), "trace/"
+    prefix = "trace/"
     by_class = False
     columns = ("student", "skill", "skills", "correct", "time")
+
+    def make_head(self) -> PriorHead:
+        from metanlp.forms.heads.prior import PriorHead
+
+        return PriorHead()
 
     def key(self, student: str, position: int) -> tuple[str, int]:
         """The identity of an answer for the leakage check."""

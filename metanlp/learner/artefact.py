@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 
@@ -18,17 +19,23 @@ from metanlp.backbone.pretrained import MINILM, check_same, has_minilm
 from metanlp.backbone.quantize import require_library
 from metanlp.core.errors import DamagedError, InputError, StoppedError
 from metanlp.core.hub import HubName, fetch_model
+from metanlp.core.outputs import LOCAL
 from metanlp.core.settings import from_json, to_json
 from metanlp.core.signals import deferred
 from metanlp.core.storage import atomic_write, disk, sha256_of
 from metanlp.core.types import Weights
 from metanlp.core.versions import versions
 from metanlp.core.weights import drop, finite, from_safetensors, pick_inside, to_safetensors
+from metanlp.learner.packed import unpacked
 
 ADAPTER, META, CONFIG = "adapter_model.safetensors", "meta_model.safetensors", "meta_config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 FILES = (ADAPTER, ADAPTER_CONFIG, META, CONFIG)
 SCHEMA = 1
+INSTEAD = {  # what to do with a model of a kind, where the other is needed
+    "adapted": "`metanlp predict` answers with this one, `metanlp score` judges it on a labelled file",
+    "learner": "`metanlp adapt` makes one of this for a task of yours",
+}
 DEFAULT = "default"  # the name of the learner that comes with the package
 
 
@@ -85,11 +92,13 @@ def read_artefact(
 
 
 def located(name: str | Path) -> Path:
-    """A folder as it is. Where there is no such folder: `default` as that of the learner that comes with the package,
-    `owner/name` or `owner/name@revision` as the one that the Hub's cache keeps of it. Raises InputError."""
+    """A folder as it is, a zip of one as the folder that it unpacks to. Where there is no such thing: `default` as that
+    of the learner that comes with the package, `owner/name` or `owner/name@revision` as the one that the Hub's cache
+    keeps of it. Raises InputError, DamagedError."""
     text = str(name)
     if os.path.lexists(text):
-        return Path(name)
+        packed = os.path.isfile(text) and (text.endswith(".zip") or is_zipfile(text))
+        return unpacked(Path(name), FILES) if packed else Path(name)
     if text == DEFAULT:
         return Path(str(resources.files("metanlp").joinpath("data", DEFAULT)))
     hub = HubName.parse(text)
@@ -109,21 +118,32 @@ def read_config(folder: Path, kind: str | None) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         wanted = f"a model of kind {kind!r}" if kind else "a learner or an adapted model"
-        raise InputError(f"{folder} holds no {CONFIG}; give a folder with {wanted}")
+        raise InputError(f"{folder} holds no {CONFIG}; {_trained_by(folder) or f'give a folder with {wanted}'}")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         found, schema = config["kind"], config["schema"]
         _ = config["files"][ADAPTER], config["files"][META]
         _ = [config["base"][key] for key in ("name", "revision", "sha256")]
-        _ = [config[key] for key in ("backbone", "algorithm", "record")]
+        _ = [config[key] for key in ("backbone", "algorithm", "record")], INSTEAD[found]
         _ = found != "adapted" or [config[key] for key in ("labels", "form", "scale", "pairs")]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError(f"{path} is damaged: {type(error).__name__} {error}") from error
     if schema != SCHEMA:
         raise DamagedError(f"{path} has format {schema}, this version of metanlp reads format {SCHEMA}")
     if kind and found != kind:
-        raise InputError(f"{folder} holds a model of kind {found!r}, but one of kind {kind!r} is needed here")
+        wanted = f"one of kind {kind!r} is needed here; {INSTEAD[found]}"
+        raise InputError(f"{folder} holds a model of kind {found!r}, and {wanted}")
     return config
+
+
+def _trained_by(folder: Path) -> str:
+    """The command that trains a learner, where a comparison left its results and no learner of all tasks."""
+    try:
+        told = json.loads((folder / LOCAL).read_text(encoding="utf-8"))["train"]
+        commands = " or ".join(str(command) for command in told.values())
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return ""
+    return f"a comparison left it, and learners of all tasks but one; {commands} trains one on all" if commands else ""
 
 
 def _tensors(path: Path, sha256: str) -> Weights:

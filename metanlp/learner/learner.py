@@ -16,6 +16,7 @@ from metanlp.algorithms import ALGORITHMS, Algorithm
 from metanlp.backbone import Backbone
 from metanlp.core.effort import Effort
 from metanlp.core.errors import InputError
+from metanlp.core.progress import Progress
 from metanlp.core.settings import from_json, to_json
 from metanlp.core.torch_modes import own_modes
 from metanlp.core.types import Meaning, Row, Task, Weights
@@ -25,12 +26,13 @@ from metanlp.episodes.pool import Pool
 from metanlp.forms import FORMS, Scored, names_of
 from metanlp.forms.base import softmax
 from metanlp.forms.reading import LabelledRow
-from metanlp.learner.artefact import read_artefact, verified, write_artefact
+from metanlp.learner.artefact import read_artefact, write_artefact
 from metanlp.learner.best_effort import Best, best_effort
 from metanlp.learner.label_names import named
+from metanlp.learner.prediction_table import as_column, framed
 from metanlp.learner.questions import as_questions
 from metanlp.learner.scoring import judged
-from metanlp.tasks.leaks import SEEN_BITS
+from metanlp.learner.seen import SEEN, as_bytes, from_bytes, nothing_seen
 from metanlp.tasks.reading.build import rows_for, rows_from, task_from_rows
 from metanlp.tasks.reading.containers import labelled_rows_of
 
@@ -38,11 +40,9 @@ from metanlp.tasks.reading.containers import labelled_rows_of
 # those of maml.
 FORMER = {"classes", "head_only", "second_order", "multi_step"}
 
+WAITS = 2.0  # seconds of answering before there is a bar
+
 Label = str | int
-
-
-def nothing_seen() -> np.ndarray:
-    return np.zeros(0, np.uint64)
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ class Learner:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "theta", aligned(self.theta))  # so that a saved and loaded one gives the same bits
+
+    def __repr__(self) -> str:
+        tasks = len(self.record.get("tasks", {}).get("train", ()))
+        return f"Learner({type(self.algorithm).__name__} on {self.net.name}, learned from {tasks} tasks)"
 
     def adapt(
         self,
@@ -156,28 +160,6 @@ class Learner:
         return {"algorithm": algorithm_to_json(self.algorithm), "record": dict(self.record)}
 
 
-SEEN = "seen/rows"
-BYTES = SEEN_BITS // 8
-
-
-def seen_in(folder: Path) -> np.ndarray:
-    """The rows that the learner of a folder has seen, without its backbone: (R,) uint64. Raises DamagedError."""
-    kept = verified(folder, "learner")[2].get(SEEN)
-    return nothing_seen() if kept is None else from_bytes(kept)
-
-
-def as_bytes(seen: np.ndarray) -> Tensor:
-    """(R,) uint64 -> (R, BYTES) uint8, the lowest byte first."""
-    return torch.from_numpy(seen.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :BYTES].copy())
-
-
-def from_bytes(rows: Tensor) -> np.ndarray:
-    """(R, BYTES) uint8 -> (R,) uint64."""
-    wide = np.zeros((len(rows), 8), np.uint8)
-    wide[:, :BYTES] = rows.cpu().numpy()
-    return wide.view("<u8").ravel()
-
-
 @dataclass(frozen=True)
 class Adapted:
     """A model for one task."""
@@ -190,6 +172,10 @@ class Adapted:
     form: str = "classify"  # a name in `metanlp.forms.FORMS`
     scale: tuple[float, float] = (0.0, 1.0)  # in the forms with numbers: what the lowest and the highest example had
     pairs: bool = False  # whether the examples were pairs of texts, as every row then has to be
+
+    def __repr__(self) -> str:
+        of = f": {', '.join(self.label_words)}" if self.labels else ""
+        return f"Adapted({type(self.algorithm).__name__} on {self.net.name}, {self.form}{of})"
 
     @property
     def meaning(self) -> Meaning:
@@ -210,19 +196,23 @@ class Adapted:
         """The labels as words."""
         return tuple(map(str, self.labels))
 
-    def predict(self, rows: Any) -> list[Any]:
+    def predict(self, rows: Any) -> Any:
         """The likeliest answer to each row: a label; a score; the number of a choice; a list of labels; a list of
         entities; a part of the context, "" where it holds no answer. A row is a text, a pair of texts, or a mapping
         with `text` or `text_a` and `text_b`; (question, choices), (question, context) or a mapping with these; for
         entities a text, or a mapping with `tokens`. Rows come in any container
-        that `Learner.adapt` takes, and answers in their order. Raises InputError for a row that can't be answered."""
-        return [answer[FORMS[self.form].answer] for answer in self.answers(rows)]
+        that `Learner.adapt` takes, and answers in their order: in a list, or with the index of a pandas object as a
+        Series. Raises InputError for a row that can't be answered."""
+        name = FORMS[self.form].answer
+        return as_column([answer[name] for answer in self.answers(rows)], rows, name)
 
-    def answers(self, rows: Any) -> list[dict[str, Any]]:
-        """The same with all that there is to say of it: probabilities, the choice in words, where entities stand."""
+    def answers(self, rows: Any, *, as_frame: bool = False) -> Any:
+        """The same with all that there is to say of it: probabilities, the choice in words, where entities stand; a
+        mapping a row, or where that is asked a pandas frame, which keeps the index of a pandas object."""
         form = FORMS[self.form]
         asked = as_questions(form, rows, self.pairs)
-        return form.answers(self._scored(asked), asked, self.meaning) if asked else []
+        said = form.answers(self._scored(asked), asked, self.meaning) if asked else []
+        return framed(said, rows) if as_frame else said
 
     def scores(self, rows: Any) -> np.ndarray:
         """Probabilities, classes in the order of `labels`: (N, K). Raises InputError for other forms than classify."""
@@ -243,14 +233,24 @@ class Adapted:
 
     def score_rows(self, rows: Sequence[LabelledRow]) -> dict[str, Any]:
         """The same for rows as they were read from a file."""
+        return self.answers_and_score(rows)[1]
+
+    def answers_and_score(self, rows: Sequence[LabelledRow]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """`answers` and `score_rows` of the same rows, by reading these once."""
         asked = rows_for(rows, self.meaning, self.pairs)
-        return judged(self._scored(asked), asked, self.meaning)
+        found = self._scored(asked)
+        return FORMS[self.form].answers(found, asked, self.meaning), judged(found, asked, self.meaning)
 
     @own_modes()
     @torch.no_grad()
     def _scored(self, rows: Sequence[Row]) -> Scored:
-        passes = chunks(Pool(self.meaning, rows, self.net.encode))
-        return scored(passes, [self.algorithm.scores(self.net, self.phi, chunk.batch) for chunk in passes])
+        passes, each = chunks(Pool(self.meaning, rows, self.net.encode)), list[Tensor]()
+        with Progress("answers", delay=WAITS) as progress:
+            tick = progress.ticks(len(passes))
+            for chunk in passes:
+                each.append(self.algorithm.scores(self.net, self.phi, chunk.batch))
+                tick()
+        return scored(passes, each)
 
     def save(self, folder: str | Path) -> None:
         """The same four files as a learner's, with this task's weights and labels."""

@@ -1,4 +1,4 @@
-"""What an adapted model says of rows, as a table in a file or on standard output."""
+"""What an adapted model says of rows: as a table in a file or on standard output, and as pandas objects."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from itertools import chain
 from typing import Any
 
@@ -21,6 +22,20 @@ def as_table(records: Sequence[Mapping[str, Any]], kind: str) -> str:
         flat = (json.dumps(v, ensure_ascii=False) if isinstance(v, list | tuple | dict) else v for v in record.values())
         writer.writerow(dict(zip(record, flat, strict=True)))
     return stream.getvalue()
+
+
+def as_column(answers: list[Any], rows: Any, name: str) -> Any:
+    """The answers to the rows of a pandas object as a Series with its index, those to others as they are."""
+    if not hasattr(rows, "iloc"):
+        return answers
+    pandas: Any = import_module("pandas")
+    return pandas.Series(answers, index=rows.index, name=name, dtype=None if answers else object)
+
+
+def framed(answers: Sequence[Mapping[str, Any]], rows: Any) -> Any:
+    """A frame with a row an answer, and the index of the rows where these are a pandas object."""
+    pandas: Any = import_module("pandas")
+    return pandas.DataFrame(answers, index=rows.index if hasattr(rows, "iloc") else None)
 
 
 def rounded(value: Any) -> Any:

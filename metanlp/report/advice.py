@@ -11,7 +11,8 @@ from metanlp.evaluation.results import Report
 from metanlp.report.tables import console, percent
 
 Local = Mapping[str, Any]
-"""What `local.json` holds: of it `command`, which made the report, and `learners`, what `--from` takes by method."""
+"""What `local.json` holds: of it `command`, which made the report, `learners`, what `--from` takes by method, and
+`train`, by method the command that trains it on all tasks, where the learners had each but some of them."""
 
 WHICH = "Which method to take?"
 
@@ -32,9 +33,8 @@ def lines(found: Report, local: Local) -> list[str]:
     for answer in answers(found):
         said.append(f"{answer.question} {sentence(answer)}")
         said += [f"  To try next: {then}" for then in next_step(answer, local)]
-    said += [WHICH, *(f"  {choice.shots} shots: {taken(choice)}" for choice in choices(found))]
-    said += [f"  {method}: {command}" for method, command in commands(found, local).items()]
-    return [*said, reach(found)]
+    said += [reach(found), WHICH, *(f"  {choice.shots} shots: {taken(choice)}" for choice in choices(found))]
+    return [*said, *(f"  {method}: {command}" for method, command in commands(found, local).items())]
 
 
 def sentence(answer: Answer) -> str:
@@ -91,10 +91,9 @@ def taken(choice: Choice) -> str:
 
 
 def commands(found: Report, local: Local) -> dict[str, str]:
-    """By the methods to take, the command that adapts them to a new task, where the learner is known."""
-    learners: Mapping[str, str] = local.get("learners", {})
-    names = dict.fromkeys(choice.method for choice in choices(found))
-    return {name: adapt(learners[name]) for name in names if name in learners}
+    """By the methods to take, the command that trains them on all tasks, or adapts what is trained to a new task."""
+    known = {name: adapt(learner) for name, learner in local.get("learners", {}).items()} | local.get("train", {})
+    return {name: known[name] for name in dict.fromkeys(choice.method for choice in choices(found)) if name in known}
 
 
 def adapt(learner: str) -> str:

@@ -15,6 +15,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from metanlp.core.errors import DamagedError, InputError
+from metanlp.core.outputs import LOCAL
 from metanlp.core.storage import atomic_write
 from metanlp.evaluation.answers import answers, choices
 from metanlp.evaluation.results import RESULTS, Report, read_report
@@ -23,7 +24,7 @@ from metanlp.report.canvas import PlotStyle
 from metanlp.report.findings import Compared, Logs, Rows
 from metanlp.report.tables import cell, costs, in_words
 
-PAGE, LOCAL, PLOTS = "report.html", "local.json", "plots"
+PAGE, PLOTS = "report.html", "plots"
 
 
 @dataclass(frozen=True)

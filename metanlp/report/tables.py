@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
+from textwrap import shorten
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from metanlp.core.intervals import Interval
 from metanlp.evaluation.results import RECALL, Difference, Report
+from metanlp.tasks.details import READ
 
 LEFT = ("task", "method", "metric", "stage", "class", "called instead")  # columns of words
 SPOKEN = {RECALL: "mean recall", "ece": "calibration error", "commonest": "always the commonest class"}
@@ -40,10 +42,22 @@ def show_score(found: Mapping[str, Any]) -> None:
         columns = ("class", "rows", "recall", "precision", "called instead")
         out.print(table(None, columns, [of_class(label, each) for label, each in classes.items()], overflow="fold"))
     for name, value in metrics.items():
-        low, high = found.get(f"{name}_interval", (None, None))
-        told = "" if low is None else f" [{low:.3f}, {high:.3f}]"
-        out.print(f"{in_words(name)}: {value:.3f}{told}")
+        out.print(f"{in_words(name)}: {value:.3f}{_ends(found, name)}")
     out.print(f"rows: {found['rows']:,}")
+
+
+def score_line(found: Mapping[str, Any]) -> str:
+    """The same in a line, by the metrics that people compare."""
+    known = [name for name in ("accuracy", "macro_f1", *found) if isinstance(found.get(name), float)]
+    names = [*dict.fromkeys(name for name in known if name not in ("ece", "commonest"))][:2]
+    said = [f"{in_words(name)} {found[name]:.3f}{_ends(found, name)}" for name in names]
+    beside = f"; {in_words('commonest')} {found['commonest']:.3f}" if "commonest" in found else ""
+    return f"{', '.join(said)} on {found['rows']:,} labelled rows{beside}"
+
+
+def _ends(found: Mapping[str, Any], name: str) -> str:
+    low, high = found.get(f"{name}_interval", (None, None))
+    return "" if low is None else f" [{low:.3f}, {high:.3f}]"
 
 
 def of_class(label: str, found: Mapping[str, Any]) -> list[str]:
@@ -239,6 +253,21 @@ def signed(found: Interval, scale: float, places: int) -> str:
     if found.low is None or found.high is None:
         return mean
     return f"{mean} [{scale * found.low:+.{places}f}, {scale * found.high:+.{places}f}]"
+
+
+def show_details(found: Mapping[str, Any]) -> None:
+    """Of one task, what `tasks.details` tells: facts, a line each, and some of its rows."""
+    out = console()
+    if labels := found.get("labels"):
+        told = [f"{label} {count:,}" for label, count in [*labels.items()][:20]]
+        more = f", and {len(labels) - len(told)} more" if len(labels) > len(told) else ""
+        out.print(f"rows a label: {', '.join(told)}{more}")
+        out.print(f"accuracy without learning: {found['chance']:.3f} by guessing, {found['commonest']:.3f} by always "
+                  f"saying {next(iter(labels))!r}", soft_wrap=True)  # fmt: skip
+    cut = f"{found['cut']:,} texts have more words than the {READ} tokens that a model reads by default, and are cut"
+    out.print(f"longest text: {found['longest']:,} words; {cut if found['cut'] else 'none is too long for certain'}")
+    for *texts, answer in found["sample"]:
+        out.print(f"  {answer}: {' | '.join(shorten(text, 100, placeholder=' …') for text in texts)}", soft_wrap=True)
 
 
 def task_table(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -16,7 +16,7 @@ from metanlp.core.storage import atomic_write, disk
 from metanlp.evaluation.answers import to_json
 from metanlp.evaluation.results import RESULTS, Report, read_report
 from metanlp.experiment.run import write_json
-from metanlp.learner.artefact import ADAPTER_CONFIG, CONFIG, FILES, verified
+from metanlp.learner.artefact import ADAPTER_CONFIG, CONFIG, FILES, located, verified
 from metanlp.learner.learner import Adapted, Learner
 from metanlp.share.card_header import Subject, eval_results
 from metanlp.share.model_card import card
@@ -63,10 +63,10 @@ def publish(
 def publish_folder(folder: Path, repo_id: str, how: Publication) -> tuple[str, bool]:
     """Publishes the folder of a run or of `save`, with its results and plots; the commit's address, and whether it is
     new. Raises DamagedError too."""
+    check_publishable(repo_id)
     with TemporaryDirectory() as scratch:
-        subject = stage_folder(folder, Path(scratch), repo_id, how)
+        subject = stage_folder(located(folder), Path(scratch), repo_id, how)
         refuse_secrets(Path(scratch))
-        check_publishable(repo_id)
         title = f"{subject.kind} {subject.config['kind']}, metanlp {subject.config['versions']['metanlp']}"
         return push(Path(scratch), repo_id, OURS, private=how.private, message=title)
 

@@ -45,9 +45,10 @@ class Leakage:
         return sum(overlap.count for overlap in self.overlaps)
 
     def first(self, count: int = 3) -> tuple[str, ...]:
-        """For people: the first pair of rows of each of the first overlaps, `task pool row = task pool row`."""
+        """For people, who count rows from 1: the first pair of rows of each of the first overlaps, `task pool row =
+        task pool row`."""
         return tuple(
-            f"{each.evaluation} {each.pool} {each.rows[0][0]} = {each.training} train {each.rows[0][1]}"
+            f"{each.evaluation} {each.pool} {each.rows[0][0] + 1} = {each.training} train {each.rows[0][1] + 1}"
             for each in self.overlaps[:count]
         )
 

@@ -15,19 +15,25 @@ from metanlp.tasks.taskset import TaskSet, listed_names, read
 
 
 def read_roles(
-    data: str, validation: str, test: str | None, data_root: Path | None, columns: Mapping[str, str] | None = None
+    data: str,
+    validation: str,
+    test: str | None,
+    data_root: Path | None,
+    columns: Mapping[str, str] | None = None,
+    drop_repeats: bool = False,
 ) -> Roles:
     """Reads the tasks of the options `--data`, `--validation` and `--test`; `test` may be None.
 
     A source that is named as a whole gives its tasks of that role, or all where it has none of that role. Validation
     `auto` means the validation tasks of the sources of `data` that have training tasks left without them, and those of
-    mini. A task of validation or test is not trained on. Raises InputError, StorageError."""
-    taught = read_role(data, "train", data_root, columns)
+    mini. A task of validation or test is not trained on. The other arguments are those of `read`. Raises
+    InputError, StorageError."""
+    taught = read_role(data, "train", data_root, columns, drop_repeats)
     if validation == "auto":
         judging = (*_kept(taught), *read("mini/validation", data_root=data_root))
     else:
-        judging = read_role(validation, "validation", data_root, columns)
-    tested = () if test is None else read_role(test, "test", data_root, columns)
+        judging = read_role(validation, "validation", data_root, columns, drop_repeats)
+    tested = () if test is None else read_role(test, "test", data_root, columns, drop_repeats)
     away = {task.name for task in (*judging, *tested)}
     train = tuple(task for task in taught if task.name not in away)
     if not train:
@@ -35,12 +41,16 @@ def read_roles(
     return Roles(train, judging, tested)
 
 
-def read_role(names: str, role: str, data_root: Path | None, columns: Mapping[str, str] | None) -> tuple[Task, ...]:
+def read_role(
+    names: str, role: str, data_root: Path | None, columns: Mapping[str, str] | None, drop_repeats: bool = False
+) -> tuple[Task, ...]:
     """Reads the tasks of one option; of a source that is named as a whole those of the role."""
-    found = [
-        _of_role(name, role, read(f"mini/{role}" if name == "mini" else name, data_root=data_root, columns=columns))
-        for name in listed_names(names)
-    ]
+
+    def tasks(name: str) -> tuple[Task, ...]:
+        whole = f"mini/{role}" if name == "mini" else name
+        return read(whole, data_root=data_root, columns=columns, drop_repeats=drop_repeats)
+
+    found = [_of_role(name, role, tasks(name)) for name in listed_names(names)]
     return tuple(TaskSet(tuple(chain.from_iterable(found))).tasks)
 
 

@@ -55,10 +55,13 @@ class TaskSet:
             raise InputError(f"two tasks are called {twice[0]!r}; name each once, or rename the file of one of them")
 
     @classmethod
-    def from_files(cls, path: str | Path, columns: Mapping[str, str] | None = None) -> TaskSet:
+    def from_files(
+        cls, path: str | Path, columns: Mapping[str, str] | None = None, *, drop_repeats: bool = False
+    ) -> TaskSet:
         """Reads the tasks of a file or folder; `columns` maps our names to theirs: {"text": "body"}. With an index, the
-        rows of a task are read when they are used. Raises InputError, DamagedError."""
-        return cls(_read_users(Path(path), columns))
+        rows of a task are read when they are used. Test rows that stand in "train" are left out where that is asked.
+        Raises InputError, DamagedError."""
+        return cls(_read_users(Path(path), columns, drop_repeats=drop_repeats))
 
     @classmethod
     def from_hub(
@@ -90,13 +93,15 @@ class TaskSet:
         return Roles(train, tuple(by_name[name] for name in validation), tuple(by_name[name] for name in test))
 
 
-def read(names: str, *, data_root: Path | None, columns: Mapping[str, str] | None = None) -> tuple[Task, ...]:
+def read(
+    names: str, *, data_root: Path | None, columns: Mapping[str, str] | None = None, drop_repeats: bool = False
+) -> tuple[Task, ...]:
     """Reads the tasks of comma-separated names: `mini`, `mini/train`, `mini/emotions`; files and folders; names below
     `data_root`: `glue`, `glue/mnli`, `leopard`; data sets of the Hub, `owner/name:config@revision`; `by:COLUMN:FILE`, a
     task a value of the column; `masked:CORPUS`, `adjacent:CORPUS` and `recurring:CORPUS`, made from plain text. GLUE
-    comes from the Hub if it is not below `data_root`. `columns` is for users' files and the Hub. Raises InputError,
-    StorageError."""
-    found = [_read_one(name, data_root, columns) for name in listed_names(names)]
+    comes from the Hub if it is not below `data_root`. `columns` is for users' files and the Hub, `drop_repeats`, as in
+    `read_task`, for users' files. Raises InputError, StorageError."""
+    found = [_read_one(name, data_root, columns, drop_repeats) for name in listed_names(names)]
     return tuple(TaskSet(tuple(chain.from_iterable(found))).tasks)
 
 
@@ -118,7 +123,9 @@ def _corpus(name: str) -> tuple[str, str]:
     return (kind, corpus) if colon and kind in UNLABELLED else ("", "")
 
 
-def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | None) -> tuple[Task, ...]:
+def _read_one(
+    name: str, data_root: Path | None, columns: Mapping[str, str] | None, drop_repeats: bool
+) -> tuple[Task, ...]:
     if name.split("/")[0] == "mini":
         return _read_mini(name)
     kind, corpus = _corpus(name)
@@ -128,9 +135,9 @@ def _read_one(name: str, data_root: Path | None, columns: Mapping[str, str] | No
         return _read_divided(name, data_root, columns)
     here = os.path.expanduser(name)
     if name and os.path.lexists(here):
-        return _read_path(Path(here), columns, None)
+        return _read_path(Path(here), columns, None, drop_repeats)
     if name and data_root is not None and os.path.lexists(data_root / name):
-        return _read_path(data_root / name, columns, name)
+        return _read_path(data_root / name, columns, name, drop_repeats)
     source, _, rest = name.partition("/")
     whole = f"{source}/{rest.partition('/')[0]}"  # a group's name stands below that of its set
     known = data_root is not None and whole in BY_NAME and (data_root / whole).is_dir()
@@ -170,15 +177,19 @@ def _read_divided(name: str, data_root: Path | None, columns: Mapping[str, str] 
     return read_by_column(here, column, columns)
 
 
-def _read_path(path: Path, columns: Mapping[str, str] | None, name: str | None) -> tuple[Task, ...]:
+def _read_path(path: Path, columns: Mapping[str, str] | None, name: str | None, drop_repeats: bool) -> tuple[Task, ...]:
     """Reads a file or folder; a folder of a published source as its publishers meant it."""
     if os.path.isdir(path) and published_in(path):
         return read_published(path)
-    return _read_users(path, columns, name)
+    return _read_users(path, columns, name, drop_repeats=drop_repeats)
 
 
-def _read_users(path: Path, columns: Mapping[str, str] | None, name: str | None = None) -> tuple[Task, ...]:
-    return open_index(path, columns, name) if has_index(path) else read_tasks(path, columns=columns, name=name)
+def _read_users(
+    path: Path, columns: Mapping[str, str] | None, name: str | None = None, *, drop_repeats: bool
+) -> tuple[Task, ...]:
+    if has_index(path):  # whose tasks have no repeats, as it was built of such, or without these
+        return open_index(path, columns, name)
+    return read_tasks(path, columns=columns, name=name, drop_repeats=drop_repeats)
 
 
 def describe(tasks: Sequence[Task]) -> list[dict[str, str | int | float]]:

@@ -103,7 +103,8 @@ def outer_loop(
     state, best = _resumed(saved, identity, outer, heads, net.device) if saved else (State(), theta)
     logged = log(folder if ranks.main else None, state.step, trackers, name, flat(identity))
     begun = time.perf_counter() - state.seconds
-    with logged as write, Progress(name, quiet=not ranks.main) as progress, signals.deferred() as told:
+    bar = Progress(name, quiet=not ranks.main, done=plan.done(state))
+    with logged as write, bar as progress, signals.deferred() as told:
         while not plan.over(state):
             done = plan.done(state)
             drawn = heads.of(draws.drawn(state.step * plan.meta_batch, plan.meta_batch))

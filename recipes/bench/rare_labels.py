@@ -16,7 +16,7 @@ from torch import Tensor
 from metanlp import Backbone
 from metanlp.core.types import Meaning, Row
 from metanlp.episodes.pool import Pool
-from metanlp.forms import Heads
+from metanlp.forms.all_heads import Heads
 from metanlp.forms.heads import RidgeHead
 from metanlp.forms.metrics import label_sets
 from metanlp.forms.multilabel import Multilabel

@@ -36,6 +36,15 @@ def test_full_and_closed_standard_output_is_code_4(words: list[str]) -> None:
     assert ended(words, ">&- 2>&-") == (4, "", "")
 
 
+def test_a_reader_that_has_had_enough_ends_it_quietly() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head -1` does when it has its line
+    command = [sys.executable, "-c", "from metanlp.cli.commands import main; main()", "export", "--help"]
+    with os.fdopen(writer) as stream:
+        ran = subprocess.run(command, stdout=stream, stderr=subprocess.PIPE, timeout=120)
+    assert (ran.returncode, ran.stderr) == (141, b"")
+
+
 def test_standard_error_that_takes_nothing_changes_no_code() -> None:
     for redirected in ("2> /dev/full", "2>&-"):
         assert ended(["metanlp", "nonsense"], redirected) == (2, "", "")

@@ -13,6 +13,7 @@ from metanlp.algorithms import ProtoNet
 from metanlp.backbone import Backbone, Lora
 from metanlp.core import weights
 from metanlp.core.errors import InputError
+from metanlp.core.outputs import LOCAL
 from metanlp.evaluation.held_out import Protocol
 from metanlp.experiment import leave_one_out
 from metanlp.experiment.evaluate import evaluate
@@ -20,7 +21,6 @@ from metanlp.experiment.options import LEAVE_ONE_OUT, Experiment
 from metanlp.experiment.run import run
 from metanlp.learner.artefact import CONFIG
 from metanlp.learner.learner import Learner
-from metanlp.report.page import LOCAL
 from metanlp.tasks.leaks import seen_of
 from metanlp.tasks.taskset import read
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import shutil
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -13,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metanlp.cli.commands import COMMANDS
 from metanlp.core.errors import DamagedError, InputError
+from metanlp.core.settings import parse
 from metanlp.evaluation.answers import to_json
 from metanlp.evaluation.results import Report
 from metanlp.experiment import leave_one_out
@@ -68,6 +71,18 @@ def test_a_fold_is_one_line_and_the_forecast_is_of_all(told: tuple[Report, list[
     assert sum(line.startswith("model: ") for line in lines) == 1
     assert sum(line.startswith("Which method to take?") for line in lines) == 1
     assert sum(line.startswith("report: ") for line in lines) == 1
+
+
+def test_it_ends_in_the_command_that_trains_on_all_tasks(asked: Experiment, found: Report) -> None:
+    """Which the folder of the comparison, too, is answered with, as it has learners of all tasks but one."""
+    command = json.loads((asked.out / "local.json").read_text())["train"]["maml"]
+    words = shlex.split(command)
+    assert words[:4] == ["metanlp", "train", "--data", ",".join(TASKS)]
+    assert words[4:] == ["--method", "maml", "--model", asked.model, "--start", "none", "--out", f"{asked.out}-maml"]
+    parsed = parse(COMMANDS, words[1:])
+    assert (parsed.data, parsed.start) == (",".join(TASKS), "none")
+    with pytest.raises(InputError, match=r"learners of all tasks but one; metanlp train .* trains one on all$"):
+        Learner.load(asked.out)
 
 
 def test_the_means_are_over_the_tasks_left_out(asked: Experiment, found: Report) -> None:

@@ -14,7 +14,8 @@ from torch.nn.functional import normalize
 
 from metanlp.core import weights
 from metanlp.core.types import Batch, Weights
-from metanlp.forms import FORMS, Heads
+from metanlp.forms import FORMS
+from metanlp.forms.all_heads import Heads
 from metanlp.forms.heads import RidgeHead, linear_scores
 from metanlp.forms.heads.ridge import CONSTANT
 

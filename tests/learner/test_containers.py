@@ -73,7 +73,7 @@ def adapted(learner: Learner) -> Adapted:
 def test_a_column_is_its_cells_by_place(learner: Learner, adapted: Adapted, kind: str) -> None:
     column = COLUMNS[kind]
     assert weights.equal(learner.adapt(column(TEXTS), column(LABELS)).phi, adapted.phi)
-    assert adapted.predict(column(TEXTS)) == LABELS
+    assert list(adapted.predict(column(TEXTS))) == LABELS
     assert np.array_equal(adapted.logits(column(TEXTS)), adapted.logits(TEXTS))
     classifier = FewShotClassifier(learner).fit(column(TEXTS), column(LABELS))
     assert classifier.predict(column(TEXTS)).tolist() == LABELS
@@ -89,10 +89,28 @@ def test_a_table_is_its_rows_by_place(learner: Learner, adapted: Adapted, kind: 
 def test_a_table_is_answered_row_by_row(learner: Learner, adapted: Adapted) -> None:
     named = (FRAME, FRAME[["text"]], ARROW, {"text": TEXTS}, datasets.Dataset.from_list(ROWS))
     for table in (*named, FRAME[["text"]].to_numpy()):
-        assert adapted.predict(table) == LABELS
+        assert list(adapted.predict(table)) == LABELS
         assert np.array_equal(FewShotClassifier(learner).fit(table, LABELS).predict(table), LABELS)
     assert adapted.predict({"text": TEXTS[1]}) == ["down"]  # as one text alone is one row
     assert FewShotClassifier(learner).fit(pd.DataFrame({"body": TEXTS}), LABELS).predict(["good"]).tolist() == ["up"]
+
+
+def test_answers_keep_the_index_of_pandas_objects(adapted: Adapted) -> None:
+    for given in (FRAME["text"], FRAME, FRAME[["text"]]):
+        told = adapted.predict(given)
+        assert (type(told), told.name, told.tolist()) == (pd.Series, "label", LABELS)
+        assert told.index.equals(FRAME.index)
+        assert (FRAME.assign(told=told)["told"] == FRAME["label"]).all()  # pandas puts them beside each other by index
+    assert adapted.predict(FRAME["text"][:0]).empty
+    frame = adapted.answers(FRAME["text"], as_frame=True)
+    assert frame.index.equals(FRAME.index)
+    assert frame.to_dict("records") == adapted.answers(TEXTS) == adapted.answers(FRAME["text"])
+    assert [*adapted.answers(TEXTS, as_frame=True).index] == [*range(len(TEXTS))]
+
+
+def test_what_people_see_of_them_is_a_line(learner: Learner, adapted: Adapted) -> None:
+    assert repr(learner) == f"Learner(ProtoNet on {learner.net.name}, learned from 0 tasks)"
+    assert repr(adapted) == f"Adapted(ProtoNet on {learner.net.name}, classify: ask, down, up)"
 
 
 def test_rows_of_lists_are_rows(learner: Learner) -> None:

@@ -34,12 +34,20 @@ def test_each_line_has_its_figure_and_what_follows() -> None:
     assert said[1] == ("  To try next: another method: metanlp compare --data x --method meta_sgd --out out/again")
     assert said[2].startswith("Does learning from other tasks help? Yes: multitask − frozen +4.")
     assert "98.33 % interval; multitask is the best of 3." in said[2]
-    assert said[3] == advice.WHICH
-    assert said[4].startswith("  4 shots: multitask, ")
-    assert said[-2] == (
+    assert said[3].startswith("Resting on 2 tasks, 10 different support sets of each, 120 answers")
+    assert said[4] == advice.WHICH
+    assert said[5].startswith("  4 shots: multitask, ")
+    assert said[-1] == (
         "  multitask: metanlp adapt --from 'out/my run/baselines/multitask' --examples EXAMPLES.csv --out ADAPTED"
     )
-    assert said[-1].startswith("Resting on 2 tasks, 10 different support sets of each, 120 answers")
+
+
+def test_where_each_learner_lacks_a_task_the_command_trains_one_on_all() -> None:
+    found = scored({"frozen": 0.6, "multitask": 0.65, "maml": 0.55}, ["a", "b"], (4, 8))
+    learners = {"frozen": "out/a/baselines/frozen", "multitask": "out/a/baselines/multitask"}
+    train = {"multitask": "metanlp train --data x --method multitask --out out-multitask"}
+    said = advice.lines(found, {"command": "metanlp compare --data x", "learners": learners, "train": train})
+    assert said[-1] == f"  multitask: {train['multitask']}"
 
 
 def test_the_learner_that_comes_with_the_package_is_taken_without_a_name() -> None:

@@ -139,7 +139,7 @@ def test_a_dropped_file_comes_into_the_box(tmp_path: Path) -> None:
     file.write_text('body,intent,id\n"cats, all",animal,1\na train,travel,2\n')
     assert box.dropped(file, {"text": "body", "label": "intent"}) == "cats, all | animal\na train | travel\n"
     assert "mine.csv" in (said := refusal(box.dropped, file))
-    assert "did you mean" in said
+    assert "--columns text=…" in said
     assert str(tmp_path) not in said
     file.write_text("text,label\na,x\nb,x\n")
     assert "only the class 'x'" in refusal(box.dropped, file)

@@ -136,7 +136,7 @@ def test_leaks_are_found_by_pair_and_within_a_task() -> None:
     found = leakage(Roles((train,), (), (judged,)))
     assert [(each.evaluation, each.training, each.count) for each in found.overlaps] == [("e", "e", 1), ("e", "t", 1)]
     assert [(each.pool, each.rows) for each in found.overlaps] == [("test", ((1, 1),)), ("test", ((0, 0),))]
-    assert found.first() == ("e test 1 = e train 1", "e test 0 = t train 0")
+    assert found.first() == ("e test 2 = e train 2", "e test 1 = t train 1")
     assert found.count == 2
 
 

@@ -45,9 +45,14 @@ class Built:
 
 
 def build_index(
-    folder: str | Path, columns: Columns | None = None, show: Callable[[float], None] = lambda done: None
+    folder: str | Path,
+    columns: Columns | None = None,
+    show: Callable[[float], None] = lambda done: None,
+    *,
+    drop_repeats: bool = False,
 ) -> Built:
-    """Index every task below `folder`, in the place of an older index; `show` is told how much is done, up to 1.
+    """Index every task below `folder`, in the place of an older index; `show` is told how much is done, up to 1. Test
+    rows that stand in "train" are left out where that is asked.
 
     The first task that is not valid ends it, and no index is written. Raises InputError, StorageError."""
     begun, folder = time.perf_counter(), Path(folder)
@@ -60,7 +65,7 @@ def build_index(
         found = task_paths(folder)
         folders = dict(_names(folder, folder, {*found.values()}))
         parts, done = list[Any](), 0
-        for part in _parts(folder, columns or {}, list(found.items())):
+        for part in _parts(folder, columns or {}, list(found.items()), drop_repeats):
             parts.append(part)
             show((done := done + len(part)) / len(found))
         write_index(folder, columns or {}, folders, parts)
@@ -68,20 +73,20 @@ def build_index(
     return Built(done, rows, time.perf_counter() - begun)
 
 
-def _parts(folder: Path, columns: Columns, tasks: Sequence[tuple[str, Path]]) -> Iterator[Any]:
+def _parts(folder: Path, columns: Columns, tasks: Sequence[tuple[str, Path]], drop: bool) -> Iterator[Any]:
     """The tables of `PART` tasks each, in their order, from this process or from one a core."""
-    parts = [(os.getpid(), folder, columns, tasks[at : at + PART]) for at in range(0, len(tasks), PART)]
+    parts = [(os.getpid(), folder, columns, tasks[at : at + PART], drop) for at in range(0, len(tasks), PART)]
     if len(tasks) <= ALONE:
         return starmap(_part, parts)
     joblib: Any = import_module("joblib")
     return joblib.Parallel(n_jobs=-1, return_as="generator")(joblib.delayed(_part)(*part) for part in parts)
 
 
-def _part(parent: int, folder: Path, columns: Columns, tasks: Sequence[tuple[str, Path]]) -> Any:
+def _part(parent: int, folder: Path, columns: Columns, tasks: Sequence[tuple[str, Path]], drop: bool) -> Any:
     """The table of some tasks. `parent` is the process that builds, which may be this one."""
     if os.getpid() != parent:
         _end_with(parent)
-    return table([_row(name, path, folder, columns) for name, path in tasks])
+    return table([_row(name, path, folder, columns, drop) for name, path in tasks])
 
 
 @cache
@@ -96,12 +101,12 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _row(name: str, path: Path, folder: Path, columns: Columns) -> dict[str, Any]:
+def _row(name: str, path: Path, folder: Path, columns: Columns, drop: bool) -> dict[str, Any]:
     """The row of one task in the table. Raises InputError for a task that is not valid, or changes meanwhile."""
     try:
         found = [*task_files(path).values()]
         before = [_stamp(file) for file in found]
-        task = read_task(path, columns=columns, name=name)
+        task = read_task(path, columns=columns, name=name, drop_repeats=drop)
         hashes = [sha256_of(file) for file in found]
         same = [_stamp(file) for file in found] == before
     except OSError as error:
@@ -115,7 +120,7 @@ def _row(name: str, path: Path, folder: Path, columns: Columns) -> dict[str, Any
     ]
     form, sets = FORMS[task.form], row_sets(task)
     return {
-        "task": json.dumps(_facts(task) | {"path": str(path.relative_to(folder))}),
+        "task": json.dumps(_facts(task) | {"path": str(path.relative_to(folder)), "drop_repeats": drop}),
         "files": json.dumps(stamps),
         "keys": np.concatenate([keys_of(rows, form) for rows in sets]),
         "targets": np.concatenate([targets_of(rows, form) for rows in sets]),

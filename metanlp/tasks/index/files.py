@@ -17,7 +17,7 @@ from typing import Any
 
 from metanlp.core.errors import DamagedError, InputError
 from metanlp.core.storage import atomic_write
-from metanlp.tasks.reading.layout import ENDINGS, UNREAD
+from metanlp.tasks.reading.layout import ENDINGS, PASSED, UNREAD
 from metanlp.tasks.reading.records import shown
 
 HOME, FILE, OLDER = ".metanlp-index", "index.arrow", "index.json"
@@ -103,7 +103,7 @@ def names_in(folder: Path) -> list[str]:
         return sorted(
             f"{entry.name}/" if entry.is_dir() else entry.name
             for entry in inside
-            if not entry.name.startswith(".") and (entry.name.lower().endswith(READ) or entry.is_dir())
+            if not entry.name.startswith(PASSED) and (entry.name.lower().endswith(READ) or entry.is_dir())
         )
 
 

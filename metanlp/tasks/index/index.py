@@ -116,9 +116,11 @@ class Index:
     def _read_anew(self, task: int) -> tuple[Sequence[Row], ...]:
         self.check(task)
         facts = json.loads(self._task[task].as_py())
-        sets = row_sets(read_task(self._folder / facts["path"], columns=self._columns, name=facts["task"]["name"]))
+        name, drop = facts["task"]["name"], facts.get("drop_repeats", False)
+        path = self._folder / facts["path"]
+        sets = row_sets(read_task(path, columns=self._columns, name=name, drop_repeats=drop))
         if [len(rows) for rows in sets] != [size for _, _, size, _ in facts["sets"]]:
-            raise stale(self._folder / facts["path"], "has changed", self._folder)
+            raise stale(path, "has changed", self._folder)
         return sets
 
 

@@ -123,6 +123,19 @@ def notes_on(rows: Sequence[LabelledRow], truth: Callable[[LabelledRow], Any], l
         )
 
 
+def without_repeats(pools: Pools) -> tuple[dict[str, Rows], list[str]]:
+    """The pools without those rows of others that are also in "train", and a sentence for each pool that had some.
+    Raises InputError for a pool of which none is left."""
+    taught, kept, said = {row.key for row in pools["train"]}, dict[str, Rows](), list[str]()
+    for pool, rows in pools.items():
+        kept[pool] = rows if pool == "train" else [row for row in rows if row.key not in taught]
+        if lost := len(rows) - len(kept[pool]):
+            said.append(f"{lost} of the {len(rows)} rows of {pool!r} stand also in 'train', and are left out")
+        if not kept[pool]:
+            raise InputError(f"{rows[0].where}: every row of {pool!r} stands also in 'train'; give it others")
+    return kept, said
+
+
 def check_apart(pools: Pools) -> None:
     """Raises InputError, with both places, for a row of another pool that is also in "train"."""
     taught = {row.key: row.where for row in pools["train"]}
@@ -130,7 +143,8 @@ def check_apart(pools: Pools) -> None:
         if shared := [row for row in pools[pool] if row.key in taught]:
             other, more = taught[shared[0].key], f", as {len(shared) - 1} more do" if len(shared) > 1 else ""
             raise InputError(
-                f"{shared[0].where}: this row of {pool!r} stands also in 'train', {other}{more}; remove one of the two"
+                f"{shared[0].where}: this row of {pool!r} stands also in 'train', {other}{more}; "
+                "remove one of the two, or leave out such rows with --drop-repeats"
             )
 
 

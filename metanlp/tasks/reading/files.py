@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import IO, cast
@@ -12,7 +13,7 @@ from typing import IO, cast
 from metanlp.core.errors import InputError
 from metanlp.core.types import Row, Task
 from metanlp.forms.reading import LabelledRow
-from metanlp.tasks.reading.build import build_task, check_apart, check_name
+from metanlp.tasks.reading.build import build_task, check_apart, check_name, without_repeats
 from metanlp.tasks.reading.layout import ENDINGS, UNREAD, task_files, task_paths
 from metanlp.tasks.reading.records import BY_LINE, OF_TEXT, READERS, decoded_lines, read_records, shown
 from metanlp.tasks.reading.rows import read_rows, unlabelled_rows
@@ -23,13 +24,19 @@ SPELLINGS = ({"text_a": "text_a", "text_b": "text_b"}, {"text_a": "sentence1", "
 
 
 def read_task(
-    path: str | Path, *, columns: Mapping[str, str] | None = None, name: str | None = None, published: bool = False
+    path: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    name: str | None = None,
+    published: bool = False,
+    drop_repeats: bool = False,
 ) -> Task:
     """One task from a file (all rows are "train"), or from a folder of splits or of fixed support sets. With support
     sets, "train" is their union without repeats, and columns may have the names that LEOPARD gives them.
 
     `columns` maps our names to the file's: {"text": "sentence", "label": "class"}. The name is the file's or the
-    folder's where none is given. Splits may share rows only where others `published` them so. Raises InputError."""
+    folder's where none is given. Splits may share rows only where others `published` them so; with `drop_repeats`
+    rows of the other splits that stand in "train" are left out, and a note counts them. Raises InputError."""
     path = Path(path)
     name = check_name(name or (path.resolve().name if os.path.isdir(path) else path.stem))
     files = task_files(path)
@@ -37,7 +44,7 @@ def read_task(
     if not fixed and "train" not in files:
         allowed = ", ".join(f"train{ending}" for ending in ENDINGS)
         raise InputError(f"{shown(path)}: has no training rows and has no support sets; add one of {allowed}")
-    pools, supports = dict[str, list[LabelledRow]](), dict[int, list[list[LabelledRow]]]()
+    pools, supports = dict[str, Sequence[LabelledRow]](), dict[int, list[list[LabelledRow]]]()
     for part, file in files.items():
         rows = read_rows(file, columns or (_spelling(file) if fixed else None))
         if isinstance(part, str):
@@ -46,11 +53,14 @@ def read_task(
             supports.setdefault(part[0], []).append(rows)
     if fixed:
         pools = {"train": _union(chain.from_iterable(supports.values())), **pools}
+    said, apart = list[str](), not (published or fixed)
+    if apart and drop_repeats:
+        pools, said = without_repeats(pools)
     # The bare name, as a source is published with the model and a full path would tell of the machine.
     task = build_task(name, pools, source=path.resolve().name, supports=supports)
-    if not (published or fixed):
+    if apart:
         check_apart(pools)
-    return task
+    return replace(task, notes=(*said, *task.notes))
 
 
 def _union(sets: Iterable[list[LabelledRow]]) -> list[LabelledRow]:
@@ -62,15 +72,20 @@ def _union(sets: Iterable[list[LabelledRow]]) -> list[LabelledRow]:
 
 
 def read_tasks(
-    folder: str | Path, *, columns: Mapping[str, str] | None = None, name: str | None = None
+    folder: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    name: str | None = None,
+    drop_repeats: bool = False,
 ) -> tuple[Task, ...]:
     """The tasks of a file or folder, sorted by path: names are paths below `folder`, after `name/` where it is given.
 
     Nothing that looks like a task is passed over. Raises InputError."""
     folder = Path(folder)
     if task_files(folder):
-        return (read_task(folder, columns=columns, name=name),)
-    return tuple(read_task(path, columns=columns, name=full) for full, path in task_paths(folder, name).items())
+        return (read_task(folder, columns=columns, name=name, drop_repeats=drop_repeats),)
+    paths = task_paths(folder, name).items()
+    return tuple(read_task(path, columns=columns, name=full, drop_repeats=drop_repeats) for full, path in paths)
 
 
 def read_texts(

@@ -14,14 +14,15 @@ from metanlp.core.errors import InputError
 from metanlp.tasks.reading.records import check_regular, shown
 
 POOLS = ("train", "validation", "test")
-ENDINGS = (".jsonl", ".csv", ".parquet", ".ndjson", ".tsv")
+ENDINGS = (".jsonl", ".csv", ".parquet", ".ndjson", ".tsv", ".xlsx")
 OTHER_NAMES = {"training": "train", "dev": "validation", "val": "validation", "valid": "validation", "eval": "test"}
 SUPPORTS = (
     re.compile(r"train_(?P<shots>[1-9][0-9]*)shot_(?P<number>[0-9]+)\.jsonl"),
     re.compile(r"(?P<task>.+)_train_(?P<number>[0-9]+)_(?P<shots>[1-9][0-9]*)\.json"),
 )
+PASSED = (".", "~$")  # what names of hidden files begin with, and of those by which Excel says that one is open
 DEEPEST = 30  # folders on the way to a task
-UNREAD = (".xlsx", ".xls", ".ods", ".arrow", ".feather", ".gz", ".bz2", ".xz", ".zst", ".zip", ".pkl", ".npy")
+UNREAD = (".xls", ".ods", ".arrow", ".feather", ".gz", ".bz2", ".xz", ".zst", ".zip", ".pkl", ".npy")
 
 Part = str | tuple[int, int]
 """A part of a task: the name of a pool, or (shots, number) of a fixed support set."""
@@ -55,7 +56,9 @@ def task_paths(folder: Path, name: str | None = None) -> dict[str, Path]:
         found[full] = path
     if not found:
         inside = ", ".join(shown(entry.name) for entry in entries(folder)[:5]) or "nothing"
-        raise InputError(f"{shown(folder)}: holds no task but {inside}; put .jsonl, .csv or .parquet files there")
+        raise InputError(
+            f"{shown(folder)}: holds no task but {inside}; put .jsonl, .csv, .xlsx or .parquet files there"
+        )
     return found
 
 
@@ -115,7 +118,7 @@ def _find(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
         raise InputError(f"{shown(folder)}: lies more than {DEEPEST} folders deep; give a folder nearer to the tasks")
     for path in entries(folder):
         ending = path.suffix.lower()
-        if path.name.startswith("."):
+        if path.name.startswith(PASSED):
             continue
         if os.path.isdir(path) and not task_files(path):
             yield from _find(path, (*above, here))

@@ -19,11 +19,12 @@ from typing import IO, Any, cast
 
 from metanlp.core.errors import InputError
 from metanlp.forms.reading import is_plain, kind
+from metanlp.tasks.reading.spreadsheet import first_sheet
 
 LINE_LIMIT = 1_000_000  # bytes of a line, or of one CSV row: more is no example but a damaged or hostile file
 LIST_LIMIT = 32_000_000  # bytes of a file that holds one JSON list, which has to be read whole
 GROUP_LIMIT = 256_000_000  # bytes of a Parquet row group, unpacked: a few kilobytes can unpack to anything
-OF_TEXT = (".csv", ".tsv")  # files whose cells are all text, also those that spell a number
+OF_TEXT = (".csv", ".tsv", ".xlsx")  # files whose cells are all text, also those that spell a number
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}  # the first where a header has none
 
 Record = tuple[str, dict[str, object]]
@@ -233,6 +234,20 @@ def parquet_records(path: Path) -> Iterator[Record]:
         raise InputError(f"{shown(path)}: is damaged after row {number} ({reason}); write the file again") from error
 
 
+def sheet_records(path: Path) -> Iterator[Record]:
+    """Rows of the first sheet of a workbook, under its first row. Raises InputError."""
+    name, (top, *rows) = shown(path), first_sheet(path, shown(path)) or [(1, list[str]())]
+    header = [cell.strip() for cell in top[1]]
+    named = max((place for place, cell in enumerate(header, start=1) if cell), default=0)
+    check_distinct(header[:named], f"{name}:{top[0]}")
+    for number, cells in rows:
+        where, beyond = f"{name}:{number}", [place for place, cell in enumerate(cells, start=1) if cell]
+        if unnamed := [place for place in beyond if place > named or not header[place - 1]]:
+            raise InputError(f"{where}: column {unnamed[0]} has no name in the first row; give it one, or clear it")
+        row = dict(zip(header, [*cells, *[""] * named], strict=False))
+        yield where, {column: row[column] for column in header[:named] if column}
+
+
 def check_distinct(names: Sequence[Any], what: str) -> None:
     """Raises InputError where two columns of `what` have one name."""
     if twice := [name for name in names if list(names).count(name) > 1]:
@@ -246,5 +261,5 @@ BY_LINE: dict[str, Callable[[Iterator[Line]], Iterator[Record]]] = {
     ".tsv": partial(csv_records, delimiter="\t"),
     ".txt": text_records,
 }
-WHOLE = {".parquet": parquet_records, ".json": list_records}
+WHOLE = {".parquet": parquet_records, ".xlsx": sheet_records, ".json": list_records}
 READERS = (*BY_LINE, *WHOLE)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from reprlib import repr as brief
 
@@ -17,6 +16,7 @@ from metanlp.forms import DEFAULT, FORMS, Form
 from metanlp.forms.reading import DECIMAL, INTEGER, NO_LABEL, PAIR, SINGLE, TEXTS, Cells, LabelledRow, Untyped, kind
 from metanlp.tasks.reading.columns import JOINED, all_columns, column_names, listed, nearest
 from metanlp.tasks.reading.records import OF_TEXT, Record, read_records, shown
+from metanlp.tasks.reading.suggestion import LOOKED_AT, suggested
 
 
 def read_rows(path: str | Path, columns: Mapping[str, str] | None = None) -> list[LabelledRow]:
@@ -35,7 +35,7 @@ def labelled_rows(
     form = form_of(first, columns, names)
     fields, (answer, *more) = question_fields(form.question_columns, first, names), form.answer_columns
     answer = next((name for name in (answer, *form.plain) if names[name] in first[1]), answer)
-    require(first, (*fields, answer, *(name for name in more if name in (columns or {}))), names)
+    require(first, (*fields, answer, *(name for name in more if name in (columns or {}))), names, records)
     return [form.read_labelled(cells) for cells in _cells(records, fields, form.answer_columns, names)]
 
 
@@ -55,7 +55,7 @@ def unlabelled_rows(
     fields = question_fields(TEXTS if whole else kind.question_columns, first, names)
     rows = list[tuple[Row, dict[str, object]]]()
     read = {names[name] for name in (*fields, *kind.answer_columns) if name in names}
-    require(first, fields, names)
+    require(first, fields, names, records)
     for cells in _cells(records, fields, kind.answer_columns, names):
         rows.append((kind.read(cells), {name: value for name, value in cells.values.items() if name not in read}))
         if known is not None and kind.single_label:
@@ -207,26 +207,11 @@ def question_fields(question: Sequence[str], record: Record, names: Mapping[str,
     return PAIR if "text_a" in present or "text_b" in present or "text" not in names else SINGLE
 
 
-def require(record: Record, wanted: Collection[str], names: Mapping[str, str]) -> None:
-    """Raises InputError for the first column of `wanted` that the record does not have, with a suggestion."""
+def require(record: Record, wanted: Collection[str], names: Mapping[str, str], more: Iterable[Record] = ()) -> None:
+    """Raises InputError for the first column of `wanted` that the record does not have, with a suggestion, which is
+    told from the values of the records from this one on where there are `more`."""
     where, cells = record
     for name in wanted:
-        if names[name] in cells:
-            continue
-        hint = _meant(name, record, names)
-        raise InputError(f"{where}: no column {names[name]!r} for our `{name}`; found {listed(cells)}; {hint}")
-
-
-def _meant(name: str, record: Record, names: Mapping[str, str]) -> str:
-    """The suggestion for a missing column: one of a similar name, or two texts of which either could be meant."""
-    taken = {theirs for ours, theirs in names.items() if ours != name}
-    free = [column for column in record[1] if column not in taken]
-    likely = difflib.get_close_matches(names[name], free, n=2, cutoff=0.5)
-    if name == "text" and not likely:
-        likely = [column for column in free if isinstance(record[1][column], str)]
-    if len(likely) > 1 and name == "text":
-        first, second = (brief(column) for column in likely[:2])
-        return f"{first} and {second} could both be the text: say which with --columns text=…, or text_a=…,text_b=…"
-    if likely:
-        return f"did you mean {brief(likely[0])}? then say --columns {name}={likely[0][:40]}"
-    return f"name yours with --columns {name}=…"
+        if names[name] not in cells:
+            hint = suggested([record, *islice(more, 1, LOOKED_AT)], wanted, names)
+            raise InputError(f"{where}: no column {names[name]!r} for our `{name}`; found {listed(cells)}; {hint}")
