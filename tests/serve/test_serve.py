@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import importlib.util
 import io
-import multiprocessing
 import re
 import shutil
 import socket
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import chromium
+import forked
 import numpy as np
 import pytest
 import torch
@@ -29,7 +29,6 @@ from safetensors.torch import load_file, save_file
 from metanlp.algorithms import ALGORITHMS, Maml, ProtoNet
 from metanlp.algorithms.inner import Inner
 from metanlp.backbone import Backbone, Lora
-from metanlp.cli.launch import guarded
 from metanlp.core.errors import InputError
 from metanlp.learner.learner import Adapted, Learner
 from metanlp.serve import result_html as cards
@@ -388,23 +387,14 @@ def address(learner: Learner) -> Iterator[str]:
 
 
 def forked_page(made: Callable[[], Any]) -> Iterator[str]:
-    """The address of a page in a process of its own, which has this one's libraries loaded; SIGTERM ends it as a
-    command."""
+    """The address of a page in a process of its own."""
 
-    def run() -> None:
-        from metanlp.serve.page import serve
+    def serve(port: int) -> None:
+        from metanlp.serve import page
 
-        serve(made(), "127.0.0.1", port)
+        page.serve(made(), "127.0.0.1", port)
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = multiprocessing.get_context("fork").Process(target=guarded, args=(run,))
-    process.start()
-    yield f"http://127.0.0.1:{port}/"
-    process.terminate()
-    process.join(60)
-    assert process.exitcode == 143
+    yield from forked.served(serve)
 
 
 @pytest.fixture(scope="module")
