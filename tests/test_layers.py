@@ -46,7 +46,7 @@ DOORS = {
         "recipes.bench.bench_pretrain",  # and the Trainer
     ),
     "peft": ("metanlp.backbone.lora", "metanlp.share.export.plain", "recipes.bench.plain_loop"),
-    "tokenizers": ("metanlp.backbone.new_tokenizer",),
+    "tokenizers": ("metanlp.backbone.new_tokenizer", "recipes.bench.bench_exports"),
     "bitsandbytes": ("metanlp.backbone.quantize",),
     "psutil": ("metanlp.backbone.memory_estimate",),
     "accelerate": ("metanlp.training.processes", "metanlp.training.log"),
@@ -71,7 +71,7 @@ DOORS = {
     "sentence_transformers": ("metanlp.evaluation.external.setfit",),
     "higher": ("metanlp.algorithms.steps",),
     "safetensors": ("metanlp.core.weights",),
-    "onnxruntime": ("metanlp.share.export.onnx",),
+    "onnxruntime": ("metanlp.share.export.onnx", "recipes.bench.bench_exports"),
     "regex": ("metanlp.forms.words",),
     "tyro": ("metanlp.core.settings", "metanlp.cli", "recipes"),
     "pydantic": ("metanlp.core.settings",),

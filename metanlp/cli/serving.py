@@ -49,7 +49,7 @@ class Serve(Taught, Columns):
         made = (
             guide_page.GuidePage(model, products)
             if isinstance(model, Learner) and self.guide
-            else page.Page(model, columns)
+            else page.Page(model, str(self.source), columns)
         )
         page.serve(made.blocks, self.host, self.port)
 

@@ -39,6 +39,7 @@ class Export(Source, Output, Json):
 
     # One ONNX file; a plain peft adapter with its head; a folder for transformers' pipeline.
     to: Literal["onnx", "lora", "pipeline"]
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"  # of onnx; low ones are smaller, answers near
 
     def run(self) -> Printed:
         from metanlp.learner.learner import Adapted
@@ -46,6 +47,6 @@ class Export(Source, Output, Json):
 
         OutputFolder(self.out, (self.source,), self.replace).check()
         adapted = Adapted.load(self.source, base=self.base)
-        said = export(adapted, self.to, self.out, base=self.base, replace=self.replace)
+        said = export(adapted, self.to, self.out, base=self.base, precision=self.precision, replace=self.replace)
         print(f"{self.out}: exported to {self.to}{f'; {said}' if said else ''}")
         return {"out": str(self.out), "to": self.to, "note": said}

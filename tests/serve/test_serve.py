@@ -30,6 +30,7 @@ from metanlp.algorithms import ALGORITHMS, Maml, ProtoNet
 from metanlp.algorithms.inner import Inner
 from metanlp.backbone import Backbone, Lora
 from metanlp.core.errors import InputError
+from metanlp.forms import DEFAULT
 from metanlp.learner.learner import Adapted, Learner
 from metanlp.serve import result_html as cards
 from metanlp.serve import textbox as box
@@ -149,11 +150,30 @@ def test_a_dropped_file_comes_into_the_box(tmp_path: Path) -> None:
 
 
 def test_texts_are_as_the_examples_are() -> None:
-    single, pairs = box.examples(BOX), box.examples("a | b | x\nc | d | y\n")
-    assert box.texts("one\ntwo | three\n", single) == [{"text": "one"}, {"text": "two | three"}]
-    assert box.texts("one | two", pairs) == [{"text_a": "one", "text_b": "two"}]
-    assert "the examples are pairs" in refusal(box.texts, "one", pairs)
-    assert "there is no text yet" in refusal(box.texts, " \n", single)
+    single, pairs = (DEFAULT, False), (DEFAULT, True)
+    assert box.texts("one\ntwo | three\n", *single) == [{"text": "one"}, {"text": "two | three"}]
+    assert box.texts("one | two", *pairs) == [{"text_a": "one", "text_b": "two"}]
+    assert "the examples are pairs" in refusal(box.texts, "one", *pairs)
+    assert "there is no text yet" in refusal(box.texts, " \n", *single)
+
+
+def test_a_dropped_file_of_texts_comes_into_its_box(tmp_path: Path) -> None:
+    for name, written in {
+        "a.txt": "a cat\nb | c\n",
+        "b.csv": "id,text\n1,a cat\n2,b | c\n",
+        "c.jsonl": '{"text": "a cat"}\n{"text": "b | c"}\n',
+    }.items():
+        (tmp_path / name).write_text(written)
+        assert box.dropped_texts(tmp_path / name) == "a cat\nb | c\n"
+    (tmp_path / "pairs.csv").write_text("text_a,text_b\na,b\n")
+    assert box.dropped_texts(tmp_path / "pairs.csv") == "a | b\n"
+    (tmp_path / "odd.jsonl").write_text('{"text": "two\\nlines"}\n{"text": "one"}\n')
+    odd = box.dropped_texts(tmp_path / "odd.jsonl")
+    assert box.texts(odd, DEFAULT, False) == [{"text": "two\nlines"}, {"text": "one"}]
+    (tmp_path / "none.csv").write_text("id,title\n1,a\n")
+    assert "none.csv" in (said := refusal(box.dropped_texts, tmp_path / "none.csv"))
+    assert str(tmp_path) not in said
+    assert "drop a .txt, .csv or .jsonl file" in refusal(box.dropped_texts, tmp_path / "a.xlsx")
 
 
 # What is computed.
@@ -173,7 +193,7 @@ def test_a_correction_changes_the_answer(learner: Learner, tried: trial.Trial) -
 
 
 def test_the_nearest_example_of_an_example_is_itself(tried: trial.Trial) -> None:
-    for row in tried.task.pools["train"]:
+    for row in tried.examples:
         nearest = trial.nearest(tried, {"text": row["text"]})
         assert nearest[0].row == row
         near(nearest[0].cosine, 1.0)
@@ -250,8 +270,8 @@ def test_every_form_has_answers(net: Backbone, form: str) -> None:
         {name: row[name] for name in row if name not in ("label", "score", "labels", "answer", "tags", "answers")}
         for row in rows
     ]
-    asked = box.texts(box.written(asked), task)
-    assert len(cards.answers(found, asked)) == len(rows)
+    asked = box.texts(box.written(asked), found.form, found.adapted.pairs)
+    assert len(cards.lines(found, asked, found.adapted.answers(asked))) == len(rows)
     shown = cards.closer(found, asked[0])
     assert ("Score of every class" in shown) == (form == "classify")
     assert ("Nearest examples" in shown) == (form not in ("choose", "tag", "span"))
@@ -282,7 +302,7 @@ def test_every_method_has_nearest_examples(net: Backbone, name: str) -> None:
     algorithm = ALGORITHMS[name]()
     learner = Learner(algorithm, net, algorithm.init(net, torch.Generator().manual_seed(0)))
     found = trial.adapt(learner, box.examples(BOX), "fast")
-    row = found.task.pools["train"][2]
+    row = found.examples[2]
     assert trial.nearest(found, {"text": row["text"]}, 1)[0].row == row
 
 

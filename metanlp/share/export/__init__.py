@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Literal, get_args
 
 from metanlp.core.errors import InputError
 from metanlp.core.outputs import OutputFolder
 from metanlp.core.storage import disk
 from metanlp.core.torch_modes import own_modes
 from metanlp.learner.learner import Adapted
-from metanlp.share.export.onnx import check_libraries, write_onnx
+from metanlp.share.export.onnx import Precision, check_libraries, write_onnx
 from metanlp.share.export.peft_adapter import write_lora
 from metanlp.share.export.pipeline import write_pipeline
 from metanlp.share.export.plain import parts_of
@@ -22,15 +22,27 @@ EXPORTS = {"onnx": write_onnx, "lora": write_lora, "pipeline": write_pipeline}
 
 
 @own_modes()
-def export(adapted: Adapted, kind: Kind, folder: str | Path, *, base: str | None = None, replace: bool = False) -> str:
-    """Writes `adapted` to `folder`, and returns a line on it. `onnx`: one file from token ids to scores, equal to ours.
-    `lora`: the adapter for plain peft, and its head. `pipeline`: a folder that transformers opens as a classifier, for
-    models that read what their architecture's classifier reads.
+def export(
+    adapted: Adapted,
+    kind: Kind,
+    folder: str | Path,
+    *,
+    base: str | None = None,
+    precision: Precision = "fp32",
+    replace: bool = False,
+) -> str:
+    """Writes `adapted` to `folder`, and returns a line on it. `onnx`: one file from token ids to scores, equal to ours
+    in fp32, near in fp16 and int8. `lora`: the adapter for plain peft, and its head. `pipeline`: a folder that
+    transformers opens as a classifier, for models that read what their architecture's classifier reads.
 
     `base` is another place of the pretrained model, as in `Adapted.load`; `replace` overwrites what is in `folder`.
     Raises InputError for a model that can't be exported so, or a missing library; StorageError."""
     if kind not in EXPORTS:
         raise InputError(f"no export is called {kind!r}; there are {', '.join(EXPORTS)}")
+    if precision not in get_args(Precision):
+        raise InputError(f"no precision is called {precision!r}; there are {', '.join(get_args(Precision))}")
+    if precision != "fp32" and kind != "onnx":
+        raise InputError(f"{precision} is for onnx alone; an export to {kind} is opened in any precision")
     if kind == "onnx":
         check_libraries()
     out = OutputFolder(Path(folder), (base,) if base else (), replace)
@@ -39,7 +51,8 @@ def export(adapted: Adapted, kind: Kind, folder: str | Path, *, base: str | None
     with TemporaryDirectory() as scratch:  # what is refused on the way leaves nothing behind
         stage = Path(scratch) / out.path.resolve().name
         stage.mkdir()
-        said = EXPORTS[kind](adapted, parts, stage) or ""
+        lower = {"precision": precision} if kind == "onnx" else {}
+        said = EXPORTS[kind](adapted, parts, stage, **lower) or ""
         with out.claimed(), disk(out.path):
             shutil.copytree(stage, out.path, dirs_exist_ok=True)
     return said

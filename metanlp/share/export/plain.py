@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
+import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
@@ -21,11 +22,14 @@ from metanlp.backbone.tokens import columns_of
 from metanlp.backbone.views import View
 from metanlp.core.errors import InputError
 from metanlp.core.storage import atomic_write
-from metanlp.forms import FORMS
+from metanlp.forms import DEFAULT, FORMS
+from metanlp.forms.base import softmax
 from metanlp.learner.artefact import write_adapter
 from metanlp.learner.learner import Adapted
+from metanlp.tasks.sources.mini import read_mini
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # of transformers' models
+MOST = 64  # texts that an export is compared by
 SEGMENTS = "segments"  # of a token: 0 added by the tokenizer, 1 of the first text, 2 of the second
 
 
@@ -168,6 +172,19 @@ def padded(parts: Parts, adapted: Adapted, texts: Sequence[tuple[str, ...]]) -> 
     owners = [[0 if owner is None else owner + 1 for owner in found.sequence_ids(n)] for n in range(len(texts))]
     given = {**found, SEGMENTS: torch.tensor(owners)}
     return {name: given[name] for name in parts.inputs}
+
+
+def known_texts(adapted: Adapted) -> list[tuple[str, ...]]:
+    """Texts of the embedded tasks, or pairs, as the model reads them: to see how near an export's answers are."""
+    field, tasks = "text_a" if adapted.pairs else "text", read_mini()
+    rows = [row for task in (*tasks.test, *tasks.train) for row in task.pools["train"] if field in row]
+    return [DEFAULT.texts(row)[0] for row in rows[:MOST]]
+
+
+def agreement(ours: np.ndarray, theirs: np.ndarray) -> str:
+    """How near two models' answers are, by their scores (N, K)."""
+    same, apart = (ours.argmax(1) == theirs.argmax(1)).sum(), np.abs(softmax(ours) - softmax(theirs)).max()
+    return f"answers as before to {same} of {len(ours)} texts, probabilities within {apart:.3f}"
 
 
 def describe(folder: Path, page: str, said: Mapping[str, Any], config: str | None = None, **words: str) -> None:
