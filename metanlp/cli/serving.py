@@ -46,11 +46,10 @@ class Serve(Taught, Columns):
             return
         from metanlp.serve import guide_page, page
 
-        made = (
-            guide_page.GuidePage(model, products)
-            if isinstance(model, Learner) and self.guide
-            else page.Page(model, str(self.source), columns)
-        )
+        if isinstance(model, Learner) and self.guide:
+            made = guide_page.GuidePage(model, products)
+        else:  # by its name, as where it lies is nobody's business
+            made = page.Page(model, self.source.name if self.source.is_dir() else str(self.source), columns)
         page.serve(made.blocks, self.host, self.port)
 
     def _check(self) -> None:

@@ -31,15 +31,17 @@ TITLE_ADAPTED = """# Ask a model
 See what it makes of texts and why. Everything stays on the machine that serves this page."""
 HINT = "The printer jams again | equipment\nMy badge stopped working | access\nMonitor stays black | equipment\n…"
 STYLE = f"""
-body {{--bar: 4.2rem}}
+body {{--bar: 4.2rem; background: var(--body-background-fill) !important}}
 gradio-app {{flex: none !important; height: calc(100dvh - var(--bar)) !important; overflow-y: auto}}
-.gradio-container {{max-width: 76rem !important; width: 100% !important; min-height: 0 !important; margin: 0 auto !important}}
+.gradio-container {{max-width: 76rem !important; width: 100% !important; min-height: 0 !important;
+    margin: 0 auto !important}}
 #said p {{position: fixed; inset: auto 0 0 0; height: var(--bar); z-index: 50; margin: 0; padding: .6rem 1rem;
     overflow-y: auto; overflow-wrap: anywhere; box-sizing: border-box; background: var(--body-background-fill);
     border-top: 1px solid var(--border-color-primary)}}
 #said .wrong {{color: #b3261e; font-weight: 600}}
 .dark #said .wrong {{color: #ff9d94}}
 #answers .wrap {{flex-direction: column; flex-wrap: nowrap; max-height: 26rem; overflow-y: auto}}
+#about, #about * {{padding: 0 !important}}
 #dropped .icon-wrap, #more .icon-wrap {{display: none}}
 #answers label {{width: 100%; overflow-wrap: anywhere}}
 {result_html.STYLE}

@@ -38,7 +38,7 @@ def about(model: Learner | Adapted, name: str) -> str:
     answers = f"answers {', '.join(model.label_words)}; " if isinstance(model, Adapted) and model.labels else ""
     tip = escape("\n".join(tasks), quote=True)
     return (
-        f'<p class=about title="{tip}"><b>{escape(name)}</b> {escape(answers)}{method} on {escape(model.net.name)}, '
+        f'<p class=about title="{tip}"><b>{escape(name)}</b>: {escape(answers)}{method} on {escape(model.net.name)}, '
         f"{escape(learned)}</p>"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import importlib.util
 import io
@@ -319,7 +320,9 @@ def test_texts_are_escaped(learner: Learner) -> None:
 def test_what_the_page_can_not_be_made_of_is_one_line(here: Here, tried: trial.Trial, tmp_path: Path) -> None:
     tried.adapted.save(tmp_path / "adapted")
     assert refused(here("metanlp", "serve", "--from", tmp_path / "none")).startswith(f"{tmp_path / 'none'} holds no")
-    assert "of kind 'learner' is needed" in refused(here("metanlp", "serve", "--from", tmp_path / "adapted"))
+    (tmp_path / "products.txt").write_text("kettle\n")
+    guide = ("--guide", tmp_path / "products.txt")
+    assert "of kind 'learner' is needed" in refused(here("metanlp", "serve", "--from", tmp_path / "adapted", *guide))
     assert "--columns" in refused(here("metanlp", "serve", "--from", tmp_path / "none", "--columns", "text"))
 
 
@@ -401,7 +404,19 @@ def address(learner: Learner) -> Iterator[str]:
     def made() -> Any:
         from metanlp.serve.page import Page
 
-        return Page(learner).blocks
+        return Page(learner, "words-alone").blocks
+
+    yield from forked_page(made)
+
+
+@pytest.fixture(scope="module")
+def of_adapted(tried: trial.Trial) -> Iterator[str]:
+    """Of the page to ask an adapted model."""
+
+    def made() -> Any:
+        from metanlp.serve.page import Page
+
+        return Page(tried.adapted, "mine").blocks
 
     yield from forked_page(made)
 
@@ -443,6 +458,7 @@ def test_the_page_in_a_browser(screen: Screen) -> None:
     screen.write("examples", BOX)
     screen.press("adapt")
     screen.says("Adapted to 4 examples of animal, travel in ")
+    assert screen.find("#about").text == "words-alone: maml on ./words-alone, not meta-trained"
     screen.write("texts", "tell me about the cat of next week\nthe piano of today")
     screen.press("classify")
     screen.says("the cat of next week → animal (", "answers")
@@ -457,9 +473,12 @@ def test_the_page_in_a_browser(screen: Screen) -> None:
     screen.says("the piano of today → music (", "answers")
     assert screen.find("#examples textarea").get_attribute("value") == BOX + "the piano of today | music\n"
     screen.write("texts", "tell me about the cat of next year\ntell me about the cat and the train")
+    assert screen.browser.find_elements("css selector", "#rank") == []  # inside what is closed
+    chromium.reached(screen.browser, "#advanced button").click()
+    until(lambda: screen.find("#rank"))
     screen.press("rank")
     screen.says("The first is worth a label most")
-    assert "the cat and the train" in screen.find("#answers label").text
+    screen.says("the cat and the train", "answers label")
     screen.write("examples", "a | x\nb")
     screen.press("adapt")
     screen.says("examples:2: the line has no label; write text | label")
@@ -483,8 +502,39 @@ def test_a_file_comes_in_and_a_model_goes_out(
     with urllib.request.urlopen(screen.find("#zip a").get_attribute("href")) as sent:
         zipfile.ZipFile(io.BytesIO(sent.read())).extractall(tmp_path)
     again = Adapted.load(tmp_path / "adapted", base=str(words_alone))
-    here = learner.adapt_to(box.examples(BOX), effort="fast")
+    here = learner.adapt_to(box.examples(BOX))  # as the command line does
     assert np.array_equal(again.logits(["a cat", "trains"]), here.logits(["a cat", "trains"]))
+
+
+@served
+def test_texts_come_in_and_answers_go_out_as_files(
+    of_adapted: str, browser: Any, tried: trial.Trial, tmp_path: Path
+) -> None:
+    """On the page of an adapted model, which has no examples and corrects nothing."""
+    until(lambda: urllib.request.urlopen(of_adapted).close() is None)
+    chromium.set_width(browser, 1400)
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    browser.get(of_adapted)
+    screen = Screen(browser, of_adapted)
+    until(lambda: screen.find("#texts textarea"))
+    assert screen.find("#about").text.startswith("mine: answers animal, travel; maml on ./words-alone")
+    texts = [f"tell me about the {word} of {number}" for number in range(15) for word in ("cat", "train")]
+    (tmp_path / "texts.csv").write_text("text\n" + "".join(f"{text}\n" for text in texts))
+    screen.find("#more input").send_keys(str(tmp_path / "texts.csv"))
+    until(lambda: screen.find("#texts textarea").get_attribute("value").count("\n") == 30)
+    screen.press("classify")
+    screen.says("the cat of 0 → animal (", "answers")
+    assert "Nearest examples" not in screen.find("#closer").text
+    assert not any(screen.browser.find_elements("css selector", f"#{name}") for name in ("correct", "examples", "pack"))
+    tall = browser.execute_script(HEIGHTS)
+    assert tall[0] < 520 < 1000 < tall[1]  # thirty answers scroll in their own list
+    screen.press("csv")
+    until(lambda: (tmp_path / "answers.csv").is_file())
+    with (tmp_path / "answers.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["text"] for row in rows] == texts
+    assert [row["label"] for row in rows] == tried.adapted.predict(texts)
+    assert chromium.covered(browser) == {360: [], 800: [], 1400: []}
 
 
 @served
@@ -503,6 +553,10 @@ def test_the_page_is_usable_on_a_telephone(screen: Screen) -> None:
     assert chromium.covered(screen.browser) == {360: [], 800: [], 1400: []}
 
 
+HEIGHTS = """
+const all = document.querySelector("#answers");
+return [all.clientHeight, Math.max(...[...all.querySelectorAll(".wrap")].map(each => each.scrollHeight))];
+"""
 LOOK = """
 const wide = [...document.querySelectorAll("textarea, button, label, #closer, #said")]
     .filter(each => each.getBoundingClientRect().right > innerWidth + 1);
