@@ -74,7 +74,7 @@ def answers(folder: Path, texts: list[str], batch: int = 16) -> tuple[list[int],
     for start in range(0, len(texts), batch):
         encoded = tokenizer.encode_batch([config["prompt"] + text for text in texts[start : start + batch]])
         given = {name: np.array([getattr(one, read[name]) for one in encoded]) for name in config["inputs"]}
-        found += session.run(["scores"], given)[0].argmax(1).tolist()
+        found += np.asarray(session.run(["scores"], given)[0]).argmax(1).tolist()
     return found, time.process_time() - begun
 
 

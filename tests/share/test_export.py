@@ -19,7 +19,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from tiny_models import tiny_model
 from tokenizers_of import tokenizer_of
-from transformers import AutoModel, AutoTokenizer, pipeline
+from transformers import AutoModel, AutoTokenizer, dynamic_module_utils, pipeline
 
 from metanlp.algorithms import ALGORITHMS, Algorithm, Frozen, Maml
 from metanlp.algorithms.inner import Inner
@@ -27,10 +27,10 @@ from metanlp.backbone import Backbone, Lora
 from metanlp.cli.commands import main
 from metanlp.core.errors import InputError
 from metanlp.learner.learner import Adapted, Learner
-from metanlp.share.export import export
+from metanlp.share.export import export, views_classifier
 from metanlp.share.export import onnx as onnx_export
 from metanlp.share.export.pipeline import CLASSIFIERS
-from metanlp.share.export.plain import Scorer, check_exportable, padded, parts_of
+from metanlp.share.export.plain import check_exportable, padded, parts_of, scorer_of
 
 ROWS = [("the parcel never came", "delivery"), ("my card was charged twice", "payment"),
         ("where is my order", "delivery"), ("please send the money back", "payment")]  # fmt: skip
@@ -83,18 +83,18 @@ def test_padded_and_merged_the_scores_are_the_same(kind: str, tiny: Path, tmp_pa
         parts = parts_of(model, str(folder))
         assert set(parts.inputs) <= {*parts.tokenizer("a"), "segments"}
         given = padded(parts, model, [(text,) if isinstance(text, str) else text for text in asked])
-        near(Scorer(parts)(**given), model.logits(asked), INNER_STEPS)
+        near(scorer_of(parts)(**given), model.logits(asked), INNER_STEPS)
 
 
 def test_the_adapter_and_every_view_count(adapted: Adapted, tiny: Path) -> None:
     parts = parts_of(adapted, str(tiny))
     given = padded(parts, adapted, [(text,) for text in NEW])
-    before = Scorer(parts)(**given)
-    assert not torch.allclose(Scorer(replace(parts, merged=parts.plain))(**given), before, atol=1e-2)
+    before = scorer_of(parts)(**given)
+    assert not torch.allclose(scorer_of(replace(parts, merged=parts.plain))(**given), before, atol=1e-2)
     for view in range(len(parts.reading.views)):
         width = parts.reading.width
         parts.reading.weight[:, view * width : (view + 1) * width] *= -1
-        assert not torch.allclose(Scorer(parts)(**given), before, atol=1e-3)
+        assert not torch.allclose(scorer_of(parts)(**given), before, atol=1e-3)
         parts.reading.weight[:, view * width : (view + 1) * width] *= -1
 
 
@@ -203,6 +203,30 @@ def test_a_pipeline_opens_a_model_with_its_own_pooling(kind: str, tiny: Path, tm
         assert [by_label[label] for label in model.labels] == pytest.approx(list(ours), abs=0.15)
 
 
+@pytest.mark.parametrize(("kind", "views"), [("bert", ()), ("roberta", ("adapted.4.all", "frozen.2.last"))])
+def test_a_pipeline_with_its_code_reads_any_views(
+    kind: str, views: tuple[str, ...], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the answers all digits are the model's; without the caller's trust it is not opened."""
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    folder = tiny if kind == "bert" else model_folder(kind, tiny, tmp_path)
+    model = adapted_on(Backbone.load(str(folder), Lora(rank=4, alpha=8), views=views, precision="fp32"))
+    said = export(model, "pipeline", tmp_path / "out", base=str(folder), custom_code=True)
+    assert "answers as before to 64 of 64 texts, probabilities within 0.000" in said
+    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(), re.DOTALL)
+    assert all("trust_remote_code=True" in page for page in (code, said))
+    copied = (tmp_path / "out" / "views_classifier.py").read_text()
+    assert copied == Path(views_classifier.__file__).read_text()
+    assert not re.search(r"^(from|import) metanlp", copied, re.MULTILINE)
+    opened: Any = pipeline("text-classification", model=str(tmp_path / "out"), device="cpu", trust_remote_code=True)
+    asked = [*NEW, *MARKED]
+    answers = [{row["label"]: row["score"] for row in rows} for rows in opened(asked, top_k=None, truncation=True)]
+    near(np.array([[row[label] for label in model.labels] for row in answers]), model.scores(asked), INNER_STEPS)
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        pipeline("text-classification", model=str(tmp_path / "out"), device="cpu", trust_remote_code=False)
+
+
 def test_what_has_no_such_export_is_said(adapted: Adapted, net: Backbone, tiny: Path, tmp_path: Path) -> None:
     for kind in ALGORITHMS:
         made = adapted_on(net, algorithm=replace(ALGORITHMS[kind](), inner=replace(ALGORITHMS[kind]().inner, steps=0)))
@@ -219,6 +243,10 @@ def test_what_has_no_such_export_is_said(adapted: Adapted, net: Backbone, tiny: 
         export(adapted, "pipeline", tmp_path / "no", base=str(tiny))
     with pytest.raises(InputError, match="int8 is for onnx alone"):
         export(adapted, "lora", tmp_path / "no", base=str(tiny), precision="int8")
+    with pytest.raises(InputError, match="--custom-code is for a pipeline alone"):
+        export(adapted, "lora", tmp_path / "no", base=str(tiny), custom_code=True)
+    with pytest.raises(InputError, match=r"can't say which text a token is of.*; export to onnx"):
+        export(adapted_on(net, PAIRS), "pipeline", tmp_path / "no", base=str(tiny), custom_code=True)
     with pytest.raises(InputError, match="no precision is called 'int4'; there are fp32, fp16, int8"):
         export(adapted, "onnx", tmp_path / "no", base=str(tiny), precision="int4")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no export is called 'gguf'"):
@@ -229,7 +257,7 @@ def test_a_frozen_model_is_exported_too(net: Backbone, tiny: Path) -> None:
     model = adapted_on(net, algorithm=Frozen())
     parts = parts_of(model, str(tiny))
     given = padded(parts, model, [(text,) for text in NEW])
-    near(Scorer(parts)(**given), model.logits(NEW), INNER_STEPS)
+    near(scorer_of(parts)(**given), model.logits(NEW), INNER_STEPS)
 
 
 def test_a_missing_library_is_one_line(adapted: Adapted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from metanlp.core.errors import InputError
 from metanlp.core.outputs import OutputFolder
@@ -18,7 +19,7 @@ from metanlp.share.export.pipeline import write_pipeline
 from metanlp.share.export.plain import parts_of
 
 Kind = Literal["onnx", "lora", "pipeline"]
-EXPORTS = {"onnx": write_onnx, "lora": write_lora, "pipeline": write_pipeline}
+EXPORTS: dict[str, Callable[..., str]] = {"onnx": write_onnx, "lora": write_lora, "pipeline": write_pipeline}
 
 
 @own_modes()
@@ -29,11 +30,13 @@ def export(
     *,
     base: str | None = None,
     precision: Precision = "fp32",
+    custom_code: bool = False,
     replace: bool = False,
 ) -> str:
     """Writes `adapted` to `folder`, and returns a line on it. `onnx`: one file from token ids to scores, equal to ours
     in fp32, near in fp16 and int8. `lora`: the adapter for plain peft, and its head. `pipeline`: a folder that
-    transformers opens as a classifier, for models that read what their architecture's classifier reads.
+    transformers opens as a classifier, for models that read what their architecture's classifier reads; with
+    `custom_code` for those with other views too, by code in the folder that whoever opens it has to trust.
 
     `base` is another place of the pretrained model, as in `Adapted.load`; `replace` overwrites what is in `folder`.
     Raises InputError for a model that can't be exported so, or a missing library; StorageError."""
@@ -43,6 +46,8 @@ def export(
         raise InputError(f"no precision is called {precision!r}; there are {', '.join(get_args(Precision))}")
     if precision != "fp32" and kind != "onnx":
         raise InputError(f"{precision} is for onnx alone; an export to {kind} is opened in any precision")
+    if custom_code and kind != "pipeline":
+        raise InputError(f"--custom-code is for a pipeline alone; an export to {kind} has no code of ours")
     if kind == "onnx":
         check_libraries()
     out = OutputFolder(Path(folder), (base,) if base else (), replace)
@@ -51,8 +56,10 @@ def export(
     with TemporaryDirectory() as scratch:  # what is refused on the way leaves nothing behind
         stage = Path(scratch) / out.path.resolve().name
         stage.mkdir()
-        lower = {"precision": precision} if kind == "onnx" else {}
-        said = EXPORTS[kind](adapted, parts, stage, **lower) or ""
+        options: dict[str, Any] = {"onnx": {"precision": precision}, "pipeline": {"custom_code": custom_code}}.get(
+            kind, {}
+        )
+        said = EXPORTS[kind](adapted, parts, stage, **options)
         with out.claimed(), disk(out.path):
             shutil.copytree(stage, out.path, dirs_exist_ok=True)
     return said

@@ -18,7 +18,8 @@ from metanlp.backbone.tokens import between
 from metanlp.core.errors import InputError
 from metanlp.core.storage import disk
 from metanlp.learner.learner import Adapted
-from metanlp.share.export.plain import Parts, Scorer, agreement, describe, known_texts, padded, settings_of
+from metanlp.share.export.plain import Parts, agreement, describe, known_texts, padded, scorer_of, settings_of
+from metanlp.share.export.views_classifier import Scorer
 
 PROBES = ("a text", "another one, which is longer than the first by some words", "x")
 NEAR = 1e-3  # between our scores and the file's, on the probes
@@ -40,7 +41,7 @@ def write_onnx(adapted: Adapted, parts: Parts, folder: Path, precision: Precisio
     with disk(folder):
         parts.tokenizer.save_pretrained(str(folder))
         _tokenizer(parts, adapted).save(str(folder / "tokenizer.json"))
-        _program(Scorer(parts).eval(), given).save(str(file))
+        _program(scorer_of(parts).eval(), given).save(str(file))
     config = settings_of(adapted, parts) | {"between": between(parts.tokenizer), "precision": precision}
     describe(folder, "onnx.md", config, "config.json", **(PAIRS if adapted.pairs else SINGLE))
     check_equal(adapted, run(file, given))
