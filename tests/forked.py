@@ -1,5 +1,5 @@
-"""Processes as a launcher starts them, forked from this one, which has its libraries loaded: each is a rank of a group
-that really talks. That torchrun and accelerate start such processes is tested in test_recipes.py and test_readme.py."""
+"""Processes forked from this one, which has its libraries loaded: servers, and ranks of a group that really talks, as a
+launcher starts them. That torchrun and accelerate start such is tested in test_recipes.py and test_readme.py."""
 
 from __future__ import annotations
 
@@ -7,8 +7,25 @@ import multiprocessing
 import os
 import socket
 import sys
+from collections.abc import Callable, Iterator
 
 import torch
+
+from metanlp.cli.launch import guarded
+
+
+def served(serve: Callable[[int], None]) -> Iterator[str]:
+    """For a fixture: the address of what `serve` answers on a port, in a process of its own; SIGTERM ends it as a
+    command."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = multiprocessing.get_context("fork").Process(target=guarded, args=(lambda: serve(port),))
+    process.start()
+    yield f"http://127.0.0.1:{port}/"
+    process.terminate()
+    process.join(60)
+    assert process.exitcode == 143
 
 
 def forked(size: int, script: str, *words: object) -> None:

@@ -46,7 +46,10 @@ def scored(
         "asked": {"model": "minilm", "data": "mini", "test": "mini", "shots": list(shots)},
     }  # fmt: skip
     sets = {"support_sets": episodes, "distinct": distinct or episodes, "overlap": 0.0}
-    counts = {task: {"query_rows": rows, "available": 80, "shots": {str(k): sets for k in shots}} for task in tasks}
+    counts = {
+        task: {"query_rows": rows, "available": 80, "shots": {str(k): sets for k in shots}, "chance": 0.25}
+        for task in tasks
+    }
     costs = {name: cost(name, 0.05 * 2**number) for number, name in enumerate(methods)}
     curves = {name: curve(level) for name, level in methods.items() if name != "frozen"}
     return Report(asked, versions(), costs, tuple(table), list(methods)[-1], counts, curves)

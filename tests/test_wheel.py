@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -105,6 +106,29 @@ def test_what_the_wheel_says_of_itself(built: tuple[Path, str]) -> None:
     assert len(plain) == len(PROJECT["dependencies"])
     assert said["Description-Content-Type"] == "text/markdown"
     assert said.get_payload() == (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_image_is_made_of_what_is_there(built: tuple[Path, str]) -> None:
+    """Read, as Docker is not at hand: what it copies is there once the wheel is built, and its command is one."""
+    from metanlp.cli.commands import COMMANDS
+    from metanlp.cli.serving import Serve
+    from metanlp.core.settings import parse
+
+    steps = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    told = {name: rest for name, _, rest in (line.partition(" ") for line in steps if not line.startswith("#"))}
+    copied = told["COPY"].split()[:-1]
+    sent = [line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[0] == "!"]
+    assert copied == sent
+    assert all(len([*built[0].parent.glob(pattern)]) == 1 for pattern in copied)
+    (extras,) = re.findall(r"whl\)\[(.*)\]", told["RUN"])
+    assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"])
+    program, *words = json.loads(told["CMD"])
+    assert program in PROJECT["scripts"]
+    command = parse(COMMANDS, words)
+    assert isinstance(command, Serve)
+    assert command.api
+    assert told["EXPOSE"] == str(command.port)
+    assert f":{command.port}/healthz" in told["HEALTHCHECK"]
 
 
 def readme_python(word: str) -> str:

@@ -13,8 +13,9 @@ import tyro
 
 from metanlp.cli.experiments import COMPARE, Compare, Evaluate, Page, Train
 from metanlp.cli.launch import guarded
-from metanlp.cli.models import Adapt, Predict, Rank, Score, Serve
+from metanlp.cli.models import Adapt, Predict, Rank, Score
 from metanlp.cli.options import Json, Printed
+from metanlp.cli.serving import Serve
 from metanlp.cli.sharing import Export, Publish
 from metanlp.cli.tasks import BuildTasks, Tasks
 from metanlp.core.settings import completion, parse

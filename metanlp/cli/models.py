@@ -196,37 +196,6 @@ class Rank(Taught, Columns, Answers):
             warn("nothing is disliked: products drawn from the list stood for what is; scores rank, and say no more")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Serve(Taught, Columns):
-    """A page to try a learner on: label a few texts, adapt, look at the answers and why, download the adapted model.
-    With --guide, a page to tick products on and see their ranking change."""
-
-    guide: Path | None = None  # products: CSV or JSONL with a text, or lines
-    clean: bool = False  # of these, put HTML, prices and spaces in order; leave out repeats and products without text
-    host: str = "127.0.0.1"  # this machine alone; 0.0.0.0 is whoever can reach it
-    port: int = 7860  # of the page
-
-    def run(self) -> None:
-        from importlib.util import find_spec
-
-        from metanlp.serve.address import check_free
-        from metanlp.tasks.reading.columns import parse_columns
-        from metanlp.tasks.reading.products import read_products
-
-        if not find_spec("gradio"):
-            raise InputError("the page is made by gradio, which is not installed; pip install 'metanlp[serve]'")
-        columns = parse_columns(self.columns)
-        check_free(self.host, self.port)
-        products = read_products(self.guide, columns, clean=self.clean).rows if self.guide else ()
-        from metanlp.learner.learner import Learner
-
-        learner = Learner.load(self.source, base=self.base)
-        from metanlp.serve import guide_page, page  # seconds to import
-
-        made = guide_page.GuidePage(learner, products) if self.guide else page.Page(learner, columns)
-        page.serve(made.blocks, self.host, self.port)
-
-
 def labelled(path: Path, columns: Mapping[str, str] | None, adapted: Adapted) -> list[LabelledRow]:
     """The rows of a file that is asked for answers, where all have the right one, of the model's form; else none."""
     from metanlp.tasks.reading.build import rows_for

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -39,6 +39,8 @@ class Export(Source, Output, Json):
 
     # One ONNX file; a plain peft adapter with its head; a folder for transformers' pipeline.
     to: Literal["onnx", "lora", "pipeline"]
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"  # of onnx; low ones are smaller, answers near
+    custom_code: bool = False  # of a pipeline: take any views, by code in the folder that who opens it has to trust
 
     def run(self) -> Printed:
         from metanlp.learner.learner import Adapted
@@ -46,6 +48,7 @@ class Export(Source, Output, Json):
 
         OutputFolder(self.out, (self.source,), self.replace).check()
         adapted = Adapted.load(self.source, base=self.base)
-        said = export(adapted, self.to, self.out, base=self.base, replace=self.replace)
+        options: dict[str, Any] = {"precision": self.precision, "custom_code": self.custom_code}
+        said = export(adapted, self.to, self.out, base=self.base, replace=self.replace, **options)
         print(f"{self.out}: exported to {self.to}{f'; {said}' if said else ''}")
         return {"out": str(self.out), "to": self.to, "note": said}

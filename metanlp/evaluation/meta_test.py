@@ -157,7 +157,8 @@ def counted(held_out: HeldOutTask) -> dict[str, Any]:
         for k, sets in by_shots.items()
     }
     available = len(task.pools.get("test", task.pools["train"]))
-    return {"query_rows": len({*held_out.keys}), "available": available, "shots": shots}
+    chance = {"chance": 1 / len(task.labels)} if FORMS[task.form].single_label else {}
+    return {"query_rows": len({*held_out.keys}), "available": available, "shots": shots, **chance}
 
 
 def overlap(sets: Sequence[frozenset[Any]]) -> float:

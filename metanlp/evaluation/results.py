@@ -64,7 +64,7 @@ class Report:
     results: tuple[Result, ...]  # the long table
     main: str  # the method that is compared with each of the others
     # task -> query_rows (different ones), available, shots -> support_sets, distinct, overlap (mean share of rows that
-    # two sets have in common)
+    # two sets have in common), chance (accuracy of guessing, where answers are classes)
     counts: dict[str, Any] = field(default_factory=dict)
     # method -> inner steps -> score on validation tasks: mean, low, high
     curves: dict[str, Any] = field(default_factory=dict)
@@ -102,6 +102,12 @@ class Report:
     def metric(self) -> str:
         """What a mean over tasks is called: the metric that judges all of them, or `score`."""
         return metric_of_means(self.protocol["metrics"])
+
+    def chance(self, task: str | None = None) -> float | None:
+        """The accuracy of guessing the classes of a task, or its mean over tasks; None where it is not known."""
+        known = [self.counts.get(name, {}).get("chance") for name in ([task] if task else self.tasks)]
+        judged = all(self.protocol["metrics"][name] == ACCURACY for name in ([task] if task else self.tasks))
+        return None if None in known or not judged else float(np.mean(known))
 
     def shots_of(self, task: str) -> tuple[int, ...]:
         """The numbers of shots that the task gave."""

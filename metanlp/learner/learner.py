@@ -26,7 +26,7 @@ from metanlp.episodes.pool import Pool
 from metanlp.forms import FORMS, Scored, names_of
 from metanlp.forms.base import softmax
 from metanlp.forms.reading import LabelledRow
-from metanlp.learner.artefact import read_artefact, write_artefact
+from metanlp.learner.artefact import located, read_artefact, read_config, write_artefact
 from metanlp.learner.best_effort import Best, best_effort
 from metanlp.learner.label_names import named
 from metanlp.learner.prediction_table import as_column, framed
@@ -274,6 +274,12 @@ class Adapted:
         said, (low, high) = artefact.settings, artefact.settings["scale"]
         labels, scale = tuple(said["labels"]), (float(low), float(high))
         return Adapted(algorithm, artefact.net, phi, labels, said["record"], said["form"], scale, said["pairs"])
+
+
+def load_model(name: str | Path, *, base: str | None = None) -> Learner | Adapted:
+    """What a folder or the Hub holds, be it a learner or an adapted model. Raises InputError, DamagedError."""
+    kind = Adapted if read_config(located(name), None)["kind"] == "adapted" else Learner
+    return kind.load(name, base=base)
 
 
 def _as_given(words: tuple[Label, ...], given: Iterable[Any]) -> tuple[Label, ...]:

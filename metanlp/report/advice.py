@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from metanlp.evaluation.answers import STARTS, Answer, Choice, answers, choices, rests_on
 from metanlp.evaluation.results import Report
 from metanlp.report.tables import console, percent
@@ -33,8 +35,29 @@ def lines(found: Report, local: Local) -> list[str]:
     for answer in answers(found):
         said.append(f"{answer.question} {sentence(answer)}")
         said += [f"  To try next: {then}" for then in next_step(answer, local)]
+    said += [f"Why: {reason}" for reason in why(found)]
     said += [reach(found), WHICH, *(f"  {choice.shots} shots: {taken(choice)}" for choice in choices(found))]
-    return [*said, *(f"  {method}: {command}" for method, command in commands(found, local).items())]
+    return [*said, *(f"  Next, with {method}: {command}" for method, command in commands(found, local).items())]
+
+
+def why(found: Report) -> list[str]:
+    """What there is to know of the reasons: what guessing scores, what is read, how near the training tasks are."""
+    said: list[str] = []
+    if (chance := found.chance()) is not None:
+        said.append(f"guessing scores {100 * chance:.1f} %, {found.main} {100 * found.score(found.main).mean:.1f} %.")
+    if found.views:
+        adapted = np.array([name.startswith("adapted") for name in found.views["names"]])
+        after = [float(np.array(shares)[adapted].sum()) for shares in found.views["tasks"].values()]
+        before = float(np.array(found.views["prior"])[adapted].sum())
+        span = " to ".join(dict.fromkeys(f"{100 * end:.0f}" for end in (min(after), max(after)))) if after else ""
+        said.append(f"of what {found.main} reads, its adapters count {100 * before:.0f} % before any examples"
+                    f"{f', {span} % on these tasks' if span else ''}; the rest is the encoder as it was.")  # fmt: skip
+    if near := {task: each[0] for task, each in found.nearest.items() if each}:
+        most, least = (pick(near, key=lambda task: near[task]["cosine"]) for pick in (max, min))
+        rest = f"; {least} has none nearer than {near[least]['cosine']:.2f}" if least != most else ""
+        said.append(f"nearest of the training tasks is {near[most]['task']} to {most}, cosine "
+                    f"{near[most]['cosine']:.2f}{rest}.")  # fmt: skip
+    return said
 
 
 def sentence(answer: Answer) -> str:

@@ -55,6 +55,7 @@ class PlotStyle:
     names: tuple[str, ...]
     sides: Compared
     score: str  # what scores are: accuracy, …
+    chance: float | None = None  # mean over tasks of what guessing scores, in percent; None where it is not known
 
     def role(self, name: str) -> str:
         """The name of the colour. Ours and the plain methods have one each, of the others two, where there are few."""

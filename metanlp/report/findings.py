@@ -77,7 +77,8 @@ def by_task(found: Report, sides: Compared) -> Rows:
     """A row a task, the highest difference first: each method, the difference of the two sides, mean recall of each."""
     rows: Rows = []
     for task in found.tasks:
-        row: dict[str, Any] = {"task": task}
+        chance = found.chance(task)
+        row: dict[str, Any] = {"task": task} | ({"chance": round(100 * chance, 1)} if chance else {})
         row |= {name: percents(found.score(name, task=task))["percent"] for name in found.methods}
         if sides.theirs:
             row |= as_points(found.compare(sides.ours, sides.theirs, task=task))
@@ -165,6 +166,16 @@ def tally(tasks: Rows) -> dict[str, int]:
             "too_little": verdicts.count(TOO_LITTLE)}  # fmt: skip
 
 
+def took(cost: Mapping[str, Any]) -> str | None:
+    """Time and tokens of a training, as people say them; None where there was none."""
+    seconds, millions = cost["train_s"], cost["tokens"] / 1e6
+    if not cost["tokens"]:
+        return None
+    time = next(f"{seconds / unit:.0f} {name}" for unit, name in ((3600, "h"), (60, "min"), (1, "s"))
+                if seconds >= 2 * unit or unit == 1)  # fmt: skip
+    return f"{time}, {millions:.2g} M tokens" if millions < 100 else f"{time}, {millions:,.0f} M tokens"
+
+
 def facts(found: Report) -> dict[str, str]:
     """What was asked, in short."""
     protocol = found.protocol
@@ -174,6 +185,7 @@ def facts(found: Report) -> dict[str, str]:
         "trained on": asked.get("data"),
         "tested on": asked.get("test"),
         "shots": ", ".join(map(str, found.shots)),
+        "training": took(found.methods[found.main]),
         "query rows a task": f"at most {protocol['test_rows']}" if protocol.get("test_rows") else "all",
     }
     said |= {f"{name}'s answers that are no label": f"{100 * share:.1f} %" for name, share in no_label(found).items()}

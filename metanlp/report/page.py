@@ -78,7 +78,7 @@ def rendered(found: Report, folder: Path) -> tuple[str, dict[str, bytes]]:
     """The page, and the files of its plots by name."""
     local: Mapping[str, Any] = json.loads(file.read_text("utf-8")) if (file := folder / LOCAL).is_file() else {}
     sides, score = findings.compared_in(found), in_words(found.metric)
-    tasks, look = findings.by_task(found, sides), PlotStyle(tuple(found.methods), sides, score)
+    tasks, look = findings.by_task(found, sides), style_of(found, sides)
     every = [drawing(each, look) for each in sections(found, sides, logs_of(folder, found), tasks)]
     html = filled(
         "page.html.j2", found=found, sides=sides, advice=advice, answers=answers(found), choices=choices(found),
@@ -86,6 +86,11 @@ def rendered(found: Report, folder: Path) -> tuple[str, dict[str, bytes]]:
         local=local, main=found.main, no_plot="" if canvas.can_plot() else canvas.NO_PLOT,
     )  # fmt: skip
     return html, {name: content for each in every for name, content in each.files.items()}
+
+
+def style_of(found: Report, sides: Compared) -> PlotStyle:
+    chance = found.chance()
+    return PlotStyle(tuple(found.methods), sides, in_words(found.metric), chance and round(100 * chance, 1))
 
 
 def filled(template: str, **values: Any) -> str:

@@ -1,5 +1,5 @@
-"""The drawings, each from the rows of `findings` as a data frame. Percent up or right is better; a band or a bar is a
-95 % interval."""
+"""The drawings, each from the rows of `findings` as a data frame. Percent up or right is better; a bar is a 95 %
+interval. Where methods would lie on one spot they stand a little apart."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from metanlp.report.canvas import (
 )
 
 LINE = 0.24  # inches a row of names
+SPREAD = 0.4  # of the way from one place to the next that the methods of a place take
 
 Frame = Any
 """A pandas.DataFrame."""
@@ -42,7 +43,7 @@ def differences(rows: Frame, look: PlotStyle) -> Any:
 
 
 def by_shots(rows: Frame, look: PlotStyle) -> Any:
-    """Curves with bands; a row a method where there are many, or a single number of shots."""
+    """Points with intervals; a row a method where there are many, or a single number of shots."""
     if rows["method"].nunique() > FEW or rows["shots"].nunique() < 2:
         return by_shots_in_rows(rows, look)
     return score_curves(rows, "shots", "shots", f"{look.score}, %", look)
@@ -61,8 +62,8 @@ def by_shots_in_rows(rows: Frame, look: PlotStyle) -> Any:
         for name, each in rows[rows["shots"] == k].groupby("method"):
             dots(axes, each.assign(place=names.index(name) + shift), "percent", "place", look, name, alpha=dark)
         axes.plot([], [], label=f"{k} shots", marker="o", linestyle="-", color=COLOURS["ink"], alpha=dark)
-    axes.set_xlabel(f"{look.score}, %")
     axes.set_xlim(*possible(axes.get_xlim(), rows))
+    axes.set_xlabel(f"{look.score}, %{by_chance(axes.axvline, axes.get_xlim(), look)}")
     if len(shots) > 1:
         figure.legend(loc="upper right", ncols=min(len(shots), 4), borderaxespad=0.1, columnspacing=1.0)
     return figure
@@ -75,9 +76,14 @@ def by_task(rows: Frame, look: PlotStyle) -> Any:
     figure, (axes, beside) = canvas(LINE * len(rows) + 0.2, columns=2, left=room(tasks), right=0.12, head=head)
     across(axes, tasks)
     across(beside, [""] * len(rows))
-    for name in names:
+    for name, shift in zip(names, apart_by(len(names)), strict=True):
         style = look.line(name) | ({} if look.strong(name) else {"alpha": 0.6})
-        axes.plot(rows[name], range(len(rows)), **style | {"linestyle": ""})
+        axes.plot(rows[name], np.arange(len(rows)) + shift, **style | {"linestyle": ""})
+    low, high = axes.get_xlim()
+    if "chance" in rows:
+        near = rows["chance"].where(rows["chance"].between(low, high))  # another would leave no width to the methods
+        axes.plot(near, range(len(rows)), color=COLOURS["muted"], marker="|", markersize=9, linestyle="")
+        axes.set_xlim(low, high)
     if "points" in rows:
         dots(beside, rows.assign(place=range(len(rows))), "points", "place", look, look.sides.ours)
     beside.axvline(0, color=COLOURS["ink"], linewidth=1)
@@ -110,20 +116,21 @@ def by_stage(rows: Frame, look: PlotStyle) -> Any:
 
 
 def score_curves(rows: Frame, x: str, along: str, label: str, look: PlotStyle, score: str = "percent") -> Any:
-    """A line a method, with bands where there are few."""
+    """A line a method; with the intervals of its points where there are few."""
     names, ticks = list(rows["method"].unique()), rows[x].unique()
     figure, (axes,) = canvas(max(2.4, 0.16 * len(names)), right=room(names) + 0.25)
-    if len(names) <= FEW:
+    if few := len(names) <= FEW:
+        rows = side_by_side(rows, x, names)
         for name, mine in rows.groupby("method", sort=False):
-            axes.fill_between(mine[x], *bounds(mine, score), color=look.colour(name), alpha=0.13, linewidth=0)
+            dots(axes, mine, x, score, look, name)
+    curves(axes, rows, x, score, label, look, **({"marker": "", "linewidth": 0.8, "alpha": 0.5} if few else {}))
     if x == "shots":
         axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, list(map(str, ticks)))
     axes.minorticks_off()
-    axes.set_xlabel(along)
-    curves(axes, rows, x, score, label, look)
     if score == "percent":
         axes.set_ylim(*possible(axes.get_ylim(), rows))
+    axes.set_xlabel(along + (by_chance(axes.axhline, axes.get_ylim(), look) if x == "shots" else ""))
     name_at_margin(axes, rows, "method", x, score, look)
     return figure
 
@@ -209,6 +216,28 @@ def dots(axes: Any, rows: Frame, x: str, y: str, look: PlotStyle, name: str, **s
     bar = {"elinewidth": line["linewidth"]} if across else {"elinewidth": 1.1, "ecolor": (line["color"], 0.6)}
     ends = {"xerr" if across else "yerr": (values - low, high - values)}
     axes.errorbar(rows[x], rows[y], **ends, **line | bar | style | {"linestyle": ""})
+
+
+def apart_by(count: int) -> np.ndarray:
+    """Where `count` things stand around their place, in parts of the way to the next place: (count,)."""
+    return SPREAD * (np.arange(count) - (count - 1) / 2) / count
+
+
+def side_by_side(rows: Frame, x: str, names: Sequence[str]) -> Frame:
+    """The rows with each method a little beside where it belongs; on an axis of shots by a factor."""
+    places, shift = np.unique(rows[x].astype(float)), apart_by(len(names))[rows["method"].map(names.index)]
+    if x == "shots":
+        return rows.assign(**{x: rows[x] * 2.0 ** (np.diff(np.log2(places)).min(initial=1.0) * shift)})
+    return rows.assign(**{x: rows[x] + np.diff(places).min(initial=1.0) * shift})
+
+
+def by_chance(line: Any, limits: tuple[float, float], look: PlotStyle) -> str:
+    """Draws what guessing scores, by `line`, where that is in sight; returns what an axis says of it."""
+    if look.chance is None:
+        return ""
+    if limits[0] <= look.chance <= limits[1]:
+        line(look.chance, color=COLOURS["muted"], linewidth=1, linestyle=(0, (1, 2)))
+    return f"; chance is {look.chance:g} %"
 
 
 def curves(axes: Any, rows: Frame, x: str, y: str, label: str, look: PlotStyle, **style: Any) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from metanlp.algorithms import ALGORITHMS
 from metanlp.core.types import Row
 from metanlp.evaluation.diagnostics import in_words
+from metanlp.learner.learner import Adapted, Learner
 from metanlp.serve.textbox import shown
 from metanlp.serve.trial import Near, Trial, Word, nearest, words
 
@@ -27,9 +29,23 @@ LEAST = 0.01  # smallest change of the score that can be marked in full colour
 FOR, AGAINST = "42, 120, 214", "224, 121, 31"  # RGB of words that raise or lower the score of the answer
 
 
-def answers(trial: Trial, rows: Sequence[Row]) -> list[str]:
+def about(model: Learner | Adapted, name: str) -> str:
+    """What the model is called, what it is, and what it was trained on."""
+    method = {kind: word for word, kind in ALGORITHMS.items()}[type(model.algorithm)]
+    tasks: Sequence[str] = model.record.get("tasks", {}).get("train", ())
+    sources = list(dict.fromkeys(task.partition("/")[0] for task in tasks))
+    learned = f"meta-trained on {len(tasks)} tasks ({', '.join(sources)})" if tasks else "not meta-trained"
+    answers = f"answers {', '.join(model.label_words)}; " if isinstance(model, Adapted) and model.labels else ""
+    tip = escape("\n".join(tasks), quote=True)
+    return (
+        f'<p class=about title="{tip}"><b>{escape(name)}</b>: {escape(answers)}{method} on {escape(model.net.name)}, '
+        f"{escape(learned)}</p>"
+    )
+
+
+def lines(trial: Trial, rows: Sequence[Row], answers: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for each text: what it is, and what the model says of it."""
-    return [_line(trial, row, answer) for row, answer in zip(rows, trial.adapted.answers(rows), strict=True)]
+    return [_line(trial, row, answer) for row, answer in zip(rows, answers, strict=True)]
 
 
 def _line(trial: Trial, row: Row, answer: Mapping[str, Any]) -> str:
@@ -92,7 +108,7 @@ def _marked(text: str, change: float, most: float) -> str:
 def _nearest(trial: Trial, near: Sequence[Near]) -> str:
     items = "".join(
         f"<li>{escape(_short(shown(trial.form.title(row))))} → "
-        f"<b>{escape(in_words(trial.form.truth(row, trial.task.meaning)))}</b> <small>{cosine:.2f}</small></li>"
+        f"<b>{escape(in_words(trial.form.truth(row, trial.adapted.meaning)))}</b> <small>{cosine:.2f}</small></li>"
         for row, cosine in near
     )
     return f"<h4>Nearest examples, and their cosine</h4><ol>{items}</ol>" if items else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from metanlp.core.errors import InputError
 from metanlp.core.types import Row, Task
-from metanlp.forms import FORMS
+from metanlp.forms import DEFAULT, FORMS, Form
 from metanlp.forms.reading import PAIR, SINGLE, TEXTS
 from metanlp.tasks.reading.build import build_task
 from metanlp.tasks.reading.columns import all_columns, column_names, tell_columns
@@ -41,14 +41,28 @@ def dropped(path: Path, columns: Columns = None) -> str:
     return written([{name: cells[name] for name in all_columns() if name in cells} for _, cells in found])
 
 
-def texts(box: str, task: Task) -> list[Row]:
-    """Reads unlabelled rows for a model of `task`: a text a line, `text | text` for pairs, or JSON lines. Raises
-    InputError."""
+def texts(box: str, form: Form, pairs: bool) -> list[Row]:
+    """Reads unlabelled rows for a model of a form, of pairs or single texts: a text a line, `text | text` for pairs, or
+    JSON lines. Raises InputError."""
     if not box.strip():
         raise InputError("there is no text yet; write one a line")
-    ending, pairs = ".jsonl" if _is_json(box) else ".txt", "text_a" in task.pools["train"][0]
+    ending = ".jsonl" if _is_json(box) else ".txt"
     found = list(_paired(box)) if pairs and ending == ".txt" else _few(BY_LINE[ending](_lines(box, "texts")))
-    return [row for row, _ in unlabelled_rows(found, None, "texts", None, task.form)]
+    return [row for row, _ in unlabelled_rows(found, None, "texts", None, form.name)]
+
+
+def dropped_texts(path: Path, form: Form = DEFAULT, columns: Columns = None) -> str:
+    """Checks a file of unlabelled rows (lines, CSV or JSONL) and returns it as text for the box. Raises InputError."""
+    ending = path.suffix.lower()
+    if ending not in (".txt", ".csv", ".jsonl"):
+        raise InputError(f"{path.name}: files ending in {ending!r} are not read here; drop a .txt, .csv or .jsonl file")
+    _small(path.stat().st_size, path.name)
+    with path.open("rb") as stream:
+        lines = decoded_lines(stream, path.name)
+        found = _few(BY_LINE[ending](lines)) if ending == ".txt" else _read(lines, ending, columns)
+    rows = [row for row, _ in unlabelled_rows(found, None, path.name, None, form.name)]
+    lines = [_text_line(row) for row in rows]
+    return _boxed(rows, lines)
 
 
 def corrected(box: str, row: Row, label: str, columns: Columns = None) -> str:
@@ -67,15 +81,26 @@ def corrected(box: str, row: Row, label: str, columns: Columns = None) -> str:
 
 def written(rows: Sequence[Row]) -> str:
     """Rows as text for the box: lines with bars if these can represent all rows, else JSON lines."""
-    lines = [_line(row) for row in rows]
-    if None in lines:
-        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    return "".join(f"{line}\n" for line in lines)
+    return _boxed(rows, [_line(row) for row in rows])
 
 
 def shown(parts: Iterable[object]) -> str:
     """The parts of a row on one line."""
     return f" {BAR} ".join(" ".join(str(part).split()) for part in parts)
+
+
+def _boxed(rows: Sequence[Row], lines: Sequence[str | None]) -> str:
+    if None in lines:
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _text_line(row: Row) -> str | None:
+    """A row without an answer as a line of the box; None where it can't be one."""
+    parts = [str(part) for part in row.values()]
+    marks = "\t\n\r" if len(parts) == 1 else f"{BAR}\t\n\r"
+    plain = {*row} <= {*TEXTS} and not any(mark in part for part in parts for mark in marks)
+    return f" {BAR} ".join(parts) if plain and not _is_json(parts[0]) else None
 
 
 def _line(row: Row) -> str | None:

@@ -40,17 +40,17 @@ WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A learner adapted to some examples."""
+    """An adapted model, and the examples that it was adapted to where these are known."""
 
     adapted: Adapted
-    task: Task  # the examples are its training rows
-    features: Tensor | None  # (R, F) normalised features of the examples; None where a row has several units
-    seconds: float  # to adapt
+    examples: Sequence[Row] = ()
+    features: Tensor | None = None  # (R, F) normalised ones of the examples; None where a row has several units
+    seconds: float = 0.0  # to adapt
 
     @property
     def form(self) -> Form:
         """What one example is."""
-        return FORMS[self.task.form]
+        return FORMS[self.adapted.form]
 
 
 class Near(NamedTuple):
@@ -74,7 +74,7 @@ def adapt(learner: Learner, task: Task, effort: Effort) -> Trial:
     seconds = perf_counter() - begun
     form, rows = FORMS[task.form], task.pools["train"]
     whole = not form.words and len(form.texts(rows[0])) == 1
-    return Trial(adapted, task, features(adapted, rows) if whole else None, seconds)
+    return Trial(adapted, rows, features(adapted, rows) if whole else None, seconds)
 
 
 def features(adapted: Adapted, rows: Sequence[Row]) -> Tensor:
@@ -89,12 +89,13 @@ def features(adapted: Adapted, rows: Sequence[Row]) -> Tensor:
 
 
 def nearest(trial: Trial, row: Row, most: int = 3) -> list[Near]:
-    """The examples with the highest cosine of adapted features to the row; none if rows have several units."""
+    """The examples with the highest cosine of adapted features to the row; none if rows have several units, or the
+    examples are not known."""
     if trial.features is None:
         return []
     cosines = trial.features @ features(trial.adapted, [row])[0]
     best = cosines.argsort(descending=True, stable=True)[:most].tolist()
-    return [Near(trial.task.pools["train"][n], float(cosines[n])) for n in best]
+    return [Near(trial.examples[n], float(cosines[n])) for n in best]
 
 
 def words(adapted: Adapted, row: Row) -> list[Word]:
@@ -127,10 +128,10 @@ def next_to_label(trial: Trial, rows: Sequence[Row], by: Literal["margin", "entr
     classes."""
     if not trial.form.single_label:
         raise InputError(
-            f"what to label next is known where answers are classes; these are of the form {trial.task.form!r}"
+            f"what to label next is known where answers are classes; these are of the form {trial.adapted.form!r}"
         )
     key = trial.form.key
-    known, fresh = {key(row) for row in trial.task.pools["train"]}, dict[tuple[str, ...], Row]()
+    known, fresh = {key(row) for row in trial.examples}, dict[tuple[str, ...], Row]()
     for row in rows:
         if key(row) not in known:
             fresh.setdefault(key(row), row)

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from metanlp.cli.launch import guarded
-from metanlp.cli.models import Serve
+from metanlp.cli.serving import Serve
 
 LEARNER = "your-name/your-learner"
 

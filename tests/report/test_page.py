@@ -15,13 +15,14 @@ from typing import Any
 
 import chromium
 import numpy as np
+import pandas as pd
 import pytest
 from runs import TEXT, looked_at, scored, written
 
 from metanlp.algorithms import ALGORITHMS
 from metanlp.core.errors import DamagedError, InputError
 from metanlp.evaluation.answers import answers, choices
-from metanlp.report import advice, canvas, findings
+from metanlp.report import advice, canvas, findings, plots
 from metanlp.report.page import write_page
 
 drawn = pytest.mark.skipif(not canvas.can_plot(), reason="the extra `report` is not installed")
@@ -55,6 +56,7 @@ def test_the_page_says_what_the_terminal_says(tmp_path: Path) -> None:
     }
     assert "multitask: metanlp adapt --from out/demo/multitask" in page
     assert advice.reach(found) in page
+    assert all(f"Why: {reason}" in page for reason in advice.why(found))
 
 
 def test_one_method_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
@@ -83,6 +85,27 @@ def test_a_training_curve_has_each_validation_once() -> None:
     rows = findings.training({"maml": lines})
     assert [(row["step"], row["percent"]) for row in rows if row["percent"]] == [(3, 50), (5, 50), (6, 60)]
     assert [row["loss"] for row in rows if row["loss"]] == [2, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tokens", "said"),
+    [(31.4, 70_000, "31 s, 0.07 M tokens"), (750.0, 15_000_000, "12 min, 15 M tokens"),
+     (9000.0, 1_234_000_000, "2 h, 1,234 M tokens"), (3.0, 0, None)],
+)  # fmt: skip
+def test_what_a_training_took_is_told_as_people_tell_it(seconds: float, tokens: int, said: str | None) -> None:
+    assert findings.took({"train_s": seconds, "tokens": tokens}) == said
+
+
+@drawn
+def test_a_wide_table_shows_that_it_goes_on(pages: dict[str, Path], browser: Any) -> None:
+    """A shade at the side, which the end of the table covers, and which is gone where all of it is in sight."""
+    opened(browser, pages["usual"], 360, "light")
+    wide, shade = browser.execute_script(
+        'const box = document.querySelector("section.whole .scroll");'
+        "return [box.scrollWidth > box.clientWidth, getComputedStyle(box).backgroundAttachment];"
+    )
+    assert wide
+    assert shade == "local, local, scroll, scroll"
 
 
 # The drawings.
@@ -119,6 +142,37 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         report = scored(levels, [f"some_source/a_task_with_a_name_{n}" for n in range(tasks)], shots)
         found[shape] = write_page(written(tmp_path_factory.mktemp(shape), looked_at(report, classes)))
     return found
+
+
+@drawn
+@pytest.mark.parametrize("draw", ["by_shots", "by_step", "by_task"])
+def test_no_marker_lies_on_another_where_all_methods_are_equal(draw: str) -> None:
+    names = ["frozen", "finetune", "multitask", "protonet", "maml"]
+    level, column = {"percent": 60.0, "low": 55.0, "high": 65.0}, {"by_shots": "shots", "by_step": "steps"}.get(draw)
+    rows = [{"method": name, column: at} | level for name in names for at in (2, 4, 8)]
+    if not column:
+        rows = [{"task": task, "points": 0.0, "low": -1.0, "high": 1.0} | dict.fromkeys(names, 60.0) for task in "ab"]
+    look = canvas.PlotStyle(tuple(names), findings.Compared("maml", "multitask"), "accuracy")
+    figure = getattr(plots, draw)(pd.DataFrame(rows), look)
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    lines = [line for line in axes.lines if line.get_marker() not in ("", "None", "|")]
+    marks = [axes.transData.transform(line.get_xydata()) for line in lines]
+    places = np.concatenate([each for each in marks if len(each)])
+    gaps = np.linalg.norm(places[:, None] - places[None], axis=-1) + 1e9 * np.eye(len(places))
+    assert len(places) == len(names) * (3 if column else 2)
+    assert gaps.min() > 2  # of a hundredth of an inch
+
+
+@drawn
+def test_chance_is_drawn_where_it_is_in_sight_and_always_told() -> None:
+    rows = pd.DataFrame([{"method": name, "shots": k, "percent": 60.0 + k, "low": 50.0, "high": 70.0}
+                         for name in ("frozen", "maml") for k in (2, 4)])  # fmt: skip
+    for chance, lines in ((20.0, 0), (55.0, 1), (None, 0)):
+        look = canvas.PlotStyle(("frozen", "maml"), findings.Compared("maml", "frozen"), "accuracy", chance)
+        axes = plots.by_shots(rows, look).axes[0]
+        assert sum(set(line.get_ydata()) == {chance} for line in axes.lines) == lines
+        assert ("; chance is" in axes.get_xlabel()) == (chance is not None)
 
 
 @drawn

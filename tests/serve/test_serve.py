@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import importlib.util
 import io
-import multiprocessing
 import re
 import shutil
 import socket
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import chromium
+import forked
 import numpy as np
 import pytest
 import torch
@@ -29,8 +30,8 @@ from safetensors.torch import load_file, save_file
 from metanlp.algorithms import ALGORITHMS, Maml, ProtoNet
 from metanlp.algorithms.inner import Inner
 from metanlp.backbone import Backbone, Lora
-from metanlp.cli.launch import guarded
 from metanlp.core.errors import InputError
+from metanlp.forms import DEFAULT
 from metanlp.learner.learner import Adapted, Learner
 from metanlp.serve import result_html as cards
 from metanlp.serve import textbox as box
@@ -150,11 +151,30 @@ def test_a_dropped_file_comes_into_the_box(tmp_path: Path) -> None:
 
 
 def test_texts_are_as_the_examples_are() -> None:
-    single, pairs = box.examples(BOX), box.examples("a | b | x\nc | d | y\n")
-    assert box.texts("one\ntwo | three\n", single) == [{"text": "one"}, {"text": "two | three"}]
-    assert box.texts("one | two", pairs) == [{"text_a": "one", "text_b": "two"}]
-    assert "the examples are pairs" in refusal(box.texts, "one", pairs)
-    assert "there is no text yet" in refusal(box.texts, " \n", single)
+    single, pairs = (DEFAULT, False), (DEFAULT, True)
+    assert box.texts("one\ntwo | three\n", *single) == [{"text": "one"}, {"text": "two | three"}]
+    assert box.texts("one | two", *pairs) == [{"text_a": "one", "text_b": "two"}]
+    assert "the examples are pairs" in refusal(box.texts, "one", *pairs)
+    assert "there is no text yet" in refusal(box.texts, " \n", *single)
+
+
+def test_a_dropped_file_of_texts_comes_into_its_box(tmp_path: Path) -> None:
+    for name, written in {
+        "a.txt": "a cat\nb | c\n",
+        "b.csv": "id,text\n1,a cat\n2,b | c\n",
+        "c.jsonl": '{"text": "a cat"}\n{"text": "b | c"}\n',
+    }.items():
+        (tmp_path / name).write_text(written)
+        assert box.dropped_texts(tmp_path / name) == "a cat\nb | c\n"
+    (tmp_path / "pairs.csv").write_text("text_a,text_b\na,b\n")
+    assert box.dropped_texts(tmp_path / "pairs.csv") == "a | b\n"
+    (tmp_path / "odd.jsonl").write_text('{"text": "two\\nlines"}\n{"text": "one"}\n')
+    odd = box.dropped_texts(tmp_path / "odd.jsonl")
+    assert box.texts(odd, DEFAULT, False) == [{"text": "two\nlines"}, {"text": "one"}]
+    (tmp_path / "none.csv").write_text("id,title\n1,a\n")
+    assert "none.csv" in (said := refusal(box.dropped_texts, tmp_path / "none.csv"))
+    assert str(tmp_path) not in said
+    assert "drop a .txt, .csv or .jsonl file" in refusal(box.dropped_texts, tmp_path / "a.xlsx")
 
 
 # What is computed.
@@ -174,7 +194,7 @@ def test_a_correction_changes_the_answer(learner: Learner, tried: trial.Trial) -
 
 
 def test_the_nearest_example_of_an_example_is_itself(tried: trial.Trial) -> None:
-    for row in tried.task.pools["train"]:
+    for row in tried.examples:
         nearest = trial.nearest(tried, {"text": row["text"]})
         assert nearest[0].row == row
         near(nearest[0].cosine, 1.0)
@@ -251,8 +271,8 @@ def test_every_form_has_answers(net: Backbone, form: str) -> None:
         {name: row[name] for name in row if name not in ("label", "score", "labels", "answer", "tags", "answers")}
         for row in rows
     ]
-    asked = box.texts(box.written(asked), task)
-    assert len(cards.answers(found, asked)) == len(rows)
+    asked = box.texts(box.written(asked), found.form, found.adapted.pairs)
+    assert len(cards.lines(found, asked, found.adapted.answers(asked))) == len(rows)
     shown = cards.closer(found, asked[0])
     assert ("Score of every class" in shown) == (form == "classify")
     assert ("Nearest examples" in shown) == (form not in ("choose", "tag", "span"))
@@ -283,7 +303,7 @@ def test_every_method_has_nearest_examples(net: Backbone, name: str) -> None:
     algorithm = ALGORITHMS[name]()
     learner = Learner(algorithm, net, algorithm.init(net, torch.Generator().manual_seed(0)))
     found = trial.adapt(learner, box.examples(BOX), "fast")
-    row = found.task.pools["train"][2]
+    row = found.examples[2]
     assert trial.nearest(found, {"text": row["text"]}, 1)[0].row == row
 
 
@@ -300,7 +320,9 @@ def test_texts_are_escaped(learner: Learner) -> None:
 def test_what_the_page_can_not_be_made_of_is_one_line(here: Here, tried: trial.Trial, tmp_path: Path) -> None:
     tried.adapted.save(tmp_path / "adapted")
     assert refused(here("metanlp", "serve", "--from", tmp_path / "none")).startswith(f"{tmp_path / 'none'} holds no")
-    assert "of kind 'learner' is needed" in refused(here("metanlp", "serve", "--from", tmp_path / "adapted"))
+    (tmp_path / "products.txt").write_text("kettle\n")
+    guide = ("--guide", tmp_path / "products.txt")
+    assert "of kind 'learner' is needed" in refused(here("metanlp", "serve", "--from", tmp_path / "adapted", *guide))
     assert "--columns" in refused(here("metanlp", "serve", "--from", tmp_path / "none", "--columns", "text"))
 
 
@@ -382,29 +404,32 @@ def address(learner: Learner) -> Iterator[str]:
     def made() -> Any:
         from metanlp.serve.page import Page
 
-        return Page(learner).blocks
+        return Page(learner, "words-alone").blocks
+
+    yield from forked_page(made)
+
+
+@pytest.fixture(scope="module")
+def of_adapted(tried: trial.Trial) -> Iterator[str]:
+    """Of the page to ask an adapted model."""
+
+    def made() -> Any:
+        from metanlp.serve.page import Page
+
+        return Page(tried.adapted, "mine").blocks
 
     yield from forked_page(made)
 
 
 def forked_page(made: Callable[[], Any]) -> Iterator[str]:
-    """The address of a page in a process of its own, which has this one's libraries loaded; SIGTERM ends it as a
-    command."""
+    """The address of a page in a process of its own."""
 
-    def run() -> None:
-        from metanlp.serve.page import serve
+    def serve(port: int) -> None:
+        from metanlp.serve import page
 
-        serve(made(), "127.0.0.1", port)
+        page.serve(made(), "127.0.0.1", port)
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = multiprocessing.get_context("fork").Process(target=guarded, args=(run,))
-    process.start()
-    yield f"http://127.0.0.1:{port}/"
-    process.terminate()
-    process.join(60)
-    assert process.exitcode == 143
+    yield from forked.served(serve)
 
 
 @pytest.fixture(scope="module")
@@ -433,6 +458,7 @@ def test_the_page_in_a_browser(screen: Screen) -> None:
     screen.write("examples", BOX)
     screen.press("adapt")
     screen.says("Adapted to 4 examples of animal, travel in ")
+    assert screen.find("#about").text == "words-alone: maml on ./words-alone, not meta-trained"
     screen.write("texts", "tell me about the cat of next week\nthe piano of today")
     screen.press("classify")
     screen.says("the cat of next week → animal (", "answers")
@@ -447,9 +473,12 @@ def test_the_page_in_a_browser(screen: Screen) -> None:
     screen.says("the piano of today → music (", "answers")
     assert screen.find("#examples textarea").get_attribute("value") == BOX + "the piano of today | music\n"
     screen.write("texts", "tell me about the cat of next year\ntell me about the cat and the train")
+    assert screen.browser.find_elements("css selector", "#rank") == []  # inside what is closed
+    chromium.reached(screen.browser, "#advanced button").click()
+    until(lambda: screen.find("#rank"))
     screen.press("rank")
     screen.says("The first is worth a label most")
-    assert "the cat and the train" in screen.find("#answers label").text
+    screen.says("the cat and the train", "answers label")
     screen.write("examples", "a | x\nb")
     screen.press("adapt")
     screen.says("examples:2: the line has no label; write text | label")
@@ -473,8 +502,39 @@ def test_a_file_comes_in_and_a_model_goes_out(
     with urllib.request.urlopen(screen.find("#zip a").get_attribute("href")) as sent:
         zipfile.ZipFile(io.BytesIO(sent.read())).extractall(tmp_path)
     again = Adapted.load(tmp_path / "adapted", base=str(words_alone))
-    here = learner.adapt_to(box.examples(BOX), effort="fast")
+    here = learner.adapt_to(box.examples(BOX))  # as the command line does
     assert np.array_equal(again.logits(["a cat", "trains"]), here.logits(["a cat", "trains"]))
+
+
+@served
+def test_texts_come_in_and_answers_go_out_as_files(
+    of_adapted: str, browser: Any, tried: trial.Trial, tmp_path: Path
+) -> None:
+    """On the page of an adapted model, which has no examples and corrects nothing."""
+    until(lambda: urllib.request.urlopen(of_adapted).close() is None)
+    chromium.set_width(browser, 1400)
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    browser.get(of_adapted)
+    screen = Screen(browser, of_adapted)
+    until(lambda: screen.find("#texts textarea"))
+    assert screen.find("#about").text.startswith("mine: answers animal, travel; maml on ./words-alone")
+    texts = [f"tell me about the {word} of {number}" for number in range(15) for word in ("cat", "train")]
+    (tmp_path / "texts.csv").write_text("text\n" + "".join(f"{text}\n" for text in texts))
+    screen.find("#more input").send_keys(str(tmp_path / "texts.csv"))
+    until(lambda: screen.find("#texts textarea").get_attribute("value").count("\n") == 30)
+    screen.press("classify")
+    screen.says("the cat of 0 → animal (", "answers")
+    assert "Nearest examples" not in screen.find("#closer").text
+    assert not any(screen.browser.find_elements("css selector", f"#{name}") for name in ("correct", "examples", "pack"))
+    tall = browser.execute_script(HEIGHTS)
+    assert tall[0] < 520 < 1000 < tall[1]  # thirty answers scroll in their own list
+    screen.press("csv")
+    until(lambda: (tmp_path / "answers.csv").is_file())
+    with (tmp_path / "answers.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["text"] for row in rows] == texts
+    assert [row["label"] for row in rows] == tried.adapted.predict(texts)
+    assert chromium.covered(browser) == {360: [], 800: [], 1400: []}
 
 
 @served
@@ -493,6 +553,10 @@ def test_the_page_is_usable_on_a_telephone(screen: Screen) -> None:
     assert chromium.covered(screen.browser) == {360: [], 800: [], 1400: []}
 
 
+HEIGHTS = """
+const all = document.querySelector("#answers");
+return [all.clientHeight, Math.max(...[...all.querySelectorAll(".wrap")].map(each => each.scrollHeight))];
+"""
 LOOK = """
 const wide = [...document.querySelectorAll("textarea, button, label, #closer, #said")]
     .filter(each => each.getBoundingClientRect().right > innerWidth + 1);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 import warnings
@@ -19,7 +20,7 @@ from safetensors.torch import load_file
 from slowly import slow_but
 from tiny_models import tiny_model
 from tokenizers_of import tokenizer_of
-from transformers import AutoModel, AutoTokenizer, pipeline
+from transformers import AutoModel, AutoTokenizer, dynamic_module_utils, pipeline
 
 from metanlp.algorithms import ALGORITHMS, Algorithm, Frozen, Maml
 from metanlp.algorithms.inner import Inner
@@ -27,10 +28,10 @@ from metanlp.backbone import Backbone, Lora
 from metanlp.cli.commands import main
 from metanlp.core.errors import InputError
 from metanlp.learner.learner import Adapted, Learner
-from metanlp.share.export import export
+from metanlp.share.export import export, views_classifier
 from metanlp.share.export import onnx as onnx_export
 from metanlp.share.export.pipeline import CLASSIFIERS
-from metanlp.share.export.plain import Scorer, check_exportable, padded, parts_of
+from metanlp.share.export.plain import check_exportable, padded, parts_of, scorer_of
 
 ROWS = [("the parcel never came", "delivery"), ("my card was charged twice", "payment"),
         ("where is my order", "delivery"), ("please send the money back", "payment")]  # fmt: skip
@@ -83,25 +84,29 @@ def test_padded_and_merged_the_scores_are_the_same(kind: str, tiny: Path, tmp_pa
         parts = parts_of(model, str(folder))
         assert set(parts.inputs) <= {*parts.tokenizer("a"), "segments"}
         given = padded(parts, model, [(text,) if isinstance(text, str) else text for text in asked])
-        near(Scorer(parts)(**given), model.logits(asked), INNER_STEPS)
+        near(scorer_of(parts)(**given), model.logits(asked), INNER_STEPS)
 
 
 def test_the_adapter_and_every_view_count(adapted: Adapted, tiny: Path) -> None:
     parts = parts_of(adapted, str(tiny))
     given = padded(parts, adapted, [(text,) for text in NEW])
-    before = Scorer(parts)(**given)
-    assert not torch.allclose(Scorer(replace(parts, merged=parts.plain))(**given), before, atol=1e-2)
+    before = scorer_of(parts)(**given)
+    assert not torch.allclose(scorer_of(replace(parts, merged=parts.plain))(**given), before, atol=1e-2)
     for view in range(len(parts.reading.views)):
         width = parts.reading.width
         parts.reading.weight[:, view * width : (view + 1) * width] *= -1
-        assert not torch.allclose(Scorer(parts)(**given), before, atol=1e-3)
+        assert not torch.allclose(scorer_of(parts)(**given), before, atol=1e-3)
         parts.reading.weight[:, view * width : (view + 1) * width] *= -1
 
 
-@pytest.mark.parametrize(("kind", "rows"), slow_but([("xlm-roberta", PAIRS)], [("bert", ROWS), ("xlm-roberta", PAIRS)]))
+@pytest.mark.parametrize(
+    ("kind", "rows", "precision"),
+    slow_but([("xlm-roberta", PAIRS, "int8")], [("bert", ROWS, "fp32"), ("xlm-roberta", PAIRS, "int8")]),
+)
 def test_onnx_alone_gives_our_scores(
     kind: str,
     rows: Any,
+    precision: Any,
     tiny: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -110,7 +115,9 @@ def test_onnx_alone_gives_our_scores(
     """The page's own code, with numbers of texts and lengths that the export never saw."""
     folder = tiny if kind == "bert" else model_folder(kind, tiny, tmp_path)
     model = adapted_on(Backbone.load(str(folder), Lora(rank=4, alpha=8), precision="fp32"), rows)
-    assert export(model, "onnx", tmp_path / "out", base=str(folder)) == ""
+    said = export(model, "onnx", tmp_path / "out", base=str(folder), precision=precision)
+    assert bool(re.fullmatch(r"answers as before to (6\d|5\d) of 64 texts, .*", said)) == (precision == "int8")
+    assert not logging.getLogger().isEnabledFor(logging.INFO)  # which importing what rounds would turn on
     monkeypatch.chdir(tmp_path / "out")
     (code,) = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
     known: dict[str, Any] = {}
@@ -119,7 +126,10 @@ def test_onnx_alone_gives_our_scores(
     assert "metanlp" not in code
     new: list[Any] = [*NEW_PAIRS, *zip(MARKED, NEW, strict=True)] if model.pairs else [*NEW, *MARKED]
     for texts in (new, new[:1], new[1:3]):
-        near(known["scores"](texts), model.logits(texts), INNER_STEPS)
+        found = torch.from_numpy(known["scores"](texts))
+        near(
+            *((found, model.logits(texts), INNER_STEPS) if precision == "fp32" else (found.half(), model.logits(texts)))
+        )
     config = json.loads(Path("config.json").read_text())
     assert (config["labels"], config["pairs"]) == (list(model.labels), model.pairs)
     assert ("token_type_ids" in config["inputs"]) == (kind == "bert")
@@ -128,9 +138,15 @@ def test_onnx_alone_gives_our_scores(
     for path in Path().iterdir():
         for place in (folder.parent, Path(np.__file__).parents[1], Path(onnx_export.__file__).parents[1]):
             assert str(place).encode() not in path.read_bytes(), path
+    if precision == "fp32":
+        onnx_export.lower(Path("model.onnx"), "fp16")
+        exec(code, known)
+        near(torch.from_numpy(known["scores"](new)).half(), model.logits(new))
 
 
-def test_plain_peft_holds_several_tasks(adapted: Adapted, net: Backbone, tiny: Path, tmp_path: Path) -> None:
+def test_plain_peft_holds_several_tasks(
+    adapted: Adapted, net: Backbone, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = adapted_on(net, [(text, str(len(text) % 3)) for text, _ in (*ROWS, ("what", ""), ("who is it", ""))])
     for name, model in (("one", adapted), ("two", other)):
         export(model, "lora", tmp_path / name, base=str(tiny))
@@ -140,37 +156,36 @@ def test_plain_peft_holds_several_tasks(adapted: Adapted, net: Backbone, tiny: P
             AutoModel.from_pretrained(tiny), tmp_path / "one", adapter_name="one"
         ).eval()
         base.load_adapter(tmp_path / "two", adapter_name="two")
+    pages = {name: code_of(tmp_path / name, tiny, monkeypatch) for name in ("one", "two")}
     for name, model in (("one", adapted), ("two", other), ("one", adapted)):
+        pages[name]["model"] = base
         base.set_adapter(name)
-        found = as_the_page_says(base, tmp_path / name, tiny, NEW[0])
-        near(found, model.logits(NEW[:1])[0], INNER_STEPS)
+        near(pages[name]["scores"](NEW[0]).numpy(), model.logits(NEW[:1])[0], INNER_STEPS)
 
 
-def as_the_page_says(base: Any, folder: Path, model_folder: Path, *texts: str) -> np.ndarray:
-    head, weights = json.loads((folder / "head.json").read_text()), load_file(folder / "head.safetensors")
-    encoded = AutoTokenizer.from_pretrained(model_folder)(head["prompt"] + texts[0], *texts[1:], return_tensors="pt")
-    given, owners = {name: encoded[name] for name in head["inputs"] if name != "segments"}, encoded.sequence_ids(0)
-    places, read = {"all": range(len(owners)), "second": [n for n, owner in enumerate(owners) if owner == 1]}, []
-    with torch.no_grad():
-        on = base(**given, output_hidden_states=True).hidden_states
-        with base.disable_adapter():
-            off = base(**given, output_hidden_states=True).hidden_states
-    for view in head["views"]:
-        x = (on if view["adapted"] else off)[view["layer"]][0][list(places[view["pooling"]])].mean(0)
-        read.append(x / x.norm())
-    return (weights["weight"] @ torch.cat(read) + weights["bias"]).numpy()
+def code_of(folder: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the code on an adapter's page defines."""
+    head = json.loads((folder / "head.json").read_text())
+    (folder / "head.json").write_text(json.dumps(head | {"base": str(model_folder)}))
+    monkeypatch.chdir(folder)
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    known: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(code, known)
+    return known
 
 
-def test_an_adapter_of_pairs_for_a_tokenizer_without_types(tiny: Path, tmp_path: Path) -> None:
+def test_an_adapter_of_pairs_for_a_tokenizer_without_types(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = model_folder("roberta", tiny, tmp_path)
     model = adapted_on(Backbone.load(str(folder), Lora(rank=4, alpha=8), precision="fp32"), PAIRS)
     export(model, "lora", tmp_path / "out", base=str(folder))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        base: Any = PeftModel.from_pretrained(AutoModel.from_pretrained(folder), tmp_path / "out").eval()
-    assert "made for pairs of texts" in (tmp_path / "out" / "README.md").read_text()
+    scores = code_of(tmp_path / "out", folder, monkeypatch)["scores"]
+    assert capsys.readouterr().out.strip() in model.labels
     for pair in NEW_PAIRS[:2]:
-        near(as_the_page_says(base, tmp_path / "out", folder, *pair), model.logits([pair])[0], INNER_STEPS)
+        near(scores(*pair).numpy(), model.logits([pair])[0], INNER_STEPS)
 
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)
@@ -192,6 +207,30 @@ def test_a_pipeline_opens_a_model_with_its_own_pooling(kind: str, tiny: Path, tm
         assert [by_label[label] for label in model.labels] == pytest.approx(list(ours), abs=0.15)
 
 
+@pytest.mark.parametrize(("kind", "views"), [("bert", ()), ("roberta", ("adapted.4.all", "frozen.2.last"))])
+def test_a_pipeline_with_its_code_reads_any_views(
+    kind: str, views: tuple[str, ...], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the answers all digits are the model's; without the caller's trust it is not opened."""
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    folder = tiny if kind == "bert" else model_folder(kind, tiny, tmp_path)
+    model = adapted_on(Backbone.load(str(folder), Lora(rank=4, alpha=8), views=views, precision="fp32"))
+    said = export(model, "pipeline", tmp_path / "out", base=str(folder), custom_code=True)
+    assert "answers as before to 64 of 64 texts, probabilities within 0.000" in said
+    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(), re.DOTALL)
+    assert all("trust_remote_code=True" in page for page in (code, said))
+    copied = (tmp_path / "out" / "views_classifier.py").read_text()
+    assert copied == Path(views_classifier.__file__).read_text()
+    assert not re.search(r"^(from|import) metanlp", copied, re.MULTILINE)
+    opened: Any = pipeline("text-classification", model=str(tmp_path / "out"), device="cpu", trust_remote_code=True)
+    asked = [*NEW, *MARKED]
+    answers = [{row["label"]: row["score"] for row in rows} for rows in opened(asked, top_k=None, truncation=True)]
+    near(np.array([[row[label] for label in model.labels] for row in answers]), model.scores(asked), INNER_STEPS)
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        pipeline("text-classification", model=str(tmp_path / "out"), device="cpu", trust_remote_code=False)
+
+
 def test_what_has_no_such_export_is_said(adapted: Adapted, net: Backbone, tiny: Path, tmp_path: Path) -> None:
     for kind in ALGORITHMS:
         made = adapted_on(net, algorithm=replace(ALGORITHMS[kind](), inner=replace(ALGORITHMS[kind]().inner, steps=0)))
@@ -206,6 +245,14 @@ def test_what_has_no_such_export_is_said(adapted: Adapted, net: Backbone, tiny: 
         export(numbers, "onnx", tmp_path / "no", base=str(tiny))
     with pytest.raises(InputError, match=r"reads adapted\.4\.cls alone, .* --views adapted\.4\.cls"):
         export(adapted, "pipeline", tmp_path / "no", base=str(tiny))
+    with pytest.raises(InputError, match="int8 is for onnx alone"):
+        export(adapted, "lora", tmp_path / "no", base=str(tiny), precision="int8")
+    with pytest.raises(InputError, match="--custom-code is for a pipeline alone"):
+        export(adapted, "lora", tmp_path / "no", base=str(tiny), custom_code=True)
+    with pytest.raises(InputError, match=r"can't say which text a token is of.*; export to onnx"):
+        export(adapted_on(net, PAIRS), "pipeline", tmp_path / "no", base=str(tiny), custom_code=True)
+    with pytest.raises(InputError, match="no precision is called 'int4'; there are fp32, fp16, int8"):
+        export(adapted, "onnx", tmp_path / "no", base=str(tiny), precision="int4")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no export is called 'gguf'"):
         export(adapted, "gguf", tmp_path / "no", base=str(tiny))  # type: ignore[arg-type]
 
@@ -214,7 +261,7 @@ def test_a_frozen_model_is_exported_too(net: Backbone, tiny: Path) -> None:
     model = adapted_on(net, algorithm=Frozen())
     parts = parts_of(model, str(tiny))
     given = padded(parts, model, [(text,) for text in NEW])
-    near(Scorer(parts)(**given), model.logits(NEW), INNER_STEPS)
+    near(scorer_of(parts)(**given), model.logits(NEW), INNER_STEPS)
 
 
 def test_a_missing_library_is_one_line(adapted: Adapted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,6 +291,9 @@ def test_the_command(
     words = ["--from", tmp_path / "model", "--to", "lora", "--out", tmp_path / "out", "--base", tiny]
     monkeypatch.setattr(sys, "argv", ["metanlp", "export", *map(str, words)])
     main()
-    assert capsys.readouterr().out == f"{tmp_path / 'out'}: exported to lora\n"
+    assert (
+        capsys.readouterr().out
+        == f"{tmp_path / 'out'}: exported to lora; README.md there has the lines that open it with peft\n"
+    )
     expected = {"adapter_config.json", "adapter_model.safetensors", "head.json", "head.safetensors", "README.md"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == expected

@@ -1,4 +1,5 @@
-"""One ONNX file from token ids to scores, with its tokenizer and settings. ONNX's libraries may be missing."""
+"""One ONNX file from token ids to scores, with its tokenizer and settings, in fp32, fp16 or int8. Its libraries may be
+missing."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,11 +18,15 @@ from metanlp.backbone.tokens import between
 from metanlp.core.errors import InputError
 from metanlp.core.storage import disk
 from metanlp.learner.learner import Adapted
-from metanlp.share.export.plain import Parts, Scorer, describe, padded, settings_of
+from metanlp.share.export.plain import Parts, agreement, describe, known_texts, padded, scorer_of, settings_of
+from metanlp.share.export.views_classifier import Scorer
 
 PROBES = ("a text", "another one, which is longer than the first by some words", "x")
 NEAR = 1e-3  # between our scores and the file's, on the probes
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
+Precision = Literal["fp32", "fp16", "int8"]
+BLOCK = 32  # weights of a column of a matrix that share a scale in int8; all of a column are too many
+IN_INT8 = 4  # onnxruntime's level of accuracy at which integers are multiplied, what comes in is rounded by blocks too
 
 SINGLE = {"rows": "texts", "encoded": '[config["prompt"] + text for text in texts]',
           "example": '["keyboard has three dead keys"]'}  # fmt: skip
@@ -29,16 +34,49 @@ PAIRS = {"rows": "pairs", "encoded": '[(config["prompt"] + one, config["between"
          "example": '[("a man plays a guitar", "somebody makes music")]'}  # fmt: skip
 
 
-def write_onnx(adapted: Adapted, parts: Parts, folder: Path) -> None:
-    """`model.onnx`, `tokenizer.json`, `config.json` and a page on how to use them."""
-    given = padded(parts, adapted, probes(adapted))
+def write_onnx(adapted: Adapted, parts: Parts, folder: Path, precision: Precision = "fp32") -> str:
+    """`model.onnx`, `tokenizer.json`, `config.json` and a page on how to use them. Returns how near the answers are,
+    where they are not equal."""
+    given, file = padded(parts, adapted, probes(adapted)), folder / "model.onnx"
     with disk(folder):
         parts.tokenizer.save_pretrained(str(folder))
         _tokenizer(parts, adapted).save(str(folder / "tokenizer.json"))
-        _program(Scorer(parts).eval(), given).save(str(folder / "model.onnx"))
-    config = settings_of(adapted, parts) | {"between": between(parts.tokenizer)}
+        _program(scorer_of(parts).eval(), given).save(str(file))
+    config = settings_of(adapted, parts) | {"between": between(parts.tokenizer), "precision": precision}
     describe(folder, "onnx.md", config, "config.json", **(PAIRS if adapted.pairs else SINGLE))
-    check_equal(adapted, run(folder / "model.onnx", given))
+    check_equal(adapted, run(file, given))
+    if precision == "fp32":
+        return ""
+    texts = padded(parts, adapted, known_texts(adapted))
+    ours = run(file, texts)
+    lower(file, precision)
+    return agreement(ours, run(file, texts))
+
+
+def lower(file: Path, precision: Precision) -> None:
+    """Writes the model anew: all of it in fp16; or its matrices in int8 and the table of tokens in fp16."""
+    onnx, half, others = import_module("onnx"), import_module("onnxruntime.transformers.float16"), None
+    model = onnx.load(file)
+    if precision == "int8":
+        matrices = _blockwise()(model, bits=8, block_size=BLOCK, is_symmetric=True, accuracy_level=IN_INT8)
+        matrices.process()
+        model = matrices.model.model
+        others = sorted({node.op_type for node in model.graph.node} - {"Gather"})
+    with warnings.catch_warnings(), disk(file):
+        warnings.simplefilter("ignore")  # of numbers that are nearly zero
+        onnx.save(half.convert_float_to_float16(model, keep_io_types=True, op_block_list=others), file)
+
+
+def _blockwise() -> Any:
+    """The class that rounds matrices. Its module would make every library tell what it does."""
+    root, nobody = logging.getLogger(), logging.NullHandler()
+    root.addHandler(nobody)
+    try:
+        found = import_module("onnxruntime.quantization.matmul_nbits_quantizer")
+    finally:
+        root.removeHandler(nobody)
+    logging.getLogger(found.__name__).setLevel(logging.WARNING)
+    return found.MatMulNBitsQuantizer
 
 
 def probes(adapted: Adapted) -> list[tuple[str, ...]]:

@@ -12,10 +12,13 @@ from metanlp.learner.learner import Adapted
 from metanlp.share.export.plain import Parts, describe, settings_of
 
 HEAD, HEAD_CONFIG = "head.safetensors", "head.json"
+SINGLE = {"example": '"keyboard has three dead keys"'}
+PAIRS = {"example": '"a man plays a guitar", "somebody makes music"'}
 
 
-def write_lora(adapted: Adapted, parts: Parts, folder: Path) -> None:
-    """`adapter_config.json`, `adapter_model.safetensors`, `head.safetensors`, `head.json` and a page on them."""
+def write_lora(adapted: Adapted, parts: Parts, folder: Path) -> str:
+    """`adapter_config.json`, `adapter_model.safetensors`, `head.safetensors`, `head.json` and a page with the code that
+    opens them; returns that it is there."""
     reading = parts.reading
     if any(view.pooling == "sentence" for view in reading.views):
         raise InputError("this model's vectors go through layers of their own, which no head holds; export to onnx")
@@ -24,4 +27,5 @@ def write_lora(adapted: Adapted, parts: Parts, folder: Path) -> None:
     atomic_write(folder / HEAD, to_safetensors(head))
     views = [{"adapted": view.adapted, "layer": view.layer, "pooling": view.pooling} for view in reading.views]
     said = settings_of(adapted, parts) | {"base": adapted.net.name, "views": views}
-    describe(folder, "lora.md", said, HEAD_CONFIG)
+    describe(folder, "lora.md", said, HEAD_CONFIG, **(PAIRS if adapted.pairs else SINGLE))
+    return "README.md there has the lines that open it with peft"

@@ -11,21 +11,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
+import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from torch.nn.functional import normalize, pad
 
 from metanlp.backbone.pretrained import Base, base_of, check_same
 from metanlp.backbone.tokens import columns_of
-from metanlp.backbone.views import View
 from metanlp.core.errors import InputError
 from metanlp.core.storage import atomic_write
-from metanlp.forms import FORMS
+from metanlp.forms import DEFAULT, FORMS
+from metanlp.forms.base import softmax
 from metanlp.learner.artefact import write_adapter
 from metanlp.learner.learner import Adapted
+from metanlp.share.export.views_classifier import Reading, Scorer
+from metanlp.tasks.sources.mini import read_mini
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # of transformers' models
+MOST = 64  # texts that an export is compared by
 SEGMENTS = "segments"  # of a token: 0 added by the tokenizer, 1 of the first text, 2 of the second
 
 
@@ -52,7 +55,7 @@ def parts_of(adapted: Adapted, base: str | None) -> Parts:
         write_adapter(Path(scratch), adapted.net, adapted.weights)
         plain, changed = (_load(found) for _ in range(2))
         merged = cast(nn.Module, PeftModel.from_pretrained(cast(Any, changed), scratch).merge_and_unload())
-    tokenizer, reading = found.tokenizer(), Reading.of(adapted)
+    tokenizer, reading = found.tokenizer(), reading_of(adapted)
     tokenizer.padding_side = "right"
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token  # the mask hides it
     given = [name for name in INPUTS if name in tokenizer("a") and (name != INPUTS[2] or adapted.net.family.types)]
@@ -80,84 +83,20 @@ def check_exportable(adapted: Adapted) -> None:
         raise InputError("the adapter was learned on quantised weights, which no export has; adapt without --quantize")
 
 
-class Reading(nn.Module):
-    """From hidden states of padded texts to scores, as `Backbone.features` and a linear head."""
-
-    weight: Tensor  # (K, V·D)
-    bias: Tensor  # (K,)
-
-    def __init__(self, views: tuple[View, ...], width: int, sentence: Any, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        self.views, self.width = views, width
-        self.pooling, self.dense = sentence.pooling, sentence.dense
-        self.register_buffer("weight", weight.float().cpu().clone())
-        self.register_buffer("bias", bias.float().cpu().clone())
-
-    @staticmethod
-    def of(adapted: Adapted) -> Reading:
-        """The reading of an adapted model; of single texts, a view of the second text reads all."""
-        net, frozen = adapted.net, not adapted.algorithm.adapters
-        views = [view for view in net.views if not (frozen and view.adapted)]
-        if not adapted.pairs:
-            views = [replace(view, pooling="all") if view.pooling == "second" else view for view in views]
-        weight, bias = (adapted.phi[f"head/{name}"][0] for name in ("weight", "bias"))
-        return Reading(tuple(views), net.width, net.sentence, weight, bias)
-
-    @property
-    def by_text(self) -> bool:
-        """Whether a view needs to know which text a token belongs to."""
-        return any(view.pooling in ("first", "second") for view in self.views)
-
-    def forward(self, frozen: Any, adapted: Any, mask: Tensor, segments: Tensor | None = None) -> Tensor:
-        """Hidden states by layer, (B, L, H) each, of both models; mask and segments (B, L) -> scores (B, K)."""
-        states = [(adapted if view.adapted else frozen)[view.layer] for view in self.views]
-        read = [self.read(state, view, mask, segments) for state, view in zip(states, self.views, strict=True)]
-        return torch.cat([normalize(x, dim=-1) for x in read], dim=-1) @ self.weight.T + self.bias
-
-    def read(self, states: Tensor, view: View, mask: Tensor, segments: Tensor | None) -> Tensor:
-        """What a view reads: (B, D)."""
-        whole = view.pooling == "sentence"
-        weight = chosen(self.pooling if whole else view.pooling, mask.to(states.dtype), segments)
-        x = (states * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
-        x = self.dense(x) if whole and self.dense is not None else x
-        return pad(x, (0, self.width - x.shape[-1]))
+def reading_of(adapted: Adapted) -> Reading:
+    """From hidden states to scores, as `Backbone.features` and a linear head; of single texts, a view of the second
+    text reads all."""
+    net, frozen = adapted.net, not adapted.algorithm.adapters
+    views = [view for view in net.views if not (frozen and view.adapted)]
+    if not adapted.pairs:
+        views = [replace(view, pooling="all") if view.pooling == "second" else view for view in views]
+    weight, bias = (adapted.phi[f"head/{name}"][0].float().cpu().clone() for name in ("weight", "bias"))
+    return Reading(views, net.width, weight, bias, net.sentence.pooling, net.sentence.dense)
 
 
-def chosen(pooling: str, mask: Tensor, segments: Tensor | None) -> Tensor:
-    """1 at the tokens that a pooling reads, or at all where a text has none of these: (B, L)."""
-    place = mask.cumsum(1) - 1
-    if segments is not None and pooling in ("first", "second"):
-        found = mask * (segments == (1 if pooling == "first" else 2))
-    elif pooling in ("cls", "last"):
-        found = mask * (place == (0 if pooling == "cls" else mask.sum(1, keepdim=True) - 1))
-    else:
-        found = mask
-    return torch.where(found.sum(1, keepdim=True) == 0, mask, found)
-
-
-class Scorer(nn.Module):
-    """The whole model, called as those of transformers, with `segments` where a view needs them: (B, L) -> (B, K)."""
-
-    def __init__(self, parts: Parts) -> None:
-        super().__init__()
-        frozen = any(not view.adapted for view in parts.reading.views)
-        adapted = any(view.adapted for view in parts.reading.views)
-        self.plain, self.merged = parts.plain if frozen else None, parts.merged if adapted else None
-        self.reading, self.first_position = parts.reading, parts.first_position
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        token_type_ids: Tensor | None = None,
-        segments: Tensor | None = None,
-    ) -> Tensor:
-        given = {"input_ids": input_ids, "attention_mask": attention_mask, "output_hidden_states": True}
-        given |= {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        if self.first_position is not None:
-            given["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0) + self.first_position
-        frozen, adapted = (model and model(**given).hidden_states for model in (self.plain, self.merged))
-        return self.reading(frozen, adapted, attention_mask, segments)
+def scorer_of(parts: Parts) -> Scorer:
+    """The whole model."""
+    return Scorer(parts.plain, parts.merged, parts.reading, parts.first_position)
 
 
 def padded(parts: Parts, adapted: Adapted, texts: Sequence[tuple[str, ...]]) -> dict[str, Tensor]:
@@ -168,6 +107,19 @@ def padded(parts: Parts, adapted: Adapted, texts: Sequence[tuple[str, ...]]) -> 
     owners = [[0 if owner is None else owner + 1 for owner in found.sequence_ids(n)] for n in range(len(texts))]
     given = {**found, SEGMENTS: torch.tensor(owners)}
     return {name: given[name] for name in parts.inputs}
+
+
+def known_texts(adapted: Adapted) -> list[tuple[str, ...]]:
+    """Texts of the embedded tasks, or pairs, as the model reads them: to see how near an export's answers are."""
+    field, tasks = "text_a" if adapted.pairs else "text", read_mini()
+    rows = [row for task in (*tasks.test, *tasks.train) for row in task.pools["train"] if field in row]
+    return [DEFAULT.texts(row)[0] for row in rows[:MOST]]
+
+
+def agreement(ours: np.ndarray, theirs: np.ndarray) -> str:
+    """How near two models' answers are, by their scores (N, K)."""
+    same, apart = (ours.argmax(1) == theirs.argmax(1)).sum(), np.abs(softmax(ours) - softmax(theirs)).max()
+    return f"answers as before to {same} of {len(ours)} texts, probabilities within {apart:.3f}"
 
 
 def describe(folder: Path, page: str, said: Mapping[str, Any], config: str | None = None, **words: str) -> None:

@@ -1,0 +1,149 @@
+"""The whole model in plain torch, and the same as a classifier of transformers. A pipeline that is exported with its
+code has a copy of this file, which therefore imports nothing of ours.
+
+Letters: B texts, L tokens, H numbers a token, D numbers a view, V views, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize, pad
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class View(Protocol):
+    """What is read off hidden states."""
+
+    @property
+    def adapted(self) -> bool: ...  # of the model with its adapter, or as it came
+    @property
+    def layer(self) -> int: ...  # number of layers passed, from 1
+    @property
+    def pooling(self) -> str: ...  # all, first, second, cls, last, or sentence
+
+
+class Reading(nn.Module):
+    """From hidden states of padded texts to scores, by a linear head on the views."""
+
+    weight: Tensor  # (K, V·D)
+    bias: Tensor  # (K,)
+
+    def __init__(
+        self, views: Sequence[View], width: int, weight: Tensor, bias: Tensor, pooling: str = "all", dense: Any = None
+    ) -> None:
+        super().__init__()
+        self.views, self.width = tuple(views), width
+        self.pooling, self.dense = pooling, dense  # of a view that reads a sentence as sentence-transformers does
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+
+    @property
+    def by_text(self) -> bool:
+        """Whether a view needs to know which text a token belongs to."""
+        return any(view.pooling in ("first", "second") for view in self.views)
+
+    def forward(self, frozen: Any, adapted: Any, mask: Tensor, segments: Tensor | None = None) -> Tensor:
+        """Hidden states by layer, (B, L, H) each, of both models; mask and segments (B, L) -> scores (B, K)."""
+        states = [(adapted if view.adapted else frozen)[view.layer] for view in self.views]
+        read = [self.read(state, view, mask, segments) for state, view in zip(states, self.views, strict=True)]
+        return torch.cat([normalize(x, dim=-1) for x in read], dim=-1) @ self.weight.T + self.bias
+
+    def read(self, states: Tensor, view: View, mask: Tensor, segments: Tensor | None) -> Tensor:
+        """What a view reads: (B, D)."""
+        whole = view.pooling == "sentence"
+        weight = chosen(self.pooling if whole else view.pooling, mask.to(states.dtype), segments)
+        x = (states * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
+        x = self.dense(x) if whole and self.dense is not None else x
+        return pad(x, (0, self.width - x.shape[-1]))
+
+
+def chosen(pooling: str, mask: Tensor, segments: Tensor | None) -> Tensor:
+    """1 at the tokens that a pooling reads, or at all where a text has none of these: (B, L)."""
+    place = mask.cumsum(1) - 1
+    if segments is not None and pooling in ("first", "second"):
+        found = mask * (segments == (1 if pooling == "first" else 2))
+    elif pooling in ("cls", "last"):
+        found = mask * (place == (0 if pooling == "cls" else mask.sum(1, keepdim=True) - 1))
+    else:
+        found = mask
+    return torch.where(found.sum(1, keepdim=True) == 0, mask, found)
+
+
+class Scorer(nn.Module):
+    """The whole model, called as those of transformers, with `segments` where a view needs them: (B, L) -> (B, K). A
+    model that no view reads may be None. `first_position` is the number of the first token's place; None where the
+    model counts by itself."""
+
+    def __init__(self, plain: Any, merged: Any, reading: Reading, first_position: int | None) -> None:
+        super().__init__()
+        frozen = any(not view.adapted for view in reading.views)
+        adapted = any(view.adapted for view in reading.views)
+        self.plain, self.merged = plain if frozen else None, merged if adapted else None
+        self.reading, self.first_position = reading, first_position
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        segments: Tensor | None = None,
+    ) -> Tensor:
+        given = {"input_ids": input_ids, "attention_mask": attention_mask, "output_hidden_states": True}
+        given |= {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        if self.first_position is not None:
+            given["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0) + self.first_position
+        frozen, adapted = (model and model(**given).hidden_states for model in (self.plain, self.merged))
+        return self.reading(frozen, adapted, attention_mask, segments)
+
+
+class ViewsConfig(PretrainedConfig):
+    """Of a classifier on views."""
+
+    model_type = "metanlp_views"
+
+    def __init__(
+        self,
+        encoder: dict[str, Any] | None = None,  # the pretrained model's own configuration
+        views: Sequence[Sequence[Any]] = (),  # each adapted, layer, pooling
+        width: int = 0,  # D
+        first_position: int | None = None,
+        **others: Any,
+    ) -> None:
+        self.encoder, self.views, self.width, self.first_position = encoder or {}, list(views), width, first_position
+        super().__init__(**others)
+
+
+class OneView:
+    """A view out of a configuration."""
+
+    def __init__(self, adapted: bool, layer: int, pooling: str) -> None:
+        self.adapted, self.layer, self.pooling = adapted, layer, pooling
+
+
+class ViewsClassifier(PreTrainedModel):
+    """Two encoders, as the model came and with its adapter merged, and the head on what is read off them."""
+
+    config_class = ViewsConfig
+
+    def __init__(self, config: ViewsConfig) -> None:
+        super().__init__(config)
+        of = AutoConfig.for_model(**config.encoder)
+        views = [OneView(*view) for view in config.views]
+        plain, merged = (
+            AutoModel.from_config(of) if any(view.adapted == adapted for view in views) else None
+            for adapted in (False, True)
+        )
+        head = torch.zeros(config.num_labels, len(views) * config.width), torch.zeros(config.num_labels)
+        self.scorer = Scorer(plain, merged, Reading(views, config.width, *head), config.first_position)
+        self.post_init()
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None, **_: Any
+    ) -> SequenceClassifierOutput:
+        scores = self.scorer(input_ids, attention_mask, token_type_ids)
+        return SequenceClassifierOutput(logits=cast(Any, scores))
