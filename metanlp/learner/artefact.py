@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from metanlp.core.errors import DamagedError, InputError, StoppedError
 from metanlp.core.hub import HubName, fetch_model
 from metanlp.core.settings import from_json, to_json
 from metanlp.core.signals import deferred
-from metanlp.core.storage import atomic_write, disk, sha256_of
+from metanlp.core.storage import sha256_of, write_together
 from metanlp.core.types import Weights
 from metanlp.core.versions import versions
 from metanlp.core.weights import drop, finite, from_safetensors, pick_inside, to_safetensors
@@ -28,7 +29,10 @@ from metanlp.core.weights import drop, finite, from_safetensors, pick_inside, to
 ADAPTER, META, CONFIG = "adapter_model.safetensors", "meta_model.safetensors", "meta_config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 FILES = (ADAPTER, ADAPTER_CONFIG, META, CONFIG)
-SCHEMA = 1
+SCHEMA = 2
+# What meta_config.json has the sha256 of, by its format; the second has that of itself, too, as OWN.
+HASHED = {1: {ADAPTER, META}, SCHEMA: {ADAPTER, ADAPTER_CONFIG, META}}
+OWN = "sha256"
 DEFAULT = "default"  # the name of the learner that comes with the package
 
 
@@ -42,33 +46,45 @@ class Artefact:
 
 
 def write_artefact(folder: Path, kind: str, net: Backbone, weights: Weights, settings: Mapping[str, Any]) -> None:
-    """`weights` have no task axis. Each file is written whole or not at all; the configuration comes last, with the
-    sha256 of the others."""
+    """`weights` have no task axis. Where there is no room, all files stay as they were; the configuration comes last,
+    with the sha256 of the others and of itself."""
     if not finite(weights):
         raise ValueError("weights with NaN or infinity are not saved")
+    files = {**_adapter_files(net, weights), META: to_safetensors(drop(weights, "lora/"))}
+    config = {
+        "schema": SCHEMA,
+        "kind": kind,
+        "base": {"name": net.name, "revision": net.base.revision, "sha256": net.base.sha256},
+        "backbone": to_json(net.options),
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        "versions": versions(),
+        **settings,
+    }
     with deferred() as told:  # a folder with files of two models would be refused as damaged
-        write_adapter(folder, net, weights)
-        atomic_write(folder / META, to_safetensors(drop(weights, "lora/")))
-        config = {
-            "schema": SCHEMA,
-            "kind": kind,
-            "base": {"name": net.name, "revision": net.base.revision, "sha256": net.base.sha256},
-            "backbone": to_json(net.options),
-            "files": {name: sha256_of(folder / name) for name in (ADAPTER, META)},
-            "versions": versions(),
-            **settings,
-        }
-        atomic_write(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+        write_together(folder, {**files, CONFIG: signed(config)})
     if told():
         raise StoppedError(told(), f"stopped when {folder} was saved")
 
 
+def signed(config: Mapping[str, Any]) -> bytes:
+    """`meta_config.json` with the sha256 of its own content."""
+    whole = {**config, OWN: _sha256_of_content(config)}
+    return (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def write_adapter(folder: Path, net: Backbone, weights: Weights) -> None:
     """The two files that plain peft opens."""
-    with disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        net.save_adapter_config(folder)
-    atomic_write(folder / ADAPTER, to_safetensors(pick_inside(weights, "lora/")))
+    write_together(folder, _adapter_files(net, weights))
+
+
+def _adapter_files(net: Backbone, weights: Weights) -> dict[str, bytes]:
+    return {ADAPTER_CONFIG: net.adapter_config(), ADAPTER: to_safetensors(pick_inside(weights, "lora/"))}
+
+
+def _sha256_of_content(config: Mapping[str, Any]) -> str:
+    """Of all but the sha256 itself, however the file is laid out."""
+    rest = {key: value for key, value in config.items() if key != OWN}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def read_artefact(
@@ -100,8 +116,9 @@ def verified(folder: Path, kind: str | None = None) -> tuple[dict[str, Any], Wei
     """The configuration, the adapters under peft's names, and the rest of the weights, as they were saved: finite, each
     file of the sha256 that the configuration says. Raises InputError, DamagedError."""
     config = read_config(folder, kind)
-    adapters, others = (_tensors(folder / name, config["files"][name]) for name in (ADAPTER, META))
-    return config, adapters, others
+    for name, sha256 in config["files"].items():
+        _check_file(folder / name, sha256)
+    return config, _tensors(folder / ADAPTER), _tensors(folder / META)
 
 
 def read_config(folder: Path, kind: str | None) -> dict[str, Any]:
@@ -113,24 +130,31 @@ def read_config(folder: Path, kind: str | None) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         found, schema = config["kind"], config["schema"]
-        _ = config["files"][ADAPTER], config["files"][META]
+        listed = {*config["files"]}
         _ = [config["base"][key] for key in ("name", "revision", "sha256")]
         _ = [config[key] for key in ("backbone", "algorithm", "record")]
         _ = found != "adapted" or [config[key] for key in ("labels", "form", "scale", "pairs")]
+        known, whole = HASHED.get(schema), schema == 1 or config.get(OWN) == _sha256_of_content(config)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError(f"{path} is damaged: {type(error).__name__} {error}") from error
-    if schema != SCHEMA:
-        raise DamagedError(f"{path} has format {schema}, this version of metanlp reads format {SCHEMA}")
+    if known is None:
+        reads = " and ".join(map(str, HASHED))
+        raise DamagedError(f"{path} has format {schema}, this version of metanlp reads format {reads}")
+    if listed != known or not whole:
+        raise DamagedError(f"{path} is not the file that was saved: its sha256 differs from the one in it")
     if kind and found != kind:
         raise InputError(f"{folder} holds a model of kind {found!r}, but one of kind {kind!r} is needed here")
     return config
 
 
-def _tensors(path: Path, sha256: str) -> Weights:
+def _check_file(path: Path, sha256: str) -> None:
     if not path.is_file():
         raise DamagedError(f"{path} is missing")
     if sha256_of(path) != sha256:
         raise DamagedError(f"{path} is not the file that was saved: its sha256 differs from the one in {CONFIG}")
+
+
+def _tensors(path: Path) -> Weights:
     try:
         tensors = from_safetensors(path.read_bytes())
     except ValueError as error:
