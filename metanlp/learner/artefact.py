@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -33,6 +34,7 @@ SCHEMA = 2
 # What meta_config.json has the sha256 of, by its format; the second has that of itself, too, as OWN.
 HASHED = {1: {ADAPTER, META}, SCHEMA: {ADAPTER, ADAPTER_CONFIG, META}}
 OWN = "sha256"
+TYPES = (torch.float32, torch.uint8)  # of weights, and of the rows that a learner has seen
 DEFAULT = "default"  # the name of the learner that comes with the package
 
 
@@ -94,9 +96,15 @@ def read_artefact(
     loaded already. Raises InputError for one that is no such thing, DamagedError for one that was cut or altered."""
     folder = located(name)
     config, adapters, others = verified(folder, kind)
-    found = net or _backbone(config, base, device)
+    with of_config(folder):
+        options = from_json(Options, config["backbone"])
+    found = net or _backbone(options, config["base"], base, device)
     check_same(found.base, config["base"], given=net is not None)
-    weights = _in_order(folder, found, {f"lora/{key}": value for key, value in adapters.items()}) | others
+    given = {f"lora/{key}": value for key, value in adapters.items()}
+    expected = found.init(torch.Generator().manual_seed(0))
+    require_fit(folder / ADAPTER, given, expected)
+    # In the backbone's own order, which files don't keep: sums over tensors depend on it to the last bit.
+    weights = {key: given[key] for key in expected} | others
     return Artefact(found, {key: value.to(found.device) for key, value in weights.items()}, config)
 
 
@@ -131,11 +139,15 @@ def read_config(folder: Path, kind: str | None) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
         found, schema = config["kind"], config["schema"]
         listed = {*config["files"]}
-        _ = [config["base"][key] for key in ("name", "revision", "sha256")]
-        _ = [config[key] for key in ("backbone", "algorithm", "record")]
-        _ = found != "adapted" or [config[key] for key in ("labels", "form", "scale", "pairs")]
+        _require(str, config["base"], "name", "revision", "sha256")
+        _require(dict, config, "backbone", "algorithm", "record")
+        if found == "adapted":
+            _require(list, config, "labels", "scale")
+            _require(str, config, "form")
+            _require(bool, config, "pairs")
+            _ = [float(config["scale"][place]) for place in (0, 1)]
         known, whole = HASHED.get(schema), schema == 1 or config.get(OWN) == _sha256_of_content(config)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise DamagedError(f"{path} is damaged: {type(error).__name__} {error}") from error
     if known is None:
         reads = " and ".join(map(str, HASHED))
@@ -145,6 +157,12 @@ def read_config(folder: Path, kind: str | None) -> dict[str, Any]:
     if kind and found != kind:
         raise InputError(f"{folder} holds a model of kind {found!r}, but one of kind {kind!r} is needed here")
     return config
+
+
+def _require(kind: type, settings: Mapping[str, Any], *keys: str) -> None:
+    """Raises KeyError or TypeError where a value is not there, or is of another kind."""
+    for key in (key for key in keys if not isinstance(settings[key], kind)):
+        raise TypeError(f"{key!r} is of type {type(settings[key]).__name__}")
 
 
 def _check_file(path: Path, sha256: str) -> None:
@@ -161,14 +179,34 @@ def _tensors(path: Path) -> Weights:
         raise DamagedError(f"{path} is {error}") from error
     if not finite(tensors):
         raise DamagedError(f"{path} holds NaN or infinity")
+    for key in (key for key, value in tensors.items() if value.dtype not in TYPES):
+        raise DamagedError(f"{path}: {key} has numbers of type {tensors[key].dtype}, weights are {TYPES[0]}")
     return tensors
 
 
-def _backbone(config: Mapping[str, Any], base: str | None, device: torch.device | str) -> Backbone:
-    options = from_json(Options, config["backbone"])
+def require_fit(path: Path, found: Weights, expected: Weights, newer: Container[str] = ()) -> None:
+    """Raises DamagedError, naming the first key, where names or shapes are not those `expected`; keys that are `newer`
+    than the file may be missing."""
+    for key in sorted(expected.keys() | found.keys()):
+        is_, asked = (tuple(w[key].shape) if key in w else "missing" for w in (found, expected))
+        if is_ != asked and not (is_ == "missing" and key in newer):
+            why = "neither model nor method has it" if asked == "missing" else f"model and method ask for {asked}"
+            raise DamagedError(f"{path}: {key} is {is_}, {why}")
+
+
+@contextmanager
+def of_config(folder: str | Path) -> Generator[None]:
+    """Inside, what is wrong with a setting is said with the file that holds it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{Path(folder) / CONFIG}: {error}") from None
+
+
+def _backbone(options: Options, said: Mapping[str, str], base: str | None, device: torch.device | str) -> Backbone:
     require_library(options.quantize)
     try:
-        return Backbone.open(base or _public(config["base"]), options, device)
+        return Backbone.open(base or _public(said), options, device)
     except InputError as error:
         raise InputError(f"the base model is not to be had: {error}; or give its folder as `base`, --base") from error
 
@@ -178,16 +216,3 @@ def _public(said: Mapping[str, str]) -> str:
     if said["name"] == MINILM and has_minilm():
         return "minilm"
     return f"{said['name']}@{said['revision']}" if said["revision"] else said["name"]
-
-
-def _in_order(folder: Path, net: Backbone, adapters: Weights) -> Weights:
-    """The adapters in the backbone's own order, which files don't keep: sums over tensors depend on it to the last bit.
-    Raises DamagedError where they don't fit."""
-    expected = {key: value.shape for key, value in net.init(torch.Generator().manual_seed(0)).items()}
-    found = {key: value.shape for key, value in adapters.items()}
-    if expected != found:
-        wrong = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))[0]
-        raise DamagedError(
-            f"{folder / ADAPTER}: {wrong} is {found.get(wrong)}, the base model asks for {expected.get(wrong)}"
-        )
-    return {key: adapters[key] for key in expected}

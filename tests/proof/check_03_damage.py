@@ -1,4 +1,4 @@
-"""Single bits, cut files, and files that are missing, swapped or of another: in a checkpoint, and in a learner's folder."""
+"""Single bits, cut files, and files that are missing, swapped or of another: in a checkpoint, in a learner's folder."""
 
 from __future__ import annotations
 

@@ -14,6 +14,10 @@ class Check:
 
 
 CHECKS = {
-    8: Check("a full disk leaves what was there before, and exit code 4", "check_08_disk_full", 100, 9),
     3: Check("a damaged checkpoint or learner is refused before it is used", "check_03_damage", 1350, 108),
+    4: Check("a hostile folder is refused; nothing is run, written or called", "check_04_hostile", 40, 40),
+    6: Check("support and query share nothing, and planted leaks are found", "check_06_leakage", 10_100, 505),
+    7: Check("no made-up file, setting or word ends in another error than ours", "check_07_fuzzing", 10_000, 200),
+    8: Check("a full disk leaves what was there before, and exit code 4", "check_08_disk_full", 100, 9),
+    10: Check("of many runs on one folder one goes on", "check_10_one_folder", 51),
 }

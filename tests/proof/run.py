@@ -20,7 +20,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
-SHOWN = 5  # failures that are printed
+SHOWN = 20  # failures that are printed
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 
