@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from case import Cases
 from form_tasks import FORMS, rows_of
-from hostile import resigned
+from hostile import MANIFEST, resigned
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as some
 from tiny_learner import Tiny
@@ -185,24 +186,24 @@ def read_learner(folder: Path, learner: Path) -> Try:
 
 
 def read_checkpoint(step: Path) -> Try:
+    manifest = (step / MANIFEST).read_bytes()
+
     def read(case: tuple[str, bytes, float]) -> None:
         path = step / case[0]
         before = path.read_bytes()
         at = int(case[2] * len(before))
         path.write_bytes(before[:at] + case[1] + before[at + len(case[1]) :])
-        resigned_or_not(step, len(case[1]) % 2)
+        signed_where_possible(step, len(case[1]) % 2)
         try:
             checkpoint.load(step)
         finally:
             path.write_bytes(before)
-            resigned(step)
+            (step / MANIFEST).write_bytes(manifest)
 
     return read
 
 
-def resigned_or_not(step: Path, sign: int) -> None:
-    try:
+def signed_where_possible(step: Path, sign: int) -> None:
+    with suppress(Exception):  # the manifest may be no JSON, or no manifest
         if sign:
             resigned(step)
-    except ValueError:  # the manifest is no JSON
-        return

@@ -14,10 +14,17 @@ class Check:
 
 
 CHECKS = {
+    1: Check("a run killed at any moment ends as one undisturbed", "check_01_death", 200, 4),
+    2: Check("a run told to stop saves, ends within 10 s, and goes on as undisturbed", "check_02_polite_stop", 70, 4),
     3: Check("a damaged checkpoint or learner is refused before it is used", "check_03_damage", 1350, 108),
     4: Check("a hostile folder is refused; nothing is run, written or called", "check_04_hostile", 40, 40),
+    5: Check("a malformed task file is one line, exit code 2, at once", "check_05_malformed", 200),
     6: Check("support and query share nothing, and planted leaks are found", "check_06_leakage", 10_100, 505),
     7: Check("no made-up file, setting or word ends in another error than ours", "check_07_fuzzing", 10_000, 200),
     8: Check("a full disk leaves what was there before, and exit code 4", "check_08_disk_full", 100, 9),
+    9: Check("no bad number is kept, and want of memory is one line", "check_09_bad_numbers", 30, 3),
     10: Check("of many runs on one folder one goes on", "check_10_one_folder", 51),
+    13: Check("a broken publication leaves the old or the new", "check_13_publishing", 126),
+    14: Check("a dead network is one line, at once", "check_14_dead_network", 60),
+    16: Check("a long run grows in nothing", "check_16_endurance", 10_000),
 }
