@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import product
 from pathlib import Path
 
@@ -10,8 +9,6 @@ from case import Cases, attempt
 from git_hub import GitHub
 from hub_server import running
 from hub_worker import worker
-
-sys.path.append(str(Path(__file__).parents[1] / "share"))
 from test_hub_push import BUSY, REFUSED, REQUESTS, broken
 
 

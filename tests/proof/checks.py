@@ -24,7 +24,11 @@ CHECKS = {
     8: Check("a full disk leaves what was there before, and exit code 4", "check_08_disk_full", 100, 9),
     9: Check("no bad number is kept, and want of memory is one line", "check_09_bad_numbers", 30, 3),
     10: Check("of many runs on one folder one goes on", "check_10_one_folder", 51),
+    11: Check("1 = 2 = 4 processes bitwise, with both kinds of kernels", "check_11_determinism", 100),
+    12: Check("no token, home folder or machine is said or published", "check_12_secrets", 100),
     13: Check("a broken publication leaves the old or the new", "check_13_publishing", 126),
     14: Check("a dead network is one line, at once", "check_14_dead_network", 60),
+    15: Check("every old format is read, and the next one refused by name", "check_15_old_formats", 6, 6),
     16: Check("a long run grows in nothing", "check_16_endurance", 10_000),
+    17: Check("a run goes on as it was, or is refused by name", "check_17_resume", 22, 8),
 }

@@ -21,7 +21,8 @@ from typing import Any
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
 SHOWN = 20  # failures that are printed
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+# Helpers lie beside the tests, and some tests are cases here.
+sys.path[:0] = [str(HERE), str(HERE.parent), *(str(HERE.parent / room) for room in ("training", "share"))]
 
 
 def main() -> int:
