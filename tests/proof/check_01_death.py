@@ -8,18 +8,19 @@ from pathlib import Path
 
 from case import Cases, attempt, ended
 from case import child as forked_child
-from lives import Lives, newest_loads
-from tiny_learner import Tiny
+from lives import FEW, STEPS, Lives, newest_loads
+from tiny_learner import shared
 
 EACH = 10  # deaths of one run
 
 
 def cases(count: int, folder: Path) -> Cases:
     """Of runs that die up to ten times each and then come to their end."""
-    tiny, chance, left = Tiny(folder), random.Random(0), count
-    Lives(tiny, folder, folder / "whole").run()
+    tiny, chance, left = shared(), random.Random(0), count
+    steps = STEPS if count >= EACH else FEW
+    Lives(tiny, folder, folder / "whole", steps).run()
     while left:
-        said = one_run(Lives(tiny, folder / "whole", folder / "killed"), min(EACH, left), chance)
+        said = one_run(Lives(tiny, folder / "whole", folder / "killed", steps), min(EACH, left), chance)
         shutil.rmtree(folder / "killed")
         left -= len(said)
         yield from said

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from case import Cases, refused
-from tiny_learner import Tiny, altered
+from tiny_learner import altered, shared
 
 from metanlp.core.errors import DamagedError, InputError
 from metanlp.learner.artefact import verified
@@ -21,7 +21,7 @@ Load = Callable[[Path], object]
 def cases(count: int, folder: Path) -> Cases:
     """Of 1,350: 1,000 flips, 300 cuts and 50 files that are not the right ones."""
     flips, cuts = count * 1000 // 1350, count * 300 // 1350
-    tiny = Tiny(folder)
+    tiny = shared()
     learner = tiny.trained(folder / "run", 6)
     learner.save(folder / "learner")
     tiny.trained(folder / "other", 6, seed=2).save(folder / "another")

@@ -13,7 +13,7 @@ from typing import Any
 
 from case import Cases, attempt, child, ended, refused
 from hostile import CANARY, CHECKPOINTS, HARMLESS, LEARNERS, MODELS, Harm, resigned
-from tiny_learner import Tiny
+from tiny_learner import Tiny, shared
 
 from metanlp.backbone import Backbone
 from metanlp.core.errors import DamagedError, InputError
@@ -27,7 +27,7 @@ Load = Callable[[Path], object]
 
 def cases(count: int, folder: Path) -> Cases:
     """Each in the order of its kind, in a process that has the hook."""
-    tiny = Tiny(folder)
+    tiny = shared()
     tiny.trained(folder / "run").save(folder / "learner")
     said = folder / "said.json"
     code = ended(child(lambda: said.write_text(json.dumps([*islice(tried(tiny, folder), count)]))), 600)

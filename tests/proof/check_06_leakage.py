@@ -10,7 +10,7 @@ import numpy as np
 from case import Cases
 from form_tasks import FORMS as NAMES
 from form_tasks import task_of
-from tiny_learner import Tiny
+from tiny_learner import shared
 
 from metanlp.core.types import Episode, Roles, Row, Task
 from metanlp.episodes.pool import Pool
@@ -38,12 +38,12 @@ def plain(texts: list[str]) -> str:
 
 def of_episodes(count: int, folder: Path) -> Cases:
     """Of tasks of every form, in each of which every fifth row comes again in disguise."""
-    tasks = tuple(repeated(task) for task in (*Tiny(folder).tasks, *(task_of(form) for form in NAMES)))
-    net = Tiny(folder / "net").net
+    tasks = tuple(repeated(task) for task in (*shared().tasks, *(task_of(form) for form in NAMES)))
+    net = shared().net
     episodes = Episodes(tasks, net.encode, Sampling(shots=(1, 8), queries=8), seed=6)
     rows = {task.name: Pool.of(task, net.encode).rows for task in tasks}
     for number in range(count):
-        yield shared(episodes[number], rows)
+        yield both_have(episodes[number], rows)
 
 
 def repeated(task: Task) -> Task:
@@ -58,7 +58,7 @@ def disguised(row: Row, number: int) -> Row:
     return {**row, **texts}
 
 
-def shared(episode: Episode, rows: dict[str, list[Row]]) -> str:
+def both_have(episode: Episode, rows: dict[str, list[Row]]) -> str:
     form = FORMS[episode.support.form]
     support, query = (
         {plain([part for text in form.texts(rows[episode.task][n]) for part in text]) for n in side}

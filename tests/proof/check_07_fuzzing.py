@@ -15,7 +15,7 @@ from form_tasks import FORMS, rows_of
 from hostile import MANIFEST, resigned
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as some
-from tiny_learner import Tiny
+from tiny_learner import shared
 
 from metanlp.backbone.options import Options
 from metanlp.cli.commands import COMMANDS
@@ -138,7 +138,7 @@ def nodes(tree: Any) -> list[tuple[Any, Any]]:
 
 
 def made(folder: Path) -> tuple[Path, Path]:
-    tiny = Tiny(folder)
+    tiny = shared()
     tiny.trained(folder / "run").save(folder / "learner")
     newest = checkpoint.newest(folder / "run" / "checkpoints")
     assert newest
@@ -171,7 +171,7 @@ def read_words(words: list[str]) -> None:
 
 def read_learner(folder: Path, learner: Path) -> Try:
     """Checksums fit, so that what is inside is looked at."""
-    place, net = folder / "read", Tiny(folder / "again").net
+    place, net = folder / "read", shared().net
     shutil.copytree(learner, place)
 
     def read(case: tuple[int, dict[str, Any]]) -> None:

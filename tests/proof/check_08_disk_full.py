@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from case import Cases, child, content, ended, refused, spread
-from tiny_learner import Tiny, moved
+from tiny_learner import Tiny, moved, shared
 
 from metanlp.cli.launch import guarded
 from metanlp.core import weights
@@ -24,7 +24,7 @@ EACH_STEP = {"validations": STEPS, "checkpoints": STEPS}
 
 
 def cases(count: int, folder: Path) -> Cases:
-    tiny = Tiny(folder)
+    tiny = shared()
     learner = tiny.trained(folder / "run")
     saves, learners, runs = spread(count, 3)
     yield from of_checkpoints(folder / "run" / "checkpoints", saves)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from case import Cases
-from tiny_learner import Tiny
+from tiny_learner import Tiny, shared
 
 from metanlp.algorithms import ProtoNet
 from metanlp.cli.launch import guarded
@@ -23,7 +23,7 @@ from metanlp.core.weights import equal, finite
 from metanlp.training import checkpoint
 from metanlp.training.meta_train import PATIENCE_NAN
 
-STEPS = 12
+STEPS = 6
 EACH_STEP = {"checkpoints": STEPS}
 BAD = (float("nan"), float("inf"), float("-inf"))
 GREEDY: tuple[Callable[[], Any], ...] = (
@@ -33,7 +33,7 @@ GREEDY: tuple[Callable[[], Any], ...] = (
 
 def cases(count: int, folder: Path) -> Cases:
     """Of 30: 20 with bad numbers, once or for good, in the loss or the gradient, and 10 without memory."""
-    tiny, starved = Tiny(folder), count // 3
+    tiny, starved = shared(), count // 3
     bad = [(value, part, last) for value in BAD for part in ("loss", "grad") for last in (1, PATIENCE_NAN + 1)]
     for number, (value, part, last) in enumerate(islice(cycle(bad), count - starved)):
         yield not_finite(tiny, folder / f"bad_{number}", 1 + number % STEPS, value, part, last)

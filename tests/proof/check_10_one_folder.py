@@ -11,14 +11,14 @@ from pathlib import Path
 import in_turn
 from case import Cases
 from form_tasks import write_tasks
-from tiny_learner import Tiny
+from tiny_learner import shared
 
 PATIENCE = 900.0  # seconds until a run that goes on is seen to
 
 
 def cases(count: int, folder: Path) -> Cases:
     """Each time of so many runs on a new folder; the one that won is killed, and its folder is the next one's."""
-    base, out = Tiny(folder).base, folder / "out"
+    base, out = shared().base, folder / "out"
     data = write_tasks(folder / "tasks", "classify", range(2))
     words = ["metanlp", "train", "--data", data, "--model", base, "--steps", 100_000, "--out", out]
     runs = [in_turn.child([words], folder / "said" / str(number)) for number in range(count - 1)]

@@ -13,7 +13,7 @@ from case import Cases, attempt
 from forked import forked
 from near import INNER_STEPS, near
 from test_meta_train import SCRIPT, here, read_ranks
-from tiny_learner import Tiny
+from tiny_learner import shared
 
 from metanlp.core.weights import equal
 
@@ -36,7 +36,7 @@ def cases(count: int, folder: Path) -> Cases:
 
 
 def compared(seeds: int, folder: Path) -> Cases:
-    base = Tiny(folder).base
+    base = shared().base
     names = [f"{method}.{seed}" for seed in range(seeds) for method in METHODS]
     fast = [f"fast.{seed}" for seed in range(seeds)]
     alone = {name: here(base, folder / "1" / name, STEPS) for name in names}

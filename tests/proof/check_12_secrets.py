@@ -14,7 +14,7 @@ from pathlib import Path
 import in_turn
 from case import Cases, refused
 from form_tasks import write_tasks
-from tiny_learner import Tiny
+from tiny_learner import shared
 
 from metanlp.core.errors import InputError
 from metanlp.learner.artefact import CONFIG, signed
@@ -29,7 +29,7 @@ def cases(count: int, folder: Path) -> Cases:
     os.environ |= OWN
     os.environ["HOME"] = str(folder / "home" / "quillfeather")
     Path(os.environ["HOME"]).mkdir(parents=True)
-    tiny, home = Tiny(folder / "home" / "quillfeather"), Path(os.environ["HOME"])
+    tiny, home = shared(), Path(os.environ["HOME"])
     tiny.trained(home / "run").save(home / "learner")
     data = write_tasks(home / "tasks", "classify", range(2))
     commands = commands_of(tiny.base, data / "classify_0.jsonl", home)

@@ -15,7 +15,7 @@ from pathlib import Path
 import in_turn
 from case import Cases
 from form_tasks import write_tasks
-from tiny_learner import Tiny
+from tiny_learner import shared
 
 AT_ONCE, GIVEN_UP = 10.0, 40.0  # seconds for an unreachable Hub, and one that takes the call and says nothing
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 def cases(count: int, folder: Path) -> Cases:
     """Of 60: fifteen commands on four kinds of dead networks."""
-    tiny = Tiny(folder)
+    tiny = shared()
     tiny.trained(None).save(folder / "learner")
     data = write_tasks(folder / "tasks", "classify", range(2))
     commands = commands_of(tiny.base, data / "classify_0.jsonl", folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 from case import Cases
-from tiny_learner import Tiny
+from tiny_learner import shared
 
 from metanlp.core.types import Weights
 
@@ -42,7 +42,7 @@ def cases(count: int, folder: Path) -> Cases:
         return [float(len(looks))]
 
     plan = {"validations": LOOKS, "checkpoints": LOOKS, "meta_batch": 1}
-    Tiny(folder).trained(folder / "run", count, validate=look, plan=plan)
+    shared().trained(folder / "run", count, validate=look, plan=plan)
     print(*looks, sep="\n")
     first = looks[1]
     for each in looks[1:]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from case import Cases, content, refused, tests
-from tiny_learner import Tiny
+from tiny_learner import shared
 
 from metanlp.algorithms import Maml
 from metanlp.core.errors import InputError
@@ -20,7 +20,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "plan.meta_batch": {"plan": {"meta_batch": 4}},
     "plan.clip": {"plan": {"clip": 0.5}},
     "plan.exact": {"plan": {"exact": False}},
-    "algorithm.name": {"method": Maml()},
+    "algorithm.": {"method": Maml()},
 }
 
 
@@ -30,7 +30,7 @@ def cases(count: int, folder: Path) -> Cases:
 
 
 def each(folder: Path) -> Cases:
-    tiny = Tiny(folder)
+    tiny = shared()
     first = tiny.trained(folder / "run")
     before = content(folder / "run")
     again = tiny.trained(folder / "run")

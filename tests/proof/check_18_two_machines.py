@@ -14,7 +14,7 @@ from pathlib import Path
 
 from case import Cases
 from test_meta_train import SCRIPT, environment, here, read_ranks
-from tiny_learner import Tiny
+from tiny_learner import shared
 
 from metanlp.core.weights import equal
 
@@ -27,7 +27,7 @@ def cases(count: int, folder: Path) -> Cases:
     if os.geteuid() or not shutil.which("ip"):
         print("skipped: network namespaces need root and iproute2")
         return
-    base = Tiny(folder).base
+    base = shared().base
     (folder / "script.py").write_text(SCRIPT)
     with two_machines():
         for number in range(count):

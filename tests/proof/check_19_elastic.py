@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from case import Cases
 from test_meta_train import SCRIPT, environment, here, read_ranks
-from tiny_learner import Tiny
+from tiny_learner import shared
 
 from metanlp.core.weights import equal
 
@@ -30,7 +30,7 @@ LAUNCHERS = {
 
 def cases(count: int, folder: Path) -> Cases:
     """The two launchers in turn; the rank and the moment are drawn."""
-    base, chance = Tiny(folder).base, random.Random(0)
+    base, chance = shared().base, random.Random(0)
     (folder / "script.py").write_text(SCRIPT)
     whole = here(base, folder / "whole" / "maml", STEPS)
     for number in range(count):

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 from case import Cases, child, ended
-from tiny_learner import Tiny
+from tiny_learner import shared
 
 from metanlp.cli.launch import guarded
 from metanlp.learner.learner import Learner
@@ -77,7 +77,7 @@ class Visitor:
 
 def cases(count: int, folder: Path) -> Cases:
     """`count` times somebody adapts and asks, twenty at once; then a paste that is too large."""
-    learner = Tiny(folder).trained(None)
+    learner = shared().trained(None)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -18,8 +18,7 @@ from tiny_learner import Tiny, moved
 from metanlp.core.signals import stoppable
 from metanlp.training import checkpoint
 
-STEPS = 60
-PLAN = {"steps": STEPS, "validations": 6, "checkpoints": STEPS // 2}
+STEPS, FEW = 60, 12  # meta-steps of a run, and of one of few deaths
 CLOCK = ("seconds", "train_s")  # what differs from run to run
 
 
@@ -30,12 +29,13 @@ class Lives:
     tiny: Tiny
     whole: Path
     into: Path
-    size: int = 1
+    steps: int = STEPS
 
     def run(self) -> None:
         """To the end, or to the death; what was learned is saved beside the checkpoints."""
         with stoppable("--resume"):
-            self.tiny.trained(self.into, validate=moved, plan=PLAN).save(self.into / "learner")
+            plan = {"validations": 6, "checkpoints": self.steps // 2}
+            self.tiny.trained(self.into, self.steps, validate=moved, plan=plan).save(self.into / "learner")
 
     def dies(self, chance: random.Random, inside: bool) -> int:
         """One life, which ends by SIGKILL: in the middle of a save, or at any moment after some steps."""

@@ -20,7 +20,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
-SHOWN = 20  # failures that are printed
+SHOWN = 10  # failures that are printed
 # Helpers lie beside the tests, and some tests are cases here.
 sys.path[:0] = [str(HERE), str(HERE.parent), *(str(HERE.parent / room) for room in ("training", "share"))]
 
@@ -42,7 +42,7 @@ def one(number: int, cases: int | None) -> int:
     """Run a check and write its entry."""
     from checks import CHECKS
 
-    check, begun = CHECKS[number], time.monotonic()
+    check, begun, here = CHECKS[number], time.monotonic(), circumstances()
     wrong, passed = list[str](), 0
     with tempfile.TemporaryDirectory() as folder:
         for said in importlib.import_module(check.module).cases(cases or check.full, Path(folder)):
@@ -52,7 +52,7 @@ def one(number: int, cases: int | None) -> int:
                 print(f"  {said}", flush=True)
     print(f"{number:2} {check.law}: {passed} passed, {len(wrong)} failed", flush=True)
     counts = {"asked": check.full, "run": passed + len(wrong), "passed": passed, "failed": len(wrong)}
-    keep(number, {"check": check.law, **counts, "seconds": round(time.monotonic() - begun), **circumstances()})
+    keep(number, {"check": check.law, **counts, "seconds": round(time.monotonic() - begun), **here})
     return bool(wrong)
 
 

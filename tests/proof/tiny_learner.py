@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from conftest import TOYS, mini_tasks, write_tiny
@@ -52,6 +55,14 @@ class Tiny:
                     | more.pop("plan", {}))  # fmt: skip
         given: dict[str, Any] = {"folder": into, "resume": True, "seed": 1, "ranks": Ranks.alone(), **more}
         return meta_train(method or ProtoNet(), self.net, self.episodes, plan, **given)
+
+
+@cache
+def shared() -> Tiny:
+    """One for all checks of a process."""
+    folder = Path(mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Tiny(folder)
 
 
 def moved(theta: Weights) -> list[float]:
