@@ -22,6 +22,10 @@ MEMORY = (
     "there is not enough memory; what was saved before is whole. Lower --tasks-per-pass or --rank, add "
     "--gradient-checkpoint or --quantize (options of the recipes), give fewer or shorter texts, or a smaller --model"
 )
+LOST = (
+    "another process of this run is gone, or did not answer in time; what was saved before is whole: start all of them "
+    "again with --resume"
+)
 
 if TYPE_CHECKING:
     from metanlp.evaluation.results import Report
@@ -95,14 +99,22 @@ def ended_in_a_line() -> Generator[None]:
         discard(sys.stdout)
         end(141)
     except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
+        if out_of_memory(error):
+            end(EXIT_CODES[InputError], MEMORY)
+        if not lost_process(error):
             raise
-        end(EXIT_CODES[InputError], MEMORY)
+        end(1, LOST)
     except OSError as error:
         if error.errno not in NOT_WRITTEN:
             raise
         discard(sys.stdout)
         end(EXIT_CODES[StorageError], f"{error.filename or 'standard output'} could not be written: {error.strerror}")
+
+
+def lost_process(error: Exception) -> bool:
+    """Whether a sum over processes failed, as one of them is gone: gloo and NCCL say so by a RuntimeError."""
+    words = ("gloo", "NCCL", "Connection closed by peer", "Timed out waiting")
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(word in str(error) for word in words)
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -34,4 +34,5 @@ CHECKS = {
     18: Check("two machines learn what one learns, also over a link that was cut", "check_18_two_machines", 4),
     19: Check("a launcher starts a killed rank again, to the same end", "check_19_elastic", 20),
     20: Check("many people at one page each get their own answers", "check_20_serve", 400),
+    21: Check("very many tasks open at once and are drawn fast", "check_21_scale", 100_000),
 }

@@ -51,7 +51,8 @@ def one(number: int, cases: int | None) -> int:
             if said and len(wrong) <= SHOWN:
                 print(f"  {said}", flush=True)
     print(f"{number:2} {check.law}: {passed} passed, {len(wrong)} failed", flush=True)
-    counts = {"asked": check.full, "run": passed + len(wrong), "passed": passed, "failed": len(wrong)}
+    asked = {"full": check.full, "asked": cases or check.full}
+    counts = asked | {"run": passed + len(wrong), "passed": passed, "failed": len(wrong)}
     keep(number, {"check": check.law, **counts, "seconds": round(time.monotonic() - begun), **here})
     return bool(wrong)
 
