@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := $(THREADS)
 export GOMP_SPINCOUNT := 10000
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: env demo test machines check docs cards leopard bench compare proof clean
+.PHONY: env demo test machines check docs cards leopard bench compare proof slow clean
 
 env: .venv/.complete
 
@@ -53,7 +53,10 @@ bench: env  ## the engine against a plain peft loop and the machine's limit, at 
 compare: env  ## every method on the embedded tasks at equal compute, about half an hour on 2 cores
 	$(BIN)/python recipes/compare_all.py
 
-proof: env  ## the slow tests: kill loops, the wheel in an empty environment
+proof: env $(if $(CHECK),,slow)  ## the checks of docs/reliability.md at their full number, hours; CHECK=3 one of them
+	OMP_NUM_THREADS=1 $(BIN)/python tests/proof/run.py $(CHECK)
+
+slow: env  ## the slow tests: kill loops, the wheel in an empty environment
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 clean:

@@ -31,6 +31,11 @@ def served(serve: Callable[[int], None]) -> Iterator[str]:
 def forked(size: int, script: str, *words: object) -> None:
     """Runs the source `script` as a program with these words on its command line, on each of `size` ranks; all have to
     end well."""
+    assert exit_codes(size, script, *words) == [0] * size
+
+
+def exit_codes(size: int, script: str, *words: object) -> list[int | None]:
+    """The same, with whatever end: the code of each rank, or minus the signal that ended it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -43,7 +48,7 @@ def forked(size: int, script: str, *words: object) -> None:
     ended = [rank.exitcode for rank in ranks]
     for rank in ranks:
         rank.kill()
-    assert ended == [0] * size
+    return ended
 
 
 def _rank(script: str, argv: list[str], number: int, size: int, port: int) -> None:

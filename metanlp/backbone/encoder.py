@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, reduce
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -199,9 +199,10 @@ class Backbone:
     def view_names(self) -> tuple[str, ...]:
         return tuple(map(str, self.views))
 
-    def save_adapter_config(self, folder: Path) -> None:
-        """Write `adapter_config.json` for plain peft."""
-        self._peft_config().save_pretrained(str(folder))
+    def adapter_config(self) -> bytes:
+        """`adapter_config.json`, as plain peft writes it."""
+        config = self._peft_config().to_dict()
+        return json.dumps(config, indent=2, sort_keys=True, default=sorted).encode()  # peft's sets as lists
 
     # inside
 

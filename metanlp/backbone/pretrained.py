@@ -48,7 +48,9 @@ class Base:
 
     def file(self, name: str) -> Path | None:
         """A file of the model, here or on the Hub; None where there is none, and offline where it is not in the cache.
-        Raises OSError where the Hub fails."""
+        Raises InputError for a name that leads out of the model's folder, OSError where the Hub fails."""
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise InputError(f"model {self.name!r} could not be loaded (it names {name}, outside of its folder)")
         if Path(self.folder).is_dir():
             path = Path(self.folder) / name
             return path if path.is_file() else None
@@ -164,9 +166,9 @@ def to_be_had(name: str) -> Generator[None]:
     """Turns what transformers raises for a model that it can't load into an InputError of one line."""
     try:
         yield
-    except InputError:
+    except (InputError, DamagedError):
         raise
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # of many types, where files are cut or made to harm
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if "trust_remote_code" in str(error):
             reason = "it needs code from its own folder, which is never run"

@@ -18,6 +18,15 @@ from metanlp.core.settings import parse
 from metanlp.core.signals import stoppable
 from metanlp.experiment.options import LEAVE_ONE_OUT, NOTHING, Experiment
 
+MEMORY = (
+    "there is not enough memory; what was saved before is whole. Lower --tasks-per-pass or --rank, add "
+    "--gradient-checkpoint or --quantize (options of the recipes), give fewer or shorter texts, or a smaller --model"
+)
+LOST = (
+    "another process of this run is gone, or did not answer in time; what was saved before is whole: start all of them "
+    "again with --resume"
+)
+
 if TYPE_CHECKING:
     from metanlp.evaluation.results import Report
     from metanlp.share.publish import Publication
@@ -89,11 +98,29 @@ def ended_in_a_line() -> Generator[None]:
     except BrokenPipeError:  # who reads our output has had enough
         discard(sys.stdout)
         end(141)
+    except (MemoryError, RuntimeError) as error:
+        if out_of_memory(error):
+            end(EXIT_CODES[InputError], MEMORY)
+        if not lost_process(error):
+            raise
+        end(1, LOST)
     except OSError as error:
         if error.errno not in NOT_WRITTEN:
             raise
         discard(sys.stdout)
         end(EXIT_CODES[StorageError], f"{error.filename or 'standard output'} could not be written: {error.strerror}")
+
+
+def lost_process(error: Exception) -> bool:
+    """Whether a sum over processes failed, as one of them is gone: gloo and NCCL say so by a RuntimeError."""
+    words = ("gloo", "NCCL", "Connection closed by peer", "Timed out waiting")
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(word in str(error) for word in words)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: torch says so on a GPU by a type of its own, on a CPU by a RuntimeError."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def end(code: int, said: str = "") -> NoReturn:

@@ -49,7 +49,8 @@ def parse(
             return ask(argv)
     except SystemExit as ended:
         if ended.code:
-            raise InputError(_misspelt(argv, ask) or _unboxed(said.getvalue())) from None
+            # One line, also where a word that was given holds several.
+            raise InputError(" ".join((_misspelt(argv, ask) or _unboxed(said.getvalue())).split())) from None
         raise
 
 

@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -44,15 +44,27 @@ def sync(path: Path) -> None:
 
 def atomic_write(path: Path, data: bytes) -> None:
     """Put `data` at `path`: readers see the old file or the new one, also after a crash. Raises StorageError."""
-    with disk(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_beside(path)
-        try:
-            write(temporary, data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync(path.parent)
+    write_together(path.parent, {path.name: data})
+
+
+def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
+    """The same for several files of a folder, which take their places in the order given once all of them are on the
+    disk: where there is no room for one, all are as they were. Raises StorageError."""
+    temporaries = {name: temporary_beside(folder / name) for name in files}
+    try:
+        for name, data in files.items():
+            with disk(folder / name):
+                folder.mkdir(parents=True, exist_ok=True)
+                write(temporaries[name], data)
+        for name, temporary in temporaries.items():
+            with disk(folder / name):
+                os.replace(temporary, folder / name)
+    finally:
+        for temporary in temporaries.values():
+            with suppress(OSError):  # what went wrong is on its way already
+                temporary.unlink(missing_ok=True)
+    with disk(folder):
+        sync(folder)
 
 
 def sha256_of(*paths: Path) -> str:

@@ -93,8 +93,8 @@ def run(
         if ranks.main and fold == 1:
             say(start_facts(shared))
             show_cleaning(every_task(shared.roles))
-        if new:
-            ranks.on_main(lambda: held.enter_context(storage.lock(asked.out)))
+        if new:  # and looked at again: another run may have made it meanwhile, and come to its end
+            ranks.on_main(lambda: [held.enter_context(storage.lock(asked.out)), output_of(asked).check()])
         if not asked.resume:  # only now, as bad input must not cost what an earlier run left
             ranks.on_main(lambda: [OutputFolder(out).clear() for out in (asked.out, *anew)])
         ranks.on_main(lambda: write_json(asked.out / LEAKAGE, {"schema": 1, **asdict(shared.leakage)}))

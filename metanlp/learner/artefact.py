@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -22,7 +24,7 @@ from metanlp.core.hub import HubName, fetch_model
 from metanlp.core.outputs import LOCAL
 from metanlp.core.settings import from_json, to_json
 from metanlp.core.signals import deferred
-from metanlp.core.storage import atomic_write, disk, sha256_of
+from metanlp.core.storage import sha256_of, write_together
 from metanlp.core.types import Weights
 from metanlp.core.versions import versions
 from metanlp.core.weights import drop, finite, from_safetensors, pick_inside, to_safetensors
@@ -31,7 +33,11 @@ from metanlp.learner.packed import unpacked
 ADAPTER, META, CONFIG = "adapter_model.safetensors", "meta_model.safetensors", "meta_config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 FILES = (ADAPTER, ADAPTER_CONFIG, META, CONFIG)
-SCHEMA = 1
+SCHEMA = 2
+# What meta_config.json has the sha256 of, by its format; the second has that of itself, too, as OWN.
+HASHED = {1: {ADAPTER, META}, SCHEMA: {ADAPTER, ADAPTER_CONFIG, META}}
+OWN = "sha256"
+TYPES = (torch.float32, torch.uint8)  # of weights, and of the rows that a learner has seen
 INSTEAD = {  # what to do with a model of a kind, where the other is needed
     "adapted": "`metanlp predict` answers with this one, `metanlp score` judges it on a labelled file",
     "learner": "`metanlp adapt` makes one of this for a task of yours",
@@ -49,33 +55,45 @@ class Artefact:
 
 
 def write_artefact(folder: Path, kind: str, net: Backbone, weights: Weights, settings: Mapping[str, Any]) -> None:
-    """`weights` have no task axis. Each file is written whole or not at all; the configuration comes last, with the
-    sha256 of the others."""
+    """`weights` have no task axis. Where there is no room, all files stay as they were; the configuration comes last,
+    with the sha256 of the others and of itself."""
     if not finite(weights):
         raise ValueError("weights with NaN or infinity are not saved")
+    files = {**_adapter_files(net, weights), META: to_safetensors(drop(weights, "lora/"))}
+    config = {
+        "schema": SCHEMA,
+        "kind": kind,
+        "base": {"name": net.name, "revision": net.base.revision, "sha256": net.base.sha256},
+        "backbone": to_json(net.options),
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        "versions": versions(),
+        **settings,
+    }
     with deferred() as told:  # a folder with files of two models would be refused as damaged
-        write_adapter(folder, net, weights)
-        atomic_write(folder / META, to_safetensors(drop(weights, "lora/")))
-        config = {
-            "schema": SCHEMA,
-            "kind": kind,
-            "base": {"name": net.name, "revision": net.base.revision, "sha256": net.base.sha256},
-            "backbone": to_json(net.options),
-            "files": {name: sha256_of(folder / name) for name in (ADAPTER, META)},
-            "versions": versions(),
-            **settings,
-        }
-        atomic_write(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+        write_together(folder, {**files, CONFIG: signed(config)})
     if told():
         raise StoppedError(told(), f"stopped when {folder} was saved")
 
 
+def signed(config: Mapping[str, Any]) -> bytes:
+    """`meta_config.json` with the sha256 of its own content."""
+    whole = {**config, OWN: _sha256_of_content(config)}
+    return (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def write_adapter(folder: Path, net: Backbone, weights: Weights) -> None:
     """The two files that plain peft opens."""
-    with disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        net.save_adapter_config(folder)
-    atomic_write(folder / ADAPTER, to_safetensors(pick_inside(weights, "lora/")))
+    write_together(folder, _adapter_files(net, weights))
+
+
+def _adapter_files(net: Backbone, weights: Weights) -> dict[str, bytes]:
+    return {ADAPTER_CONFIG: net.adapter_config(), ADAPTER: to_safetensors(pick_inside(weights, "lora/"))}
+
+
+def _sha256_of_content(config: Mapping[str, Any]) -> str:
+    """Of all but the sha256 itself, however the file is laid out."""
+    rest = {key: value for key, value in config.items() if key != OWN}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def read_artefact(
@@ -85,9 +103,15 @@ def read_artefact(
     loaded already. Raises InputError for one that is no such thing, DamagedError for one that was cut or altered."""
     folder = located(name)
     config, adapters, others = verified(folder, kind)
-    found = net or _backbone(config, base, device)
+    with of_config(folder):
+        options = from_json(Options, config["backbone"])
+    found = net or _backbone(options, config["base"], base, device)
     check_same(found.base, config["base"], given=net is not None)
-    weights = _in_order(folder, found, {f"lora/{key}": value for key, value in adapters.items()}) | others
+    given = {f"lora/{key}": value for key, value in adapters.items()}
+    expected = found.init(torch.Generator().manual_seed(0))
+    require_fit(folder / ADAPTER, given, expected)
+    # In the backbone's own order, which files don't keep: sums over tensors depend on it to the last bit.
+    weights = {key: given[key] for key in expected} | others
     return Artefact(found, {key: value.to(found.device) for key, value in weights.items()}, config)
 
 
@@ -109,8 +133,9 @@ def verified(folder: Path, kind: str | None = None) -> tuple[dict[str, Any], Wei
     """The configuration, the adapters under peft's names, and the rest of the weights, as they were saved: finite, each
     file of the sha256 that the configuration says. Raises InputError, DamagedError."""
     config = read_config(folder, kind)
-    adapters, others = (_tensors(folder / name, config["files"][name]) for name in (ADAPTER, META))
-    return config, adapters, others
+    for name, sha256 in config["files"].items():
+        _check_file(folder / name, sha256)
+    return config, _tensors(folder / ADAPTER), _tensors(folder / META)
 
 
 def read_config(folder: Path, kind: str | None) -> dict[str, Any]:
@@ -122,14 +147,22 @@ def read_config(folder: Path, kind: str | None) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         found, schema = config["kind"], config["schema"]
-        _ = config["files"][ADAPTER], config["files"][META]
-        _ = [config["base"][key] for key in ("name", "revision", "sha256")]
-        _ = [config[key] for key in ("backbone", "algorithm", "record")], INSTEAD[found]
-        _ = found != "adapted" or [config[key] for key in ("labels", "form", "scale", "pairs")]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        listed, _ = {*config["files"]}, INSTEAD[found]
+        _require(str, config["base"], "name", "revision", "sha256")
+        _require(dict, config, "backbone", "algorithm", "record")
+        if found == "adapted":
+            _require(list, config, "labels", "scale")
+            _require(str, config, "form")
+            _require(bool, config, "pairs")
+            _ = [float(config["scale"][place]) for place in (0, 1)]
+        known, whole = HASHED.get(schema), schema == 1 or config.get(OWN) == _sha256_of_content(config)
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise DamagedError(f"{path} is damaged: {type(error).__name__} {error}") from error
-    if schema != SCHEMA:
-        raise DamagedError(f"{path} has format {schema}, this version of metanlp reads format {SCHEMA}")
+    if known is None:
+        reads = " and ".join(map(str, HASHED))
+        raise DamagedError(f"{path} has format {schema}, this version of metanlp reads format {reads}")
+    if listed != known or not whole:
+        raise DamagedError(f"{path} is not the file that was saved: its sha256 differs from the one in it")
     if kind and found != kind:
         wanted = f"one of kind {kind!r} is needed here; {INSTEAD[found]}"
         raise InputError(f"{folder} holds a model of kind {found!r}, and {wanted}")
@@ -146,25 +179,54 @@ def _trained_by(folder: Path) -> str:
     return f"a comparison left it, and learners of all tasks but one; {commands} trains one on all" if commands else ""
 
 
-def _tensors(path: Path, sha256: str) -> Weights:
+def _require(kind: type, settings: Mapping[str, Any], *keys: str) -> None:
+    """Raises KeyError or TypeError where a value is not there, or is of another kind."""
+    for key in (key for key in keys if not isinstance(settings[key], kind)):
+        raise TypeError(f"{key!r} is of type {type(settings[key]).__name__}")
+
+
+def _check_file(path: Path, sha256: str) -> None:
     if not path.is_file():
         raise DamagedError(f"{path} is missing")
     if sha256_of(path) != sha256:
         raise DamagedError(f"{path} is not the file that was saved: its sha256 differs from the one in {CONFIG}")
+
+
+def _tensors(path: Path) -> Weights:
     try:
         tensors = from_safetensors(path.read_bytes())
     except ValueError as error:
         raise DamagedError(f"{path} is {error}") from error
     if not finite(tensors):
         raise DamagedError(f"{path} holds NaN or infinity")
+    for key in (key for key, value in tensors.items() if value.dtype not in TYPES):
+        raise DamagedError(f"{path}: {key} has numbers of type {tensors[key].dtype}, weights are {TYPES[0]}")
     return tensors
 
 
-def _backbone(config: Mapping[str, Any], base: str | None, device: torch.device | str) -> Backbone:
-    options = from_json(Options, config["backbone"])
+def require_fit(path: Path, found: Weights, expected: Weights, newer: Container[str] = ()) -> None:
+    """Raises DamagedError, naming the first key, where names or shapes are not those `expected`; keys that are `newer`
+    than the file may be missing."""
+    for key in sorted(expected.keys() | found.keys()):
+        is_, asked = (tuple(w[key].shape) if key in w else "missing" for w in (found, expected))
+        if is_ != asked and not (is_ == "missing" and key in newer):
+            why = "neither model nor method has it" if asked == "missing" else f"model and method ask for {asked}"
+            raise DamagedError(f"{path}: {key} is {is_}, {why}")
+
+
+@contextmanager
+def of_config(folder: str | Path) -> Generator[None]:
+    """Inside, what is wrong with a setting is said with the file that holds it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{Path(folder) / CONFIG}: {error}") from None
+
+
+def _backbone(options: Options, said: Mapping[str, str], base: str | None, device: torch.device | str) -> Backbone:
     require_library(options.quantize)
     try:
-        return Backbone.open(base or _public(config["base"]), options, device)
+        return Backbone.open(base or _public(said), options, device)
     except InputError as error:
         raise InputError(f"the base model is not to be had: {error}; or give its folder as `base`, --base") from error
 
@@ -174,16 +236,3 @@ def _public(said: Mapping[str, str]) -> str:
     if said["name"] == MINILM and has_minilm():
         return "minilm"
     return f"{said['name']}@{said['revision']}" if said["revision"] else said["name"]
-
-
-def _in_order(folder: Path, net: Backbone, adapters: Weights) -> Weights:
-    """The adapters in the backbone's own order, which files don't keep: sums over tensors depend on it to the last bit.
-    Raises DamagedError where they don't fit."""
-    expected = {key: value.shape for key, value in net.init(torch.Generator().manual_seed(0)).items()}
-    found = {key: value.shape for key, value in adapters.items()}
-    if expected != found:
-        wrong = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))[0]
-        raise DamagedError(
-            f"{folder / ADAPTER}: {wrong} is {found.get(wrong)}, the base model asks for {expected.get(wrong)}"
-        )
-    return {key: adapters[key] for key in expected}

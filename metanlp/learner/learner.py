@@ -26,7 +26,15 @@ from metanlp.episodes.pool import Pool
 from metanlp.forms import FORMS, Scored, names_of
 from metanlp.forms.base import softmax
 from metanlp.forms.reading import LabelledRow
-from metanlp.learner.artefact import located, read_artefact, read_config, write_artefact
+from metanlp.learner.artefact import (
+    META,
+    located,
+    of_config,
+    read_artefact,
+    read_config,
+    require_fit,
+    write_artefact,
+)
 from metanlp.learner.best_effort import Best, best_effort
 from metanlp.learner.label_names import named
 from metanlp.learner.prediction_table import as_column, framed
@@ -134,11 +142,13 @@ class Learner:
         for the pretrained model, by default its public id; `net` is that model where it is loaded already, with the
         same options. Raises InputError, DamagedError."""
         artefact = read_artefact(folder, "learner", base=base, device=device, net=net)
-        algorithm = algorithm_from_json(artefact.settings["algorithm"])
+        with of_config(folder):
+            algorithm = algorithm_from_json(artefact.settings["algorithm"])
         theta, seen = dict(artefact.weights), artefact.weights.get(SEEN)
         theta.pop(SEEN, None)
         # A form that came after the learner begins as in a new one.
         begins = algorithm.head.init(len(artefact.net.views), artefact.net.width)
+        require_fit(Path(folder) / META, theta, algorithm.init(artefact.net, torch.Generator().manual_seed(0)), begins)
         theta |= {key: value.to(artefact.net.device) for key, value in begins.items() if key not in theta}
         seen = nothing_seen() if seen is None else from_bytes(seen)
         return Learner(algorithm, artefact.net, theta, artefact.settings["record"], seen)
@@ -270,9 +280,12 @@ class Adapted:
         """The model of a folder or of the Hub, as with a learner."""
         artefact = read_artefact(folder, "adapted", base=base, device=device)
         phi = {key: value[None] for key, value in artefact.weights.items()}
-        algorithm = algorithm_from_json(artefact.settings["algorithm"])
-        said, (low, high) = artefact.settings, artefact.settings["scale"]
+        with of_config(folder):
+            algorithm = algorithm_from_json(artefact.settings["algorithm"])
+        said, (low, high, *_) = artefact.settings, artefact.settings["scale"]
         labels, scale = tuple(said["labels"]), (float(low), float(high))
+        if said["form"] not in FORMS:
+            raise InputError(f"{folder} answers in the form {said['form']!r}; known are {sorted(FORMS)}")
         return Adapted(algorithm, artefact.net, phi, labels, said["record"], said["form"], scale, said["pairs"])
 
 
@@ -299,8 +312,8 @@ def algorithm_from_json(data: Mapping[str, Any]) -> Algorithm:
     settings = dict(data)
     name = settings.pop("name", None)
     settings.pop("head", None)  # written by earlier versions: where the heads start, which θ has long left
-    if name not in ALGORITHMS:
-        raise InputError(f"meta_config.json names the algorithm {name!r}, known are {sorted(ALGORITHMS)}")
+    if not isinstance(name, str) or name not in ALGORITHMS:
+        raise InputError(f"there is no algorithm {name!r}; known are {sorted(ALGORITHMS)}")
     for former in FORMER - {known.name for known in fields(ALGORITHMS[name])}:
         settings.pop(former, None)
     return from_json(ALGORITHMS[name], settings, whole=False)

@@ -12,11 +12,11 @@ from typing import Any
 
 from metanlp.core.errors import InputError
 from metanlp.core.hub import check_publishable, push, token
-from metanlp.core.storage import atomic_write, disk
+from metanlp.core.storage import atomic_write, disk, sha256_of
 from metanlp.evaluation.answers import to_json
 from metanlp.evaluation.results import RESULTS, Report, read_report
 from metanlp.experiment.run import write_json
-from metanlp.learner.artefact import ADAPTER_CONFIG, CONFIG, FILES, located, verified
+from metanlp.learner.artefact import ADAPTER_CONFIG, CONFIG, FILES, SCHEMA, located, signed, verified
 from metanlp.learner.learner import Adapted, Learner
 from metanlp.share.card_header import Subject, eval_results
 from metanlp.share.model_card import card
@@ -99,10 +99,12 @@ def rename_base(stage: Path, base_model: str) -> dict[str, Any]:
     """Writes the public name of the pretrained model into both files that have it; the configuration."""
     config, adapter = (json.loads((stage / file).read_text(encoding="utf-8")) for file in (CONFIG, ADAPTER_CONFIG))
     name, _, revision = base_model.partition("@")
-    config["base"] |= {"name": name, "revision": revision}
     adapter |= {"base_model_name_or_path": name, "revision": revision or None}
-    for file, content in ((CONFIG, config), (ADAPTER_CONFIG, adapter)):
-        atomic_write(stage / file, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    atomic_write(stage / ADAPTER_CONFIG, (json.dumps(adapter, indent=2, ensure_ascii=False) + "\n").encode())
+    config["base"] |= {"name": name, "revision": revision}
+    config["files"][ADAPTER_CONFIG] = sha256_of(stage / ADAPTER_CONFIG)
+    config["schema"] = SCHEMA
+    atomic_write(stage / CONFIG, signed(config))
     return config
 
 

@@ -27,7 +27,7 @@ def log(
     storage.atomic_write(path, "".join(kept).encode())
 
     def write(figures: Mapping[str, Any]) -> None:
-        with path.open("a") as file:
+        with storage.disk(path), path.open("a") as file:
             file.write(json.dumps(figures) + "\n")
         known = {key: value for key, value in figures.items() if value is not None and key != "step"}
         for each in begun:

@@ -72,7 +72,9 @@ def by_hand(learned: Learner) -> dict[str, Learner]:
 def by_default(algorithm: Algorithm) -> Algorithm:
     """The method with the inner steps, rates and classifier of its paper, in place of those that validation chose."""
     plain = type(algorithm)()
-    return replace(algorithm, **{name: getattr(plain, name) for name in ("inner", "classifier") if hasattr(plain, name)})
+    return replace(
+        algorithm, **{name: getattr(plain, name) for name in ("inner", "classifier") if hasattr(plain, name)}
+    )
 
 
 if __name__ == "__main__":

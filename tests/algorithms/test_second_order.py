@@ -27,6 +27,7 @@ from metanlp.core.types import Batch, Episode, Pass, Task, Weights
 from metanlp.episodes.sampling import Episodes, Sampling, group
 from metanlp.forms import FORMS
 from metanlp.forms.heads import linear_scores
+from metanlp.learner.artefact import ADAPTER_CONFIG
 
 # On the tiny BERT.
 
@@ -66,7 +67,7 @@ def test_second_order_is_that_of_higher(
     swap_bases(monkeypatch)
     algorithm = Maml(Inner(steps=2, lr=0.02, head_lr=0.1, clip=clip), second_order=True)
     theta = start(algorithm, plain)
-    plain.save_adapter_config(tmp_path)
+    (tmp_path / ADAPTER_CONFIG).write_bytes(plain.adapter_config())
     for episode in toy_pass.episodes[:2]:
         found = algorithm.meta_grad(plain, theta, group([episode]))
         expected, loss = by_higher(Learnt(tiny, tmp_path, theta, episode), algorithm, theta, episode)

@@ -35,7 +35,7 @@ from metanlp.backbone.quantize import Quantize
 from metanlp.core import weights
 from metanlp.core.errors import InputError
 from metanlp.core.types import Batch, Pass, Weights
-from metanlp.learner.artefact import CONFIG, read_artefact, write_artefact
+from metanlp.learner.artefact import CONFIG, read_artefact, signed, write_artefact
 from metanlp.learner.learner import Learner
 
 ROOT = Path(next(iter(metanlp.__path__))).parent
@@ -291,4 +291,4 @@ def taught_in_four_bits(net: Backbone, folder: Path) -> None:
     Learner(algorithm, net, algorithm.init(net, torch.Generator().manual_seed(0))).save(folder)
     settings = json.loads((folder / CONFIG).read_text())
     settings["backbone"]["quantize"] = "4bit"
-    (folder / CONFIG).write_text(json.dumps(settings))
+    (folder / CONFIG).write_bytes(signed(settings))

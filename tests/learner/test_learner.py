@@ -23,7 +23,7 @@ from metanlp.backbone import Backbone, Lora, pretrained
 from metanlp.core import weights
 from metanlp.core.errors import DamagedError, InputError, StorageError
 from metanlp.core.storage import sha256_of
-from metanlp.learner.artefact import ADAPTER, CONFIG, META
+from metanlp.learner.artefact import ADAPTER, ADAPTER_CONFIG, CONFIG, META, signed
 from metanlp.learner.learner import Adapted, Learner, algorithm_from_json, algorithm_to_json
 
 ROWS = [
@@ -33,7 +33,7 @@ ROWS = [
     {"text": "please send the money back", "label": "payment"},
 ]
 NEW = ["nothing was delivered", "a wrong amount on the bill", "thanks"]
-FILES = {ADAPTER, META, CONFIG, "adapter_config.json"}
+FILES = {ADAPTER, ADAPTER_CONFIG, META, CONFIG}
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +228,7 @@ def test_saving_twice_gives_the_same_bytes(learner: Learner, tmp_path: Path) -> 
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-@pytest.mark.parametrize("name", [ADAPTER, META])
+@pytest.mark.parametrize("name", [ADAPTER, ADAPTER_CONFIG, META])
 def test_every_flipped_bit_is_found(saved: tuple[Path, Any], tiny: Path, name: str) -> None:
     folder, kind = saved
     rng, data = np.random.default_rng(0), (folder / name).read_bytes()
@@ -261,6 +261,15 @@ def test_a_configuration_that_lacks_a_key_is_found(saved: tuple[Path, Any], tiny
     assert key in refusal(DamagedError, kind.load, folder, base=str(tiny))
 
 
+def test_an_altered_configuration_is_found(saved: tuple[Path, Any], tiny: Path) -> None:
+    folder, kind = saved
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps(config))  # laid out otherwise, and the same
+    kind.load(folder, base=str(tiny))
+    (folder / CONFIG).write_text(json.dumps(config | {"record": {"steps": 1_000}}))
+    assert "not the file that was saved" in refusal(DamagedError, kind.load, folder, base=str(tiny))
+
+
 def test_another_format_names_both(saved: tuple[Path, Any], tiny: Path) -> None:
     folder, kind = saved
     config = json.loads((folder / CONFIG).read_text())
@@ -273,9 +282,9 @@ def test_another_format_names_both(saved: tuple[Path, Any], tiny: Path) -> None:
 def test_an_unknown_method_or_setting_is_named(saved: tuple[Path, Any], tiny: Path) -> None:
     folder, kind = saved
     config = json.loads((folder / CONFIG).read_text())
-    (folder / CONFIG).write_text(json.dumps(config | {"algorithm": config["algorithm"] | {"name": "mamll"}}))
+    (folder / CONFIG).write_bytes(signed(config | {"algorithm": config["algorithm"] | {"name": "mamll"}}))
     assert "'mamll'" in refusal(InputError, kind.load, folder, base=str(tiny))
-    (folder / CONFIG).write_text(json.dumps(config | {"algorithm": config["algorithm"] | {"guidance": 1}}))
+    (folder / CONFIG).write_bytes(signed(config | {"algorithm": config["algorithm"] | {"guidance": 1}}))
     assert "'guidance' is unknown" in refusal(InputError, kind.load, folder, base=str(tiny))
 
 
@@ -366,7 +375,7 @@ def test_adapters_that_do_not_fit_the_base_are_found(learner: Learner, tiny: Pat
     learner.save(tmp_path)
     config = json.loads((tmp_path / CONFIG).read_text())
     config["backbone"]["adapt"]["rank"] = 8
-    (tmp_path / CONFIG).write_text(json.dumps(config))
+    (tmp_path / CONFIG).write_bytes(signed(config))
     assert "lora/" in refusal(DamagedError, Learner.load, tmp_path, base=str(tiny))
 
 
@@ -451,10 +460,10 @@ def test_a_learner_of_before_a_setting_came_is_read_and_does_what_it_did(
     for settings, key in ((config["algorithm"], "classifier"), (config["algorithm"], "c")):
         del settings[key]
     del config["algorithm"]["inner"]["optimiser"]
-    (tmp_path / CONFIG).write_text(json.dumps(config))
+    (tmp_path / CONFIG).write_bytes(signed(config))
     loaded = Learner.load(tmp_path, base=str(tiny))
     assert loaded.algorithm == algorithm
     assert weights.equal(loaded.adapt(ROWS).phi, learner.adapt(ROWS).phi)
     config["algorithm"]["classifer"] = "logistic"
-    (tmp_path / CONFIG).write_text(json.dumps(config))
+    (tmp_path / CONFIG).write_bytes(signed(config))
     assert "'classifer' is unknown" in refusal(InputError, Learner.load, str(tmp_path), base=str(tiny))

@@ -33,7 +33,7 @@ from metanlp.evaluation.meta_test import meta_test
 from metanlp.evaluation.results import RESULTS, Report
 from metanlp.experiment.run import write_json
 from metanlp.forms import FORMS
-from metanlp.learner.artefact import ADAPTER, CONFIG, FILES, META
+from metanlp.learner.artefact import ADAPTER, CONFIG, FILES, META, signed
 from metanlp.learner.learner import Learner
 from metanlp.report.tables import percent
 from metanlp.share.card_header import Subject
@@ -366,7 +366,7 @@ def plant(home: Path, folder: Path, key: str, text: str) -> None:
     for name in FILES:
         (folder / name).write_bytes((home / "run" / name).read_bytes())
     config = json.loads((folder / CONFIG).read_text())
-    (folder / CONFIG).write_text(json.dumps(config | {"record": config["record"] | {key: text}}))
+    (folder / CONFIG).write_bytes(signed(config | {"record": config["record"] | {key: text}}))
     staged(folder, folder / "stage")
 
 

@@ -487,11 +487,12 @@ def main(ranks, tiny, steps, folders):
     episodes = Episodes(tasks, net.encode, Sampling(shots=(1, 2), queries=2, ways=3), seed=3)
     others = {"multitask": Multitask(), "protonet": ProtoNet()}
     for folder in map(Path, folders):
+        name, _, seed = folder.name.partition(".")
         plan = Plan(steps=steps, meta_batch=3, lr=1e-2, validations=4, patience=0, checkpoints=-(-steps // 3),
-                    exact=folder.name != "fast")
-        method = others.get(folder.name, Maml(inner=Inner(steps=1)))
-        learned = meta_train(method, net, episodes, plan, validate=validate, folder=folder, resume=True, seed=1,
-                             ranks=ranks)
+                    exact=name != "fast")
+        method = others.get(name, Maml(inner=Inner(steps=1)))
+        learned = meta_train(method, net, episodes, plan, validate=validate, folder=folder, resume=True,
+                             seed=int(seed or 1), ranks=ranks)
         save_file(learned.theta, folder / f"rank_{ranks.index}.safetensors")
 
 

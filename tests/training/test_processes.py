@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from forked import forked
+from forked import exit_codes, forked
 from near import near
 from safetensors.torch import load_file
 
@@ -120,6 +120,26 @@ Path(sys.argv[2], f"{ranks.index}.json").write_text(json.dumps(told))
 ranks.close()
 """
 
+# One of two ranks is gone in the middle of its work.
+LOST = """
+import os, signal, sys
+from metanlp.cli.launch import guarded
+from metanlp.training.processes import Ranks
+
+ranks = Ranks.start(cpu=True)
+
+
+def work():
+    while True:
+        if ranks.index == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        ranks.any(False)
+
+
+with open(sys.argv[1], "w") as sys.stderr:
+    guarded(work)
+"""
+
 Told = dict[str, Any]
 
 
@@ -193,6 +213,14 @@ def test_a_rank_that_was_started_otherwise_is_found(tiny: Path, tmp_path: Path) 
     assert told["seed"].startswith("at the start rank 1 of 2 differs from rank 0: seed is 1 there and 0 on rank 0;")
     for name, fact in (("data", "the checksum of its data"), ("code", "the checksum of θ")):
         assert told[name].startswith(f"after meta-step 10 rank 1 of 2 differs from rank 0: {fact} is "), told[name]
+
+
+def test_a_rank_that_is_gone_is_one_line_for_the_others(tmp_path: Path) -> None:
+    assert exit_codes(2, LOST, tmp_path / "said") == [1, -9]
+    said = (tmp_path / "said").read_text()
+    assert said.startswith("another process of this run is gone, or did not answer in time")
+    assert "start all of them again with --resume" in said
+    assert said.count("\n") == 1
 
 
 def test_rank_0_works_for_all_and_is_refused_for_all(

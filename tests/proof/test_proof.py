@@ -1,0 +1,17 @@
+"""A short version of each check: the same code with fewer cases."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+from checks import CHECKS
+
+
+@pytest.mark.parametrize("number", [number for number, check in CHECKS.items() if check.short])
+def test_a_short_version_of_the_check(number: int, tmp_path: Path) -> None:
+    check = CHECKS[number]
+    found = [*importlib.import_module(check.module).cases(check.short, tmp_path)]
+    assert len(found) >= check.short
+    assert [said for said in found if said] == []
