@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -30,7 +29,6 @@ from metanlp.experiment.options import Experiment, Pretraining, Trail
 from metanlp.experiment.prepare import Run, make, methods, prepare, roles_of, start_facts
 from metanlp.experiment.pretrain import pretrain
 from metanlp.experiment.run import plan_of, trained, with_recipe, write_json
-from metanlp.forms import FORMS
 from metanlp.learner.learner import Learner
 from metanlp.report.stages import ADAPTED, FROZEN, row_of, show_stages, write_stages
 from metanlp.report.tables import percent, say
@@ -68,7 +66,7 @@ def trail(asked: Trail) -> Report:
             say({"stages": in_short(asked)})
             cost = make_models(asked)
             made = stages(experiments, roles, mixed, ranks)
-            found = whole(asked, [tested(asked, stage, both, roles.test) for stage, both in made], roles.test, cost)
+            found = whole(asked, [tested(asked, stage, both, roles.test) for stage, both in made], cost)
             write_json(asked.out / RESULTS, found.to_json())
         show_stages(found)
         write_stages(found, asked.out)
@@ -199,17 +197,14 @@ def tested(asked: Trail, stage: str, both: Mapping[str, Learner], tasks: Sequenc
     return found
 
 
-def whole(
-    asked: Trail, parts: Sequence[Report], tasks: Sequence[Task], cost: Mapping[str, Mapping[str, float]]
-) -> Report:
+def whole(asked: Trail, parts: Sequence[Report], cost: Mapping[str, Mapping[str, float]]) -> Report:
     """One report of all stages, with what each has cost."""
     found = joined(parts, row_of(META, ADAPTED))
     taught = {stage: found.methods[row_of(stage, ADAPTED)] for stage in (MULTITASK, META)}
     costs = dict(cost) | {
         stage: {"seconds": each["train_s"], "tokens": each["tokens"]} for stage, each in taught.items()
     }
-    chances = [1 / len(task.labels) for task in tasks if FORMS[task.form].single_label]
-    about: dict[str, Any] = {"stages": costs, "asked": shown(asked), "chance": fmean(chances) if chances else None}
+    about: dict[str, Any] = {"stages": costs, "asked": shown(asked), "chance": found.chance()}
     return replace(found, protocol=found.protocol | about)
 
 

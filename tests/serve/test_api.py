@@ -8,7 +8,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from conftest import Here
 from metanlp.algorithms import Maml
 from metanlp.algorithms.inner import Inner
 from metanlp.backbone import Backbone
+from metanlp.cli.serving import Serve
 from metanlp.core.errors import InputError
 from metanlp.learner.learner import Adapted, Learner
 from metanlp.learner.prediction_table import rounded
@@ -45,8 +46,8 @@ def adapted(learner: Learner) -> Adapted:
     return learner.adapt(ROWS)
 
 
-def served(model: Learner | Adapted) -> Iterator[str]:
-    for address in forked.served(lambda port: api.serve(api.app_of(model), "127.0.0.1", port)):
+def served(serve: Callable[[int], None]) -> Iterator[str]:
+    for address in forked.served(serve):
         for _ in range(3000):
             try:
                 urllib.request.urlopen(f"{address}healthz").close()
@@ -58,12 +59,15 @@ def served(model: Learner | Adapted) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def address(learner: Learner) -> Iterator[str]:
-    yield from served(learner)
+    yield from served(lambda port: api.serve(api.app_of(learner), "127.0.0.1", port))
 
 
 @pytest.fixture(scope="module")
-def of_adapted(adapted: Adapted) -> Iterator[str]:
-    yield from served(adapted)
+def of_adapted(adapted: Adapted, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """What the command serves of a folder."""
+    folder = tmp_path_factory.mktemp("models") / "adapted"
+    adapted.save(folder)
+    yield from served(lambda port: Serve(source=folder, base=str(tiny), api=True, port=port).run())
 
 
 def asked(url: str, body: Any = None, kind: str = "application/json") -> tuple[int, Any]:

@@ -56,10 +56,8 @@ def export(
     with TemporaryDirectory() as scratch:  # what is refused on the way leaves nothing behind
         stage = Path(scratch) / out.path.resolve().name
         stage.mkdir()
-        options: dict[str, Any] = {"onnx": {"precision": precision}, "pipeline": {"custom_code": custom_code}}.get(
-            kind, {}
-        )
-        said = EXPORTS[kind](adapted, parts, stage, **options)
+        options: dict[str, Any] = {"onnx": {"precision": precision}, "pipeline": {"custom_code": custom_code}}
+        said = EXPORTS[kind](adapted, parts, stage, **options.get(kind, {}))
         with out.claimed(), disk(out.path):
             shutil.copytree(stage, out.path, dirs_exist_ok=True)
     return said

@@ -63,7 +63,10 @@ def _with_code(adapted: Adapted, parts: Parts, folder: Path) -> str:
     )  # fmt: skip
     model = ViewsClassifier(config).eval()
     model.scorer.load_state_dict(scorer_of(parts).state_dict())
-    for kind, auto in ((ViewsConfig, "AutoConfig"), (ViewsClassifier, "AutoModelForSequenceClassification")):
+    kinds: dict[str, Any] = {
+        "AutoConfig": ViewsClassifier.config_class, "AutoModelForSequenceClassification": ViewsClassifier
+    }  # fmt: skip
+    for auto, kind in kinds.items():
         kind.register_for_auto_class(auto)  # by which the code is saved beside the weights
     _save(adapted, parts, model, folder, ", trust_remote_code=True")
     given = padded(parts, adapted, known_texts(adapted))

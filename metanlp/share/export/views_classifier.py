@@ -138,7 +138,8 @@ class ViewsClassifier(PreTrainedModel):
             AutoModel.from_config(of) if any(view.adapted == adapted for view in views) else None
             for adapted in (False, True)
         )
-        head = torch.zeros(config.num_labels, len(views) * config.width), torch.zeros(config.num_labels)
+        labels = cast(int, config.num_labels)
+        head = torch.zeros(labels, len(views) * config.width), torch.zeros(labels)
         self.scorer = Scorer(plain, merged, Reading(views, config.width, *head), config.first_position)
         self.post_init()
 
@@ -146,4 +147,4 @@ class ViewsClassifier(PreTrainedModel):
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None, **_: Any
     ) -> SequenceClassifierOutput:
         scores = self.scorer(input_ids, attention_mask, token_type_ids)
-        return SequenceClassifierOutput(logits=cast(Any, scores))
+        return SequenceClassifierOutput(logits=scores)
