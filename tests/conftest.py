@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import in_turn
 import pytest
 import torch
@@ -32,6 +33,10 @@ LONGEST = ("test_readme", "test_recipes", "test_algorithms", "test_forms", "test
 
 # What a test calls that holds computed numbers against others: it is one for `make machines`.
 COMPARES = {"near", "far", "equal", "array_equal", "slopes", "check_tasks_apart", "check_all_weights_learn"}
+
+# Where other processes share the cores, a case may take a second.
+hypothesis.settings.register_profile("shared cores", deadline=None)
+hypothesis.settings.load_profile("shared cores")
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 

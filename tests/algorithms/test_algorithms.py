@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import pack_rows, write_tiny
-from kinds import ADAPT, KINDS, LEARN, WORDS, classes_of, judged, made, planted, start
+from kinds import ADAPT, KINDS, LEARN, USUAL, WORDS, classes_of, judged, made, planted, start
 from near import INNER_STEPS, LAYERS, near
 from slowly import slow_but
 from tiny_models import frozen_tensors
@@ -56,9 +56,10 @@ LAW_KINDS = [
     for law in LAWS
     for kind in (KINDS if law in ("settings", "recipes") else LEARN if law == "meta-gradient" else ADAPT)
 ]
+FAST_KINDS = [(law, kind) for law, kind in LAW_KINDS if kind in USUAL]
 
 
-@pytest.mark.parametrize(("law", "kind"), LAW_KINDS)
+@pytest.mark.parametrize(("law", "kind"), slow_but(FAST_KINDS, LAW_KINDS))
 def test_every_method_keeps_the_law(
     net: Backbone, toy_tasks: tuple[Task, ...], toy_pass: Pass, law: str, kind: str
 ) -> None:
@@ -67,7 +68,7 @@ def test_every_method_keeps_the_law(
     assert [otherwise for holds, otherwise in LAWS[law](case) if not holds] == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(USUAL, KINDS))
 def test_a_learner_and_what_it_became_come_back_to_the_bit(
     net: Backbone, tiny: Path, tmp_path: Path, kind: str
 ) -> None:

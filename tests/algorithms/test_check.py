@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from kinds import KINDS, made
+from kinds import KINDS, USUAL, made
+from slowly import slow_but
 from torch import Tensor
 
 from metanlp import check_algorithm
@@ -19,7 +20,7 @@ from metanlp.core.types import Batch, MetaGrad, Pass, Weights
 from metanlp.forms import Form
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(USUAL, KINDS))
 def test_every_method_passes(kind: str) -> None:
     algorithm = made(kind)
     check_algorithm(algorithm)

@@ -57,7 +57,7 @@ def sides(net: Backbone, task: Task, count: int, size: int) -> Iterator[Batch]:
         yield from (found.support, found.query)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", slow_but(["classify", "tag"], FORMS))
 @pytest.mark.parametrize("threads", slow_but([1], [1, 2]))
 def test_a_trunk_has_the_same_bits_with_a_store_and_without(storing: Backbone, form: str, threads: int) -> None:
     """Its texts were met in other passes, of one episode, of three, and alone."""

@@ -59,6 +59,7 @@ def test_what_it_leaves(made: LanguageDomains) -> None:
     assert {path.suffix for path in (made.out / "plots").iterdir()} == {".csv", ".png", ".svg"}
 
 
+@pytest.mark.slow
 def test_a_domain_that_judges_has_taught_nothing(made: LanguageDomains, tiny: Path, tmp_path: Path) -> None:
     """The model has read the third domain alone, and no θ changes with the texts of the two that are held out."""
     model = made.out / "d0+d1" / "model"

@@ -92,7 +92,7 @@ def test_without_steps_it_is_the_recipe_to_the_bit(protonet: Learner) -> None:
     assert weights.equal(best.phi, recipe.phi)
 
 
-@pytest.mark.parametrize("name", ["frozen", "maml", "meta_sgd", "matching", "hypernet"])
+@pytest.mark.parametrize("name", slow_but(["maml", "matching"], ["frozen", "maml", "meta_sgd", "matching", "hypernet"]))
 def test_every_kind_of_method_has_it(name: str, net: Backbone) -> None:
     learner, task = learner_of(name, net), task_of("classify", 8)
     best = learner.adapt_to(task, effort="best")

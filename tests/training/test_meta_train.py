@@ -536,7 +536,8 @@ def read_ranks(folder: Path, size: int) -> list[Weights]:
     return [load_file(folder / f"rank_{rank}.safetensors") for rank in range(size)]
 
 
-@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 4])
 def test_more_processes_learn_what_one_learns(tiny: Path, tmp_path: Path, size: int) -> None:
     """Three passes a step: with four processes one has none."""
     one, *others = (here(tiny, tmp_path / "one" / name, 4) for name in ("maml", "multitask", "protonet"))
