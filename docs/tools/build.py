@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pdoc
+import torch
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -25,6 +26,9 @@ GUIDES = {"index.html": ROOT / "README.md"} | {
 }
 # What users call, and then what a new method, form or head is written against.
 PAGES = ("metanlp", "metanlp.core.types", "metanlp.algorithms.base", "metanlp.forms.base", "metanlp.forms.heads.base")
+
+# What modules import for the checker of types alone.
+CHECKED = {"torch": torch, "Tensor": torch.Tensor}
 
 
 def build(folder: Path) -> None:
@@ -59,6 +63,9 @@ def page(name: str) -> pdoc.doc.Module:
     """A module with all that it names. What is imported when first used is imported first: pdoc sees what is there."""
     module = import_module(name)
     vars(module).update({known: getattr(module, known) for known in getattr(module, "__all__", ())})
+    for ours in [each for each in sys.modules if each.startswith("metanlp")]:
+        for known, kind in CHECKED.items():
+            vars(sys.modules[ours]).setdefault(known, kind)
     for known in vars(module).values():
         if is_dataclass(known):  # a field's type is spelled in the module of the class that has it first
             known.__init__.__annotations__.update(get_type_hints(known))
