@@ -23,8 +23,9 @@ from metanlp.core.versions import versions
 NAME = "metanlp"
 ABOUT = """Few-shot learners from many tasks.
 
-Exit codes: 0 done; 1 another process of the run is gone; 2 bad input, configuration, training that diverged, or too little
-memory; 3 damaged file; 4 storage failure; 130 and 143 stopped by SIGINT or SIGTERM, with a line that says how to go on."""
+Exit codes: 0 done; 1 another process of the run is gone; 2 bad input, configuration, training that diverged, or too
+little memory; 3 damaged file; 4 storage failure; 130 and 143 stopped by SIGINT or SIGTERM, with a line that says how to
+go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
