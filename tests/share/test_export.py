@@ -207,7 +207,10 @@ def test_a_pipeline_opens_a_model_with_its_own_pooling(kind: str, tiny: Path, tm
         assert [by_label[label] for label in model.labels] == pytest.approx(list(ours), abs=0.15)
 
 
-@pytest.mark.parametrize(("kind", "views"), [("bert", ()), ("roberta", ("adapted.4.all", "frozen.2.last"))])
+@pytest.mark.parametrize(
+    ("kind", "views"),
+    [("bert", ()), pytest.param("roberta", ("adapted.4.all", "frozen.2.last"), marks=pytest.mark.slow)],
+)
 def test_a_pipeline_with_its_code_reads_any_views(
     kind: str, views: tuple[str, ...], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
