@@ -21,6 +21,8 @@ def cases(count: int, folder: Path) -> Cases:
     Lives(tiny, folder, folder / "whole", steps).run()
     while left:
         said = one_run(Lives(tiny, folder / "whole", folder / "killed", steps), min(EACH, left), chance)
+        if not said:
+            raise AssertionError("a run came to its end before it was killed")
         shutil.rmtree(folder / "killed")
         left -= len(said)
         yield from said

@@ -28,6 +28,8 @@ def cases(count: int, folder: Path) -> Cases:
             if one is None:
                 break
             said.append(one)
+        if not said:
+            raise AssertionError("a run came to its end before it was told to stop")
         code = ended(child(run.run))
         end = run.differs() if code == 0 else f"the last life ended with {code}"
         yield from (one or end for one in said)

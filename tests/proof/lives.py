@@ -16,9 +16,11 @@ from case import child, ended
 from tiny_learner import Tiny, moved
 
 from metanlp.core.signals import stoppable
+from metanlp.core.types import Weights
 from metanlp.training import checkpoint
 
 STEPS, FEW = 60, 12  # meta-steps of a run, and of one of few deaths
+PAUSE = 0.03  # seconds of a look at θ, of which a run has six
 CLOCK = ("seconds", "train_s")  # what differs from run to run
 
 
@@ -35,7 +37,7 @@ class Lives:
         """To the end, or to the death; what was learned is saved beside the checkpoints."""
         with stoppable("--resume"):
             plan = {"validations": 6, "checkpoints": self.steps // 2}
-            self.tiny.trained(self.into, self.steps, validate=moved, plan=plan).save(self.into / "learner")
+            self.tiny.trained(self.into, self.steps, validate=slowly, plan=plan).save(self.into / "learner")
 
     def dies(self, chance: random.Random, inside: bool) -> int:
         """One life, which ends by SIGKILL: in the middle of a save, or at any moment after some steps."""
@@ -78,6 +80,12 @@ class Lives:
                 wrong = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
                 return f"{name}: {wrong} differ from the undisturbed run"
         return ""
+
+
+def slowly(theta: Weights) -> list[float]:
+    """A score, after a moment: on a fast machine a run would otherwise be over before anything can happen to it."""
+    time.sleep(PAUSE)
+    return moved(theta)
 
 
 def kill_in_a_save(calls: int) -> None:
