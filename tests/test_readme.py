@@ -55,6 +55,7 @@ QUICK = {
     "bench_effort.py": "--tasks mini/answer_match --shots 3 --episodes 1 --rows 4",
     "bench_intents.py": "--splits toy/01 --steps 1 --episodes 2 --full 1",
     "bench_names.py": "--tasks mini/urgency --shots 1 --draws 1",
+    "learned_settings.py": "--test mini/urgency --shots 4 --episodes 1 --rows 4",
     "small_classes.py": "--draws 1 --tasks urgency",
     "compare_all.py": "--steps 1 --meta-batch 1 --baselines frozen maml --episodes 1 --shots 4"
     " --validation-trials 1 --search-trials 1 --test-rows 4 --threads 1 --no-page",

@@ -1,6 +1,6 @@
 """What the settings that a learner has learned give over the same ones set by hand:
 
-    METANLP_DATA=DATA python recipes/bench/learned_settings.py --test leopard --out out/learned_settings
+    METANLP_DATA=DATA python recipes/bench/learned_settings.py --out out/learned_settings
 
 The learner is judged on held-out tasks as it is, and beside it with one kind of setting at a time put back to where its
 training began: the weights of views, the trust in a support set's evidence about them, the scale of scores (their
