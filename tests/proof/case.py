@@ -53,6 +53,8 @@ def child(work: Callable[[], Any]) -> int:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, 1)
             os.dup2(nowhere, 2)
+            # A shell starts what is to run in its background deaf to Ctrl-C, and deaf it would stay.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             work()
             code = 0
         except SystemExit as ended:
