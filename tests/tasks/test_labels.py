@@ -11,6 +11,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from metanlp.cli.commands import main
+from metanlp.core.errors import InputError
 from metanlp.core.types import Task
 from metanlp.tasks.index.build import build_index
 from metanlp.tasks.reading.build import task_from_rows
@@ -120,6 +121,15 @@ def test_a_column_of_our_name_or_named_by_the_user_is_taken_before_one_in_other_
     for columns in ({"text": "body"}, {"text": "body", "label": "label"}):
         assert [row["text"] for row in read_task(tmp_path / "t.csv", columns=columns).pools["train"]] == ["a", "b"]
     assert read_task(tmp_path / "t.csv", columns={"text": "Text"}).pools["train"][0]["text"] == "no"
+
+
+def test_a_column_that_the_user_names_may_stand_in_other_letters(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("ID; Body;Title;Intent\n1;a;x;u\n2;b;y;v\n")
+    task = read_task(tmp_path / "t.csv", columns={"text": "title+body", "label": "intent"})
+    assert [row["text"] for row in task.pools["train"]] == ["x a", "y b"]
+    (tmp_path / "t.csv").write_text("Body,BODY,label\na,b,x\nc,d,y\n")
+    with pytest.raises(InputError, match="no column 'body' for our `text`"):
+        read_task(tmp_path / "t.csv", columns={"text": "body"})
 
 
 def test_tsv_and_ndjson_are_read_as_what_they_are(tmp_path: Path) -> None:

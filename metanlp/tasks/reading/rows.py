@@ -83,13 +83,15 @@ def _ours(records: Iterable[Record], columns: Mapping[str, str] | None, of_text:
 
 
 def spelled(records: Iterator[Record], columns: Mapping[str, str]) -> Iterator[Record]:
-    """With our name for a column that the first record has in other letters, ` Text`, and `columns` does not name."""
+    """With our name, or that of `columns`, for a column that the first record has in other letters, ` Text`."""
     first = next(records, None)
     if first is None:
         return
-    free = [name for name in first[1] if name not in columns.values()]
-    theirs = {str(name).strip().casefold(): name for name in free}
-    ours = {theirs[name]: name for name in all_columns() if name in theirs and name not in (*first[1], *columns)}
+    free = {name: str(name).strip().casefold() for name in first[1] if name not in columns.values()}
+    theirs = {key: name for name, key in free.items() if [*free.values()].count(key) == 1}
+    given = [part for name in columns.values() if name not in first[1] for part in name.split(JOINED)]
+    wanted = (name for name in (*given, *all_columns()) if name not in (*first[1], *columns))
+    ours = {theirs[key]: name for name in wanted if (key := name.strip().casefold()) in theirs}
     for where, cells in chain([first], records):
         yield where, {ours.get(name, name): value for name, value in cells.items()} if ours else cells
 
