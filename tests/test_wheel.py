@@ -28,7 +28,7 @@ net: Backbone = Backbone.load("minilm")
 episodes = Episodes(read_mini().train, net.encode, Sampling(shots=(4, 4)), seed=0)
 learner: Learner = meta_train(Maml(inner=Inner(steps=1)), net, episodes, Plan(steps=1))
 clf: Adapted = learner.adapt([("good", "yes"), ("bad", "no")], effort="fast")
-labels: tuple[str, ...] = clf.labels
+labels: tuple[str | int, ...] = clf.labels
 first: float = float(clf.scores(["fine"])[0, 0])
 asked: Experiment = Experiment(model="minilm", steps=1)
 """
@@ -131,10 +131,10 @@ def test_the_image_is_made_of_what_is_there(built: tuple[Path, str]) -> None:
     assert f":{command.port}/healthz" in told["HEALTHCHECK"]
 
 
-def readme_python(word: str) -> str:
-    """The one Python block of the README that holds a word."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
-    (block,) = (block for block in blocks if word in block)
+def python_of_the_pages(word: str) -> str:
+    """The one Python block of README and docs/ that holds a word."""
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", pages, flags=re.DOTALL) if word in block)
     return block
 
 
@@ -159,7 +159,7 @@ def test_an_empty_environment_with_the_wheel_does_the_job_of_the_demo(built: tup
     home.mkdir()
     assert str(tmp_path / "env") in ran(bin / "python", "-c", "import metanlp; print(metanlp.__file__)", cwd=home)
     short = "steps=3, baselines=('frozen',), episodes=2, validation_trials=1, search_trials=1, test_rows=8"
-    (home / "train.py").write_text(readme_python("run(Experiment").replace("max_minutes=0.5", short))
+    (home / "train.py").write_text(python_of_the_pages("run(Experiment").replace("max_minutes=0.5", short))
     said = ran(bin / "python", "train.py", cwd=home)
     assert "maml" in said
     assert (home / "out" / "demo" / "results.json").is_file()

@@ -157,10 +157,8 @@ class Writer(ABC):
     def _scores(self, w: Weights, grids: Grids) -> Tensor:
         """Of those of the units that are in the grids."""
         inputs, told = self._inputs(grids)
-        given = weights.pick_inside(w, PREFIX)  # all weights
-        if self.adapt:
-            given = lora.arguments(w, (), torch.zeros(0)) | self._ends(grids)
-        given |= {f"{self._head}.places": told.flatten().nonzero()[:, 0]}
+        adapters = lora.arguments(w, (), torch.zeros(0)) | self._ends(grids) if self.adapt else {}
+        given = (adapters or weights.pick_inside(w, PREFIX)) | {f"{self._head}.places": told.flatten().nonzero()[:, 0]}
         return functional_call(self._trees.mine()[0], given, args=(), kwargs=inputs | {"use_cache": False}).logits[0]
 
     @torch.no_grad()
