@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from metanlp.backbone.phrase import segments_of
 from metanlp.core.types import MASK, Tokens
 
 
@@ -20,7 +21,7 @@ def encode(
     # Offsets cost as much as the ids.
     encoded = tokenizer(*columns, truncation=True, max_length=max_length, return_offsets_mapping=words)
     ids: list[list[int]] = encoded["input_ids"]
-    segments = [[0 if s is None else s + 1 for s in encoded.sequence_ids(n)] for n in range(len(ids))]
+    segments = [segments_of(encoded[n], *text) for n, text in enumerate(zip(*columns, strict=True))]
     types = encoded["token_type_ids"] if "token_type_ids" in encoded else [[0] * len(row) for row in ids]
     flat = [np.concatenate([np.asarray(row, np.int64) for row in rows]) for rows in (ids, types, segments)]
     starts, numbers = np.cumsum([0, *map(len, ids)]), None

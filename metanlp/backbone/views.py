@@ -8,10 +8,11 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor
 
+from metanlp.backbone.phrase import FIRST, PHRASE, SECOND
 from metanlp.core.errors import InputError
 from metanlp.core.types import Batch
 
-Pooling = Literal["all", "first", "second", "cls", "last", "sentence"]
+Pooling = Literal["all", "first", "second", "phrase", "cls", "last", "sentence"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class View:
 
     adapted: bool  # with the adapters, or the pretrained model as it came
     layer: int  # number of layers passed, from 1
-    # Mean over all tokens, or the first or second text; the first or last token; or pooling and dense layers of a
-    # sentence-transformers folder.
+    # Mean over all tokens, or the first or second text, or the second where it stands in the first with a token on either
+    # side; the first or last token; or pooling and dense layers of a sentence-transformers folder.
     pooling: Pooling
 
     def __str__(self) -> str:
@@ -55,8 +56,9 @@ def pool(hidden: Tensor, batch: Batch, pooling: str) -> Tensor:
         weight = torch.ones_like(batch.unit_of, dtype=torch.float32)
         return mean_of(hidden, batch.unit_of, len(batch.task_of) + 1, weight)[:-1]
     masks = {
-        "first": lambda: batch.segments == 1,
-        "second": lambda: batch.segments == 2,
+        "first": lambda: (batch.segments == FIRST) | (batch.segments == PHRASE),
+        "second": lambda: batch.segments == SECOND,
+        "phrase": lambda: in_phrase(batch),
         "cls": lambda: batch.positions == 0,
         "last": lambda: batch.positions == batch.lengths[batch.example_of] - 1,
     }
@@ -64,6 +66,13 @@ def pool(hidden: Tensor, batch: Batch, pooling: str) -> Tensor:
     sums = weight.new_zeros(len(batch.lengths)).index_add(0, batch.example_of, weight)
     weight = torch.where(sums[batch.example_of] == 0, 1.0, weight)
     return mean_of(hidden, batch.example_of, len(batch.lengths), weight)
+
+
+def in_phrase(batch: Batch) -> Tensor:
+    """The tokens of a phrase in the first text; of the second text where it is no phrase of the first: (P,)."""
+    phrase = batch.segments == PHRASE
+    has = torch.zeros_like(batch.lengths).index_add(0, batch.example_of, phrase.to(batch.lengths.dtype)) > 0
+    return torch.where(has[batch.example_of], phrase, batch.segments == SECOND)
 
 
 def mean_of(hidden: Tensor, owner: Tensor, count: int, weight: Tensor) -> Tensor:

@@ -81,7 +81,9 @@ class Tokens:
 
     ids: np.ndarray  # (P,)
     types: np.ndarray  # (P,) token type ids of the model
-    segments: np.ndarray  # (P,) 0 special token, 1 first text, 2 second text
+    segments: (
+        np.ndarray
+    )  # (P,) 0 special token, 1 first text, 2 second text, 3 the second text where it stands in the first
     starts: np.ndarray  # (N + 1,) example n is [starts[n], starts[n + 1])
     words: np.ndarray | None = None  # (P,) number of the word that a token belongs to, -1 for none; on request
     cut: int = 0  # examples that were longer than the model may read
@@ -114,7 +116,7 @@ class Batch:
     ids: Tensor  # (P,)
     positions: Tensor  # (P,) position within its text, from 0
     types: Tensor  # (P,)
-    segments: Tensor  # (P,) 0 special, 1 first part, 2 second part of a text
+    segments: Tensor  # (P,) 0 special, 1 first part, 2 second part of a text, 3 the second where it stands in the first
     example_of: Tensor  # (P,) number of its text
     lengths: Tensor  # (S,) tokens of each text
     task_of: Tensor  # (N,) number of its task

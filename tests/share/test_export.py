@@ -48,7 +48,11 @@ MARKED = [
     "[CLS] <s> thanks <|endoftext|> to you",
     "<pad> [PAD] it",
 ]
-NEW_PAIRS = [("it pours", "it is dry and it is warm"), ("one", "two"), ("a dog that runs away " * 9, "no")]
+NEW_PAIRS = [
+    ("it pours", "it is dry and it is warm"),
+    ("one more Day", "day"),  # a phrase of the first text
+    ("a dog that runs away " * 9, "no"),
+]
 
 
 def adapted_on(net: Backbone, rows: Any = ROWS, algorithm: Algorithm | None = None) -> Adapted:
@@ -119,6 +123,7 @@ def test_onnx_alone_gives_our_scores(
     assert bool(re.fullmatch(r"answers as before to (6\d|5\d) of 64 texts, .*", said)) == (precision == "int8")
     assert not logging.getLogger().isEnabledFor(logging.INFO)  # which importing what rounds would turn on
     monkeypatch.chdir(tmp_path / "out")
+    monkeypatch.syspath_prepend(str(tmp_path / "out"))
     (code,) = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
     known: dict[str, Any] = {}
     exec(code, known)
@@ -168,6 +173,7 @@ def code_of(folder: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -
     head = json.loads((folder / "head.json").read_text())
     (folder / "head.json").write_text(json.dumps(head | {"base": str(model_folder)}))
     monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
     (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     known: dict[str, Any] = {}
     with warnings.catch_warnings():
@@ -298,5 +304,12 @@ def test_the_command(
         capsys.readouterr().out
         == f"{tmp_path / 'out'}: exported to lora; README.md there has the lines that open it with peft\n"
     )
-    expected = {"adapter_config.json", "adapter_model.safetensors", "head.json", "head.safetensors", "README.md"}
+    expected = {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "head.json",
+        "head.safetensors",
+        "phrase.py",
+        "README.md",
+    }
     assert {path.name for path in (tmp_path / "out").iterdir()} == expected

@@ -18,7 +18,16 @@ from metanlp.backbone.tokens import between
 from metanlp.core.errors import InputError
 from metanlp.core.storage import disk
 from metanlp.learner.learner import Adapted
-from metanlp.share.export.plain import Parts, agreement, describe, known_texts, padded, scorer_of, settings_of
+from metanlp.share.export.plain import (
+    Parts,
+    agreement,
+    copy_segments,
+    describe,
+    known_texts,
+    padded,
+    scorer_of,
+    settings_of,
+)
 from metanlp.share.export.views_classifier import Scorer
 
 PROBES = ("a text", "another one, which is longer than the first by some words", "x")
@@ -28,20 +37,21 @@ Precision = Literal["fp32", "fp16", "int8"]
 BLOCK = 32  # weights of a column of a matrix that share a scale in int8; all of a column are too many
 IN_INT8 = 4  # onnxruntime's level of accuracy at which integers are multiplied, what comes in is rounded by blocks too
 
-SINGLE = {"rows": "texts", "encoded": '[config["prompt"] + text for text in texts]',
+SINGLE = {"rows": "texts", "encoded": '[config["prompt"] + text for text in texts]', "parts": "text",
           "example": '["keyboard has three dead keys"]'}  # fmt: skip
-PAIRS = {"rows": "pairs", "encoded": '[(config["prompt"] + one, config["between"] + two) for one, two in pairs]',
+PAIRS = {"rows": "pairs", "encoded": '[(config["prompt"] + one, config["between"] + two) for one, two in pairs]', "parts": "*text",
          "example": '[("a man plays a guitar", "somebody makes music")]'}  # fmt: skip
 
 
 def write_onnx(adapted: Adapted, parts: Parts, folder: Path, precision: Precision = "fp32") -> str:
-    """`model.onnx`, `tokenizer.json`, `config.json` and a page on how to use them. Returns how near the answers are,
+    """`model.onnx`, `tokenizer.json`, `config.json`, what tells texts apart, and a page on how to use them. Returns how near the answers are,
     where they are not equal."""
     given, file = padded(parts, adapted, probes(adapted)), folder / "model.onnx"
     with disk(folder):
         parts.tokenizer.save_pretrained(str(folder))
         _tokenizer(parts, adapted).save(str(folder / "tokenizer.json"))
         _program(scorer_of(parts).eval(), given).save(str(file))
+    copy_segments(folder)
     config = settings_of(adapted, parts) | {"between": between(parts.tokenizer), "precision": precision}
     describe(folder, "onnx.md", config, "config.json", **(PAIRS if adapted.pairs else SINGLE))
     check_equal(adapted, run(file, given))
@@ -81,7 +91,11 @@ def _blockwise() -> Any:
 
 def probes(adapted: Adapted) -> list[tuple[str, ...]]:
     """Rows to compare an export with the model by."""
-    return list(zip(PROBES, reversed(PROBES), strict=True)) if adapted.pairs else [(text,) for text in PROBES]
+    return (
+        [*zip(PROBES, reversed(PROBES), strict=True), (PROBES[1], "longer")]
+        if adapted.pairs
+        else [(text,) for text in PROBES]
+    )
 
 
 def check_libraries() -> None:

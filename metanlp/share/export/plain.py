@@ -16,6 +16,8 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
+from metanlp.backbone import phrase
+from metanlp.backbone.phrase import segments_of
 from metanlp.backbone.pretrained import Base, base_of, check_same
 from metanlp.backbone.tokens import columns_of
 from metanlp.core.errors import InputError
@@ -29,7 +31,7 @@ from metanlp.tasks.sources.mini import read_mini
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # of transformers' models
 MOST = 64  # texts that an export is compared by
-SEGMENTS = "segments"  # of a token: 0 added by the tokenizer, 1 of the first text, 2 of the second
+SEGMENTS = "segments"  # of a token, see `backbone/phrase.py`
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,11 @@ def check_exportable(adapted: Adapted) -> None:
 
 def reading_of(adapted: Adapted) -> Reading:
     """From hidden states to scores, as `Backbone.features` and a linear head; of single texts, a view of the second
-    text reads all."""
+    text, or of a phrase, reads all."""
     net, frozen = adapted.net, not adapted.algorithm.adapters
     views = [view for view in net.views if not (frozen and view.adapted)]
     if not adapted.pairs:
-        views = [replace(view, pooling="all") if view.pooling == "second" else view for view in views]
+        views = [replace(view, pooling="all") if view.pooling in ("second", "phrase") else view for view in views]
     weight, bias = (adapted.phi[f"head/{name}"][0].float().cpu().clone() for name in ("weight", "bias"))
     return Reading(views, net.width, weight, bias, net.sentence.pooling, net.sentence.dense)
 
@@ -104,8 +106,8 @@ def padded(parts: Parts, adapted: Adapted, texts: Sequence[tuple[str, ...]]) -> 
     options = adapted.net.options
     columns = columns_of(parts.tokenizer, texts, cast(str, options.prompt))
     found = parts.tokenizer(*columns, truncation=True, max_length=options.max_length, padding=True, return_tensors="pt")
-    owners = [[0 if owner is None else owner + 1 for owner in found.sequence_ids(n)] for n in range(len(texts))]
-    given = {**found, SEGMENTS: torch.tensor(owners)}
+    segments = [segments_of(found[n], *text) for n, text in enumerate(zip(*columns, strict=True))]
+    given = {**found, SEGMENTS: torch.tensor(segments)}
     return {name: given[name] for name in parts.inputs}
 
 
@@ -120,6 +122,11 @@ def agreement(ours: np.ndarray, theirs: np.ndarray) -> str:
     """How near two models' answers are, by their scores (N, K)."""
     same, apart = (ours.argmax(1) == theirs.argmax(1)).sum(), np.abs(softmax(ours) - softmax(theirs)).max()
     return f"answers as before to {same} of {len(ours)} texts, probabilities within {apart:.3f}"
+
+
+def copy_segments(folder: Path) -> None:
+    """`phrase.py`, which tells an export's user which text a token belongs to, as it tells us."""
+    atomic_write(folder / "phrase.py", Path(phrase.__file__).read_bytes())
 
 
 def describe(folder: Path, page: str, said: Mapping[str, Any], config: str | None = None, **words: str) -> None:

@@ -15,6 +15,8 @@ from torch.nn.functional import normalize, pad
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+OF_A_TEXT = ("first", "second", "phrase")  # poolings that need to know which text a token belongs to
+
 
 class View(Protocol):
     """What is read off hidden states."""
@@ -24,7 +26,7 @@ class View(Protocol):
     @property
     def layer(self) -> int: ...  # number of layers passed, from 1
     @property
-    def pooling(self) -> str: ...  # all, first, second, cls, last, or sentence
+    def pooling(self) -> str: ...  # all, first, second, phrase, cls, last, or sentence
 
 
 class Reading(nn.Module):
@@ -45,7 +47,7 @@ class Reading(nn.Module):
     @property
     def by_text(self) -> bool:
         """Whether a view needs to know which text a token belongs to."""
-        return any(view.pooling in ("first", "second") for view in self.views)
+        return any(view.pooling in OF_A_TEXT for view in self.views)
 
     def forward(self, frozen: Any, adapted: Any, mask: Tensor, segments: Tensor | None = None) -> Tensor:
         """Hidden states by layer, (B, L, H) each, of both models; mask and segments (B, L) -> scores (B, K)."""
@@ -65,13 +67,21 @@ class Reading(nn.Module):
 def chosen(pooling: str, mask: Tensor, segments: Tensor | None) -> Tensor:
     """1 at the tokens that a pooling reads, or at all where a text has none of these: (B, L)."""
     place = mask.cumsum(1) - 1
-    if segments is not None and pooling in ("first", "second"):
-        found = mask * (segments == (1 if pooling == "first" else 2))
+    if segments is not None and pooling in OF_A_TEXT:
+        found = mask * in_text(pooling, segments)
     elif pooling in ("cls", "last"):
         found = mask * (place == (0 if pooling == "cls" else mask.sum(1, keepdim=True) - 1))
     else:
         found = mask
     return torch.where(found.sum(1, keepdim=True) == 0, mask, found)
+
+
+def in_text(pooling: str, segments: Tensor) -> Tensor:
+    """Whether a token is of the first text, the second, or the second where it stands in the first: (B, L)."""
+    phrase, second = segments == 3, segments == 2
+    if pooling == "first":
+        return (segments == 1) | phrase
+    return torch.where(phrase.any(1, keepdim=True), phrase, second) if pooling == "phrase" else second
 
 
 class Scorer(nn.Module):
