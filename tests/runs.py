@@ -16,7 +16,7 @@ from metanlp.core.versions import versions
 from metanlp.evaluation.results import Report, Result
 
 TEXT = "a text that nobody may publish"
-VIEWS = ["adapted.6.all", "adapted.6.second", "frozen.6.all", "frozen.4.all", "frozen.3.second"]
+VIEWS = ["adapted.6.all", "adapted.6.second", "frozen.6.all", "frozen.4.all", "frozen.3.second", "frozen.4.phrase"]
 
 
 def scored(
@@ -76,11 +76,11 @@ def looked_at(found: Report, classes: int) -> Report:
     bins = {"answers": answers.tolist(), "sure": sure.tolist(), "right": (0.9 * sure).tolist()}
     near = [{"task": f"mini/training_task_{n}", "cosine": 0.9 - 0.1 * n} for n in range(5)]
     labels = [f"class number {n}" for n in range(classes)]
-    shares = rng.dirichlet([1.0] * 5, len(tasks))
+    shares = rng.dirichlet([1.0] * len(VIEWS), len(tasks))
     return replace(
         found,
         reliability={name: dict.fromkeys(found.means[name], bins) for name in found.methods},
-        views={"names": VIEWS, "prior": [0.2] * 5, "tasks": dict(zip(tasks, shares.tolist(), strict=True))},
+        views={"names": VIEWS, "prior": [0.2] * len(VIEWS), "tasks": dict(zip(tasks, shares.tolist(), strict=True))},
         nearest={task: [each | {"cosine": rng.uniform(0, 1)} for each in near] for task in tasks},
         hardest={"task": tasks[0], "shots": 4, "score": 0.4, "labels": labels,
                  "confusion": rng.integers(0, 40, (classes, classes)).tolist()},

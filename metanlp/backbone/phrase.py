@@ -1,4 +1,4 @@
-"""Which text of a pair a token belongs to, and where the second text is a phrase of the first. An ONNX export has a copy of
+"""Which text of a pair a token belongs to, and where the second text is a phrase of the first. An export has a copy of
 this file, which therefore imports nothing of ours."""
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ FIRST, SECOND, PHRASE = 1, 2, 3  # of a token; 0 where the tokenizer added it
 
 
 def segments_of(encoding: Any, first: str, second: str = "") -> list[int]:
-    """The segment of each token of a text or a pair, out of what `tokenizers` made of it. Of a second text that stands in the
-    first, its tokens there and the one on either side are PHRASE: what a phrase is shows in the words around it."""
+    """The segment of each token of a text or a pair, out of what `tokenizers` made of it. Of a second text that stands
+    in the first, its tokens there and the one on either side are PHRASE: what a phrase is shows in the words around it.
+    """
     segments = [0 if owner is None else owner + 1 for owner in encoding.sequence_ids]
     if (place := phrase_in(first, second)) is None:
         return segments

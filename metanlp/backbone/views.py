@@ -21,8 +21,8 @@ class View:
 
     adapted: bool  # with the adapters, or the pretrained model as it came
     layer: int  # number of layers passed, from 1
-    # Mean over all tokens, or the first or second text, or the second where it stands in the first with a token on either
-    # side; the first or last token; or pooling and dense layers of a sentence-transformers folder.
+    # Mean over all tokens, or the first or second text, or the second where it stands in the first, with a token on
+    # either side; the first or last token; or pooling and dense layers of a sentence-transformers folder.
     pooling: Pooling
 
     def __str__(self) -> str:
@@ -42,11 +42,11 @@ class View:
 
 def default_views(depth: int, pooling: str = "all") -> tuple[str, ...]:
     """The last layer, adapted and frozen, and frozen middle layers: sentiment is read best at two thirds of the depth,
-    the type of a marked phrase (the second text) at half of it."""
+    the type of a marked phrase (the second text) at half of it, and, in its sentence, at two thirds."""
     two_thirds, half = max(1, round(depth * 2 / 3)), max(1, depth // 2)
     adapted = [f"adapted.{depth}.{pooling}", f"adapted.{depth}.second"]
     frozen = [f"frozen.{depth}.{pooling}", f"frozen.{two_thirds}.all", f"frozen.{half}.second"]
-    return *adapted, *dict.fromkeys(frozen)
+    return *adapted, *dict.fromkeys([*frozen, f"frozen.{two_thirds}.phrase"])
 
 
 def pool(hidden: Tensor, batch: Batch, pooling: str) -> Tensor:

@@ -81,9 +81,7 @@ class Tokens:
 
     ids: np.ndarray  # (P,)
     types: np.ndarray  # (P,) token type ids of the model
-    segments: (
-        np.ndarray
-    )  # (P,) 0 special token, 1 first text, 2 second text, 3 the second text where it stands in the first
+    segments: np.ndarray  # (P,) 0 special token, 1 first text, 2 second text, 3 the second where it stands in the first
     starts: np.ndarray  # (N + 1,) example n is [starts[n], starts[n + 1])
     words: np.ndarray | None = None  # (P,) number of the word that a token belongs to, -1 for none; on request
     cut: int = 0  # examples that were longer than the model may read

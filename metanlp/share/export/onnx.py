@@ -39,13 +39,13 @@ IN_INT8 = 4  # onnxruntime's level of accuracy at which integers are multiplied,
 
 SINGLE = {"rows": "texts", "encoded": '[config["prompt"] + text for text in texts]', "parts": "text",
           "example": '["keyboard has three dead keys"]'}  # fmt: skip
-PAIRS = {"rows": "pairs", "encoded": '[(config["prompt"] + one, config["between"] + two) for one, two in pairs]', "parts": "*text",
-         "example": '[("a man plays a guitar", "somebody makes music")]'}  # fmt: skip
+PAIRS = {"rows": "pairs", "encoded": '[(config["prompt"] + one, config["between"] + two) for one, two in pairs]',
+         "parts": "*text", "example": '[("a man plays a guitar", "somebody makes music")]'}  # fmt: skip
 
 
 def write_onnx(adapted: Adapted, parts: Parts, folder: Path, precision: Precision = "fp32") -> str:
-    """`model.onnx`, `tokenizer.json`, `config.json`, what tells texts apart, and a page on how to use them. Returns how near the answers are,
-    where they are not equal."""
+    """`model.onnx`, `tokenizer.json`, `config.json`, what tells two texts apart, and a page on how to use them.
+    Returns how near the answers are, where they are not equal."""
     given, file = padded(parts, adapted, probes(adapted)), folder / "model.onnx"
     with disk(folder):
         parts.tokenizer.save_pretrained(str(folder))
@@ -91,11 +91,8 @@ def _blockwise() -> Any:
 
 def probes(adapted: Adapted) -> list[tuple[str, ...]]:
     """Rows to compare an export with the model by."""
-    return (
-        [*zip(PROBES, reversed(PROBES), strict=True), (PROBES[1], "longer")]
-        if adapted.pairs
-        else [(text,) for text in PROBES]
-    )
+    pairs = [*zip(PROBES, reversed(PROBES), strict=True), (PROBES[1], "longer")]
+    return pairs if adapted.pairs else [(text,) for text in PROBES]
 
 
 def check_libraries() -> None:

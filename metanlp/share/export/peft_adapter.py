@@ -17,8 +17,8 @@ PAIRS = {"example": '"a man plays a guitar", "somebody makes music"'}
 
 
 def write_lora(adapted: Adapted, parts: Parts, folder: Path) -> str:
-    """`adapter_config.json`, `adapter_model.safetensors`, `head.safetensors`, `head.json`, `phrase.py` and a page with the code that
-    opens them; returns that it is there."""
+    """`adapter_config.json`, `adapter_model.safetensors`, `head.safetensors`, `head.json`, `phrase.py` and a page with
+    the code that opens them; returns that it is there."""
     reading = parts.reading
     if any(view.pooling == "sentence" for view in reading.views):
         raise InputError("this model's vectors go through layers of their own, which no head holds; export to onnx")
