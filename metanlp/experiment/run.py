@@ -31,7 +31,7 @@ from metanlp.core.types import Roles, Task, Weights
 from metanlp.evaluation import answers
 from metanlp.evaluation.diagnostics import Diagnostics, nearest
 from metanlp.evaluation.external import ExternalBaseline
-from metanlp.evaluation.meta_test import count_trials, meta_test
+from metanlp.evaluation.meta_test import chance_of, count_trials, meta_test
 from metanlp.evaluation.recipe_search import choose
 from metanlp.evaluation.results import RESULTS, Report
 from metanlp.experiment.forecast import foretell
@@ -228,6 +228,7 @@ def test(shared: Run, learners: Mapping[str, Learner | ExternalBaseline]) -> tup
         found = meta_test(learners, tasks, protocol, main=asked.method, tick=tick, diagnostics=diagnostics)
     extra = {"world_size": shared.ranks.size, "sources": {task.name: task.source for task in tasks},
              "training_rows_left_out": dict(shared.leaks), "seen_rows_left_out": dict(shared.known),
+             "validation_chance": chance_of([held_out.task for held_out, _ in shared.trials]),
              "cleaned": cleaning_rows(every_task(shared.roles)), "asked": shown(asked)}  # fmt: skip
     near = nearest(shared.net, spread(shared.roles.train, COMPARED), spread(tasks, COMPARED))
     return replace(found, protocol=found.protocol | extra, nearest=near), diagnostics.mistakes

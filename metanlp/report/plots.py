@@ -46,7 +46,7 @@ def by_shots(rows: Frame, look: PlotStyle) -> Any:
     """Points with intervals; a row a method where there are many, or a single number of shots."""
     if rows["method"].nunique() > FEW or rows["shots"].nunique() < 2:
         return by_shots_in_rows(rows, look)
-    return score_curves(rows, "shots", "shots", f"{look.score}, %", look)
+    return score_curves(rows, "shots", "shots", f"{look.score}, %", look, chance=look.chance)
 
 
 def by_shots_in_rows(rows: Frame, look: PlotStyle) -> Any:
@@ -63,7 +63,7 @@ def by_shots_in_rows(rows: Frame, look: PlotStyle) -> Any:
             dots(axes, each.assign(place=names.index(name) + shift), "percent", "place", look, name, alpha=dark)
         axes.plot([], [], label=f"{k} shots", marker="o", linestyle="-", color=COLOURS["ink"], alpha=dark)
     axes.set_xlim(*possible(axes.get_xlim(), rows))
-    axes.set_xlabel(f"{look.score}, %{by_chance(axes.axvline, axes.get_xlim(), look)}")
+    axes.set_xlabel(f"{look.score}, %{by_chance(axes.axvline, axes.get_xlim(), look.chance)}")
     if len(shots) > 1:
         figure.legend(loc="upper right", ncols=min(len(shots), 4), borderaxespad=0.1, columnspacing=1.0)
     return figure
@@ -104,19 +104,23 @@ def by_attempt(rows: Frame, look: PlotStyle) -> Any:
 
 
 def by_step(rows: Frame, look: PlotStyle) -> Any:
-    return score_curves(rows, "steps", "gradient steps", "score on validation tasks, %", look)
+    label = "score on validation tasks, %"
+    return score_curves(rows, "steps", "gradient steps", label, look, chance=look.validating)
 
 
 def by_stage(rows: Frame, look: PlotStyle) -> Any:
     """Left to right the stages of a training, a line a way of reading each."""
-    figure = score_curves(rows, "number", "", f"{look.score}, mean over tasks and shots, %", look)
+    label = f"{look.score}, mean over tasks and shots, %"
+    figure = score_curves(rows, "number", "", label, look, chance=look.chance)
     names = [name.replace("-", "-\n") for name in rows["stage"].unique()]
     figure.axes[0].set_xticks(rows["number"].unique(), names, fontsize=7.5)
     return figure
 
 
-def score_curves(rows: Frame, x: str, along: str, label: str, look: PlotStyle, score: str = "percent") -> Any:
-    """A line a method; with the intervals of its points where there are few."""
+def score_curves(
+    rows: Frame, x: str, along: str, label: str, look: PlotStyle, score: str = "percent", chance: float | None = None
+) -> Any:
+    """A line a method; with the intervals of its points where there are few. `chance` is what guessing scores."""
     names, ticks = list(rows["method"].unique()), rows[x].unique()
     figure, (axes,) = canvas(max(2.4, 0.16 * len(names)), right=room(names) + 0.25)
     if few := len(names) <= FEW:
@@ -130,7 +134,7 @@ def score_curves(rows: Frame, x: str, along: str, label: str, look: PlotStyle, s
     axes.minorticks_off()
     if score == "percent":
         axes.set_ylim(*possible(axes.get_ylim(), rows))
-    axes.set_xlabel(along + (by_chance(axes.axhline, axes.get_ylim(), look) if x == "shots" else ""))
+    axes.set_xlabel((along + by_chance(axes.axhline, axes.get_ylim(), chance)).removeprefix("; "))
     name_at_margin(axes, rows, "method", x, score, look)
     return figure
 
@@ -149,7 +153,8 @@ def training(rows: Frame, look: PlotStyle) -> Any:
         crowded = axes is not panels[-1] and len(names) > FEW
         named = known[known["method"].map(look.strong)] if crowded else known
         name_at_margin(axes, named, "method", "M_tokens", key, look)
-    panels[-1].set_xlabel("million tokens computed")
+    told = by_chance(panels[-1].axhline, panels[-1].get_ylim(), look.validating) if shown[-1] == "percent" else ""
+    panels[-1].set_xlabel(f"million tokens computed{told}")
     return figure
 
 
@@ -168,7 +173,7 @@ def calibration(rows: Frame, look: PlotStyle) -> Any:
     for each in (axes, below):
         each.set_xlim(0, 100)
     axes.set_ylim(0, 100)
-    over(axes, "answers that are right, %")
+    over(axes, f"answers that are right, %{by_chance(axes.axhline, (0, 100), look.chance)}")
     over(below, f"answers of {look.sides.ours}, %")
     below.set_xlabel("probability given to the answer, %")
     legend(figure, names, look)
@@ -231,13 +236,13 @@ def side_by_side(rows: Frame, x: str, names: Sequence[str]) -> Frame:
     return rows.assign(**{x: rows[x] + np.diff(places).min(initial=1.0) * shift})
 
 
-def by_chance(line: Any, limits: tuple[float, float], look: PlotStyle) -> str:
+def by_chance(line: Any, limits: tuple[float, float], chance: float | None) -> str:
     """Draws what guessing scores, by `line`, where that is in sight; returns what an axis says of it."""
-    if look.chance is None:
+    if chance is None:
         return ""
-    if limits[0] <= look.chance <= limits[1]:
-        line(look.chance, color=COLOURS["muted"], linewidth=1, linestyle=(0, (1, 2)))
-    return f"; chance is {look.chance:g} %"
+    if limits[0] <= chance <= limits[1]:
+        line(chance, color=COLOURS["muted"], linewidth=1, linestyle=(0, (1, 2)))
+    return f"; chance is {chance:g} %"
 
 
 def curves(axes: Any, rows: Frame, x: str, y: str, label: str, look: PlotStyle, **style: Any) -> None:
