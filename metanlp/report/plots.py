@@ -23,6 +23,7 @@ from metanlp.report.canvas import (
 )
 
 LINE = 0.24  # inches a row of names
+MARKER, MOST = 0.055, 0.5  # inches that a dot takes; of the row of a task, at the most
 SPREAD = 0.4  # of the way from one place to the next that the methods of a place take
 
 Frame = Any
@@ -72,18 +73,16 @@ def by_shots_in_rows(rows: Frame, look: PlotStyle) -> Any:
 def by_task(rows: Frame, look: PlotStyle) -> Any:
     """Left the methods, right the difference of the two sides, task by task."""
     tasks, names = list(rows["task"]), [name for name in look.names if name in rows]
-    head = 0.1 + legend_height(names, look)
-    figure, (axes, beside) = canvas(LINE * len(rows) + 0.2, columns=2, left=room(tasks), right=0.12, head=head)
+    head, height = 0.1 + legend_height(names, look), max(LINE, min(MARKER * (len(names) + 1.5), MOST))
+    figure, (axes, beside) = canvas(height * len(rows) + 0.2, columns=2, left=room(tasks), right=0.12, head=head)
     across(axes, tasks)
     across(beside, [""] * len(rows))
-    for name, shift in zip(names, apart_by(len(names)), strict=True):
+    for place, name in enumerate(names):
         style = look.line(name) | ({} if look.strong(name) else {"alpha": 0.6})
-        axes.plot(rows[name], np.arange(len(rows)) + shift, **style | {"linestyle": ""})
-    low, high = axes.get_xlim()
+        shift = min(MARKER / height, 0.85 / len(names)) * (place - (len(names) - 1) / 2)
+        axes.plot(rows[name], np.arange(len(rows)) + shift, **style | {"linestyle": "", "markersize": 4})
     if "chance" in rows:
-        near = rows["chance"].where(rows["chance"].between(low, high))  # another would leave no width to the methods
-        axes.plot(near, range(len(rows)), color=COLOURS["muted"], marker="|", markersize=9, linestyle="")
-        axes.set_xlim(low, high)
+        chance_of_tasks(axes, rows["chance"])
     if "points" in rows:
         dots(beside, rows.assign(place=range(len(rows))), "points", "place", look, look.sides.ours)
     beside.axvline(0, color=COLOURS["ink"], linewidth=1)
@@ -148,6 +147,8 @@ def training(rows: Frame, look: PlotStyle) -> Any:
     figure, panels = canvas(*[1.5, low][-len(shown) :], right=room(names) + 0.25)
     for axes, key in zip(panels, shown, strict=True):
         known = rows[rows[key].notna()]
+        if key == "percent":  # methods may have computed as much where they are looked at, and be as good
+            known = known.assign(M_tokens=known["M_tokens"] + aside(known, names))
         curves(axes, known, "M_tokens", key, parts[key], look, **({"marker": ""} if key == "loss" else {}))
         axes.locator_params(axis="x", nbins=4)
         crowded = axes is not panels[-1] and len(names) > FEW
@@ -236,6 +237,12 @@ def side_by_side(rows: Frame, x: str, names: Sequence[str]) -> Frame:
     return rows.assign(**{x: rows[x] + np.diff(places).min(initial=1.0) * shift})
 
 
+def aside(rows: Frame, names: Sequence[str]) -> np.ndarray:
+    """How far the rows of each method are moved along the tokens computed, so that no two lie on one spot: (R,)."""
+    width = float(rows["M_tokens"].max() - rows["M_tokens"].min()) or 1.0
+    return 0.02 * width * len(names) / SPREAD * apart_by(len(names))[rows["method"].map(names.index)]
+
+
 def by_chance(line: Any, limits: tuple[float, float], chance: float | None) -> str:
     """Draws what guessing scores, by `line`, where that is in sight; returns what an axis says of it."""
     if chance is None:
@@ -243,6 +250,21 @@ def by_chance(line: Any, limits: tuple[float, float], chance: float | None) -> s
     if limits[0] <= chance <= limits[1]:
         line(chance, color=COLOURS["muted"], linewidth=1, linestyle=(0, (1, 2)))
     return f"; chance is {chance:g} %"
+
+
+def chance_of_tasks(axes: Any, chance: Frame) -> None:
+    """What guessing scores in each row: a line where it is in sight, else its number at the edge, as a scale that
+    reaches so far would leave no width to the methods."""
+    low, high = axes.get_xlim()
+    left, right = chance < low, chance > high
+    axes.set_xlim(low - 0.3 * left.any() * (high - low), high + 0.3 * right.any() * (high - low))
+    axes.plot(chance.where(~left & ~right), range(len(chance)), color=COLOURS["muted"], marker="|", markersize=9,
+              linestyle="")  # fmt: skip
+    for place, value in enumerate(chance):
+        if left[place] or right[place]:
+            side, said = ("left", f"‹ {value:.0f}") if left[place] else ("right", f"{value:.0f} ›")
+            axes.text(axes.get_xlim()[int(right[place])], place, said, ha=side, va="center", fontsize=7,
+                      color=COLOURS["muted"])  # fmt: skip
 
 
 def curves(axes: Any, rows: Frame, x: str, y: str, label: str, look: PlotStyle, **style: Any) -> None:

@@ -176,6 +176,18 @@ def test_chance_is_drawn_where_it_is_in_sight_and_always_told() -> None:
 
 
 @drawn
+def test_chance_of_a_task_is_a_line_in_sight_or_a_number_at_the_edge() -> None:
+    rows = pd.DataFrame([{"task": name, "chance": chance, "frozen": 60.0, "maml": 70.0, "points": 10.0, "low": 5.0,
+                          "high": 15.0} for name, chance in (("a", 65.0), ("b", 1.3), ("c", 90.0))])  # fmt: skip
+    look = canvas.PlotStyle(("frozen", "maml"), findings.Compared("maml", "frozen"), "accuracy", 52.1)
+    axes = plots.by_task(rows, look).axes[0]
+    (bars,) = [line for line in axes.lines if line.get_marker() == "|"]
+    assert np.isfinite(bars.get_xdata()).tolist() == [True, False, False]
+    low, high = axes.get_xlim()
+    assert [(text.get_text(), text.get_position()) for text in axes.texts] == [("‹ 1", (low, 1)), ("90 ›", (high, 2))]
+
+
+@drawn
 def test_chance_is_in_every_plot_of_a_share_that_is_right() -> None:
     """Of test tasks over shots and certainty, of validation tasks over steps and training."""
     sides, ends = findings.Compared("maml", "frozen"), {"low": 30.0, "high": 70.0}
