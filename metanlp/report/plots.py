@@ -23,7 +23,7 @@ from metanlp.report.canvas import (
 )
 
 LINE = 0.24  # inches a row of names
-MARKER, MOST = 0.055, 0.5  # inches that a dot takes; of the row of a task, at the most
+MARKER, MOST = 0.055, 6.0  # inches that a dot takes, and that all tasks take before dots lie closer
 SPREAD = 0.4  # of the way from one place to the next that the methods of a place take
 
 Frame = Any
@@ -73,7 +73,7 @@ def by_shots_in_rows(rows: Frame, look: PlotStyle) -> Any:
 def by_task(rows: Frame, look: PlotStyle) -> Any:
     """Left the methods, right the difference of the two sides, task by task."""
     tasks, names = list(rows["task"]), [name for name in look.names if name in rows]
-    head, height = 0.1 + legend_height(names, look), max(LINE, min(MARKER * (len(names) + 1.5), MOST))
+    head, height = 0.1 + legend_height(names, look), max(LINE, min(MARKER * (len(names) + 1.5), MOST / len(rows)))
     figure, (axes, beside) = canvas(height * len(rows) + 0.2, columns=2, left=room(tasks), right=0.12, head=head)
     across(axes, tasks)
     across(beside, [""] * len(rows))
