@@ -71,7 +71,7 @@ def run(
 ) -> Report | None:
     """Everything, on as many processes as the launcher started; they train together, then rank 0 tests.
 
-    Leaves the files of the README's table in `asked.out`, which `asked.replace` lets replace an earlier run's there and
+    Leaves the files of docs/commands.md in `asked.out`, which `asked.replace` lets replace an earlier run's there and
     in the folders `anew`, once the input has proved good. Returns the report, on rank 0. `roles` are read as `asked`
     says where they are not given. Of one of several `folds` alike, the first foretells all, and what each found is one
     line. Without test tasks there is a learner, a command that adapts it, and no report. Raises InputError,
