@@ -24,7 +24,7 @@ NEW = ["Принтер не печатает", "密码忘记了", "Le badge ne m
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as `--model` takes it. Its tokenizer has a piece for each letter, as byte-less SentencePiece models do."""
+    """A folder as `--model` takes it. Its tokenizer has a piece for each letter, and no bytes to fall back to."""
     letters = sorted({mark for text in (*NEW, *(row[0] for row in ROWS)) for mark in text if mark != " "})
     pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((mark, -2.0) for mark in ("▁", *letters))]
     made = Tokenizer(models.Unigram(pieces, unk_id=3))
