@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -18,6 +18,7 @@ from metanlp.cli.options import Json, Printed
 from metanlp.cli.serving import Serve
 from metanlp.cli.sharing import Export, Publish
 from metanlp.cli.tasks import BuildTasks, Tasks
+from metanlp.core.progress import at_work
 from metanlp.core.settings import completion, parse
 from metanlp.core.versions import versions
 
@@ -82,7 +83,13 @@ def main() -> None:
     if words[:2] == ["tasks", "build"]:  # one command; a folder of that name is ./build
         words = ["tasks build", *words[2:]]
     to_resume = ["--resume"] if words[:1] in (["compare"], ["train"]) else []
-    guarded(lambda: answer(parse(COMMANDS, words, prog=NAME, description=ABOUT)), *to_resume)
+    guarded(lambda: in_sight(parse(COMMANDS, words, prog=NAME, description=ABOUT), words[0]), *to_resume)
+
+
+def in_sight(command: Any, name: str) -> None:
+    """Run it, with a line now and then, but for a server, whose silence is no matter."""
+    with nullcontext() if isinstance(command, Serve) else at_work(name):
+        answer(command)
 
 
 def answer(command: Any) -> None:

@@ -89,7 +89,7 @@ def run(
             ranks.on_main(lambda: held.enter_context(storage.lock(asked.out)))
         roles = roles or roles_of(asked, asked.test)
         asked = settled_start(asked, [roles], ranks.main)
-        shared = prepare(asked, ranks, roles)
+        shared = prepare(asked, ranks, roles, quiet=fold > 1)
         if ranks.main and fold == 1:
             say(start_facts(shared))
             show_cleaning(every_task(shared.roles))
