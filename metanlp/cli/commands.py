@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, cast
 
 import tyro
 
-from metanlp.cli.experiments import COMPARE, Compare, Evaluate, Page, Train
+from metanlp.cli.experiments import COMPARE, TRAIN, Compare, Evaluate, Page, Train
+from metanlp.cli.help_page import WHOLE, asks_for_help, help_page
 from metanlp.cli.launch import guarded
 from metanlp.cli.models import Adapt, Predict, Rank, Score
 from metanlp.cli.options import Json, Printed
@@ -23,6 +24,7 @@ from metanlp.core.settings import completion, parse
 from metanlp.core.versions import versions
 
 NAME = "metanlp"
+MANY = (["compare"], ["train"])  # commands with the options of an experiment
 ABOUT = """Few-shot learners from many tasks.
 
 Exit codes: 0 done; 1 another process of the run is gone; 2 bad input, configuration, training that diverged, or too
@@ -57,7 +59,7 @@ class Completion:
 Command = (  # in the order of --help
     Annotated[Tasks, tyro.conf.subcommand("tasks")]
     | Annotated[BuildTasks, tyro.conf.subcommand("tasks build")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Train, tyro.conf.subcommand("train", default=TRAIN)]
     | Annotated[Compare, tyro.conf.subcommand("compare", default=COMPARE)]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Adapt, tyro.conf.subcommand("adapt")]
@@ -82,7 +84,11 @@ def main() -> None:
         return
     if words[:2] == ["tasks", "build"]:  # one command; a folder of that name is ./build
         words = ["tasks build", *words[2:]]
-    to_resume = ["--resume"] if words[:1] in (["compare"], ["train"]) else []
+    if words[:1] in MANY and asks_for_help(words):
+        more = "" if WHOLE in words else f"{NAME} {words[0]} --help {WHOLE}"
+        guarded(lambda: print(help_page(lambda: parse(COMMANDS, [words[0], "--help"], prog=NAME), more)))
+        return
+    to_resume = ["--resume"] if words[:1] in MANY else []
     guarded(lambda: in_sight(parse(COMMANDS, words, prog=NAME, description=ABOUT), words[0]), *to_resume)
 
 

@@ -11,7 +11,7 @@ import tyro
 
 from metanlp.cli.launch import carry_out
 from metanlp.cli.models import judge
-from metanlp.cli.options import Columns, Json, Output, Printed, Repeats
+from metanlp.cli.options import Json, Printed
 from metanlp.core.errors import InputError
 from metanlp.core.outputs import OutputFolder
 from metanlp.experiment.options import AUTO, LEAVE_ONE_OUT, NOTHING, Experiment, Testing
@@ -36,31 +36,24 @@ PRESETS = {"quick": 2.0, "standard": 10.0, "thorough": 60.0}  # minutes of meta-
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Columns, Repeats, Output, Json):
-    """Train a learner on all of your tasks; `compare` says before whether it helps, and recipes have every option."""
+class Train(Experiment, Json):
+    """Train a learner on all of your tasks; `compare` says before whether it helps."""
 
-    data: str  # training tasks: a folder of files, a file, names, the Hub's owner/name; several by commas
     preset: Literal["quick", "standard", "thorough"] = "standard"  # 2, 10 or 60 minutes of training
     method: str = "maml"  # the method; `compare` says which to take
-    model: str = "minilm"  # or a folder, or a model's id on the Hub
-    start: str = AUTO  # a learner to go on from; auto: the one that comes with the package, where the model is its own
-    steps: int | None = None  # meta-steps in place of minutes: such a run is reproducible to the byte
-    seed: int = 0  # of everything that is drawn
-    resume: bool = False  # go on from the newest checkpoint in --out, whose settings must be the same
+    baselines: tuple[str, ...] = ()  # others, as in `compare`, where tasks are there to --test
 
     def run(self) -> Printed:
         if self.steps is not None and self.steps < 1:
             raise InputError(f"--steps is {self.steps}; give 1 or more, or leave it out: --preset then says how long")
-        asked = Experiment(
-            data=self.data, columns=self.columns, drop_repeats=self.drop_repeats, test=NOTHING, baselines=(),
-            method=self.method, model=self.model, start=self.start, seed=self.seed, steps=self.steps,
-            max_minutes=None if self.steps else PRESETS[self.preset], out=self.out, replace=self.replace,
-            resume=self.resume,
-        )  # fmt: skip
-        carry_out(asked)
+        asked = {field.name: getattr(self, field.name) for field in fields(Experiment)}
+        if self.steps is self.max_minutes is None:
+            asked["max_minutes"] = PRESETS[self.preset]
+        carry_out(Experiment(**asked))
         return {"out": str(self.out), "method": self.method}
 
 
+TRAIN = Train(model="minilm", data=tyro.MISSING, test=NOTHING, start=AUTO, out=tyro.MISSING)
 COMPARE = Compare(model="minilm", data=tyro.MISSING, test=LEAVE_ONE_OUT, start=AUTO, out=Path("out/compare"))
 
 

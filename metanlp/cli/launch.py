@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
+from metanlp.cli.help_page import asks_for_help, help_page
 from metanlp.core.errors import EXIT_CODES, InputError, StorageError
 from metanlp.core.progress import at_work
 from metanlp.core.settings import parse
@@ -40,6 +41,9 @@ def launch(defaults: Experiment) -> None:
     """Run a recipe: `defaults` are the values of the options that the command line leaves out."""
 
     def run() -> None:
+        if asks_for_help(sys.argv[1:]):
+            print(help_page(lambda: parse(Experiment, ["--help"], default=defaults)))
+            return
         asked = parse(Experiment, sys.argv[1:], default=defaults)
         with at_work(Path(sys.argv[0]).stem):
             carry_out(asked)
