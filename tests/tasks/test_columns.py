@@ -190,6 +190,11 @@ def test_from_python(net: Backbone) -> None:
     assert task_from_rows("t", rows, columns=COLUMNS).labels == ("delivery", "payment")
     learner = Learner(Frozen(), net, Frozen().init(net, torch.Generator().manual_seed(0)))
     assert learner.adapt(rows, columns=COLUMNS).labels == ("delivery", "payment")
+    bodies = [{"body": f"what was said about it, {n}", "intent": "ab"[n % 2]} for n in range(6)]
+    with pytest.raises(InputError, match=r"then say columns=\{'text': 'body', 'label': 'intent'\}$"):
+        learner.adapt(bodies)
+    with pytest.raises(InputError, match="examples: row 2: 'body' is NaN; every row needs a text there"):
+        learner.adapt([bodies[0], {**bodies[1], "body": float("nan")}], columns=COLUMNS)
     with pytest.raises(InputError, match=r"examples: row 1: no column 'body' for our `text`; found 'text', 'intent'"):
         learner.adapt([{"text": "a", "intent": "b"}], columns=COLUMNS)
 
