@@ -43,7 +43,7 @@ docs: env  ## the README and the reference as pages in out/docs; a warning is an
 cards: env  ## write data_cards/ anew from the tasks
 	$(BIN)/python docs/tools/task_cards.py
 
-leopard: env  ## the README's table: train on GLUE, test on LEOPARD, about two hours on 2 cores; METANLP_DATA names the folder of both
+leopard: env  ## the tables of docs/results.md: train on GLUE, test on LEOPARD, about two hours on 2 cores; METANLP_DATA names the folder of both
 	$(BIN)/accelerate launch recipes/maml_glue.py --model minilm --data $(METANLP_DATA)/glue --test $(METANLP_DATA)/leopard \
 		--max-minutes 20 --test-rows 500 --out out/leopard
 

@@ -109,7 +109,7 @@ def test_what_the_wheel_says_of_itself(built: tuple[Path, str]) -> None:
 
 
 def test_the_image_is_made_of_what_is_there(built: tuple[Path, str]) -> None:
-    """Read, as Docker is not at hand: what it copies is there once the wheel is built, and its command is one."""
+    """Read, as no image can be had here: what it copies is there once the wheel is built, and its command is one."""
     from metanlp.cli.commands import COMMANDS
     from metanlp.cli.serving import Serve
     from metanlp.core.settings import parse

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import tyro
 
-from metanlp.cli.experiments import COMPARE, Compare, Evaluate, Page, Train
+from metanlp.cli.experiments import COMPARE, TRAIN, Compare, Evaluate, Page, Train
+from metanlp.cli.help_page import WHOLE, asks_for_help, help_page
 from metanlp.cli.launch import guarded
 from metanlp.cli.models import Adapt, Predict, Rank, Score
 from metanlp.cli.options import Json, Printed
 from metanlp.cli.serving import Serve
 from metanlp.cli.sharing import Export, Publish
 from metanlp.cli.tasks import BuildTasks, Tasks
+from metanlp.core.progress import at_work
 from metanlp.core.settings import completion, parse
 from metanlp.core.versions import versions
 
 NAME = "metanlp"
+MANY = (["compare"], ["train"])  # commands with the options of an experiment
 ABOUT = """Few-shot learners from many tasks.
 
 Exit codes: 0 done; 1 another process of the run is gone; 2 bad input, configuration, training that diverged, or too
@@ -56,7 +59,7 @@ class Completion:
 Command = (  # in the order of --help
     Annotated[Tasks, tyro.conf.subcommand("tasks")]
     | Annotated[BuildTasks, tyro.conf.subcommand("tasks build")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Train, tyro.conf.subcommand("train", default=TRAIN)]
     | Annotated[Compare, tyro.conf.subcommand("compare", default=COMPARE)]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Adapt, tyro.conf.subcommand("adapt")]
@@ -81,8 +84,18 @@ def main() -> None:
         return
     if words[:2] == ["tasks", "build"]:  # one command; a folder of that name is ./build
         words = ["tasks build", *words[2:]]
-    to_resume = ["--resume"] if words[:1] in (["compare"], ["train"]) else []
-    guarded(lambda: answer(parse(COMMANDS, words, prog=NAME, description=ABOUT)), *to_resume)
+    if words[:1] in MANY and asks_for_help(words):
+        more = "" if WHOLE in words else f"{NAME} {words[0]} --help {WHOLE}"
+        guarded(lambda: print(help_page(lambda: parse(COMMANDS, [words[0], "--help"], prog=NAME), more)))
+        return
+    to_resume = ["--resume"] if words[:1] in MANY else []
+    guarded(lambda: in_sight(parse(COMMANDS, words, prog=NAME, description=ABOUT), words[0]), *to_resume)
+
+
+def in_sight(command: Any, name: str) -> None:
+    """Run it, with a line now and then, but for a server, whose silence is no matter."""
+    with nullcontext() if isinstance(command, Serve) else at_work(name):
+        answer(command)
 
 
 def answer(command: Any) -> None:

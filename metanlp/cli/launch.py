@@ -13,7 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
+from metanlp.cli.help_page import asks_for_help, help_page
 from metanlp.core.errors import EXIT_CODES, InputError, StorageError
+from metanlp.core.progress import at_work
 from metanlp.core.settings import parse
 from metanlp.core.signals import stoppable
 from metanlp.experiment.options import LEAVE_ONE_OUT, NOTHING, Experiment
@@ -37,7 +39,16 @@ NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, 
 
 def launch(defaults: Experiment) -> None:
     """Run a recipe: `defaults` are the values of the options that the command line leaves out."""
-    guarded(lambda: carry_out(parse(Experiment, sys.argv[1:], default=defaults)), "--resume")
+
+    def run() -> None:
+        if asks_for_help(sys.argv[1:]):
+            print(help_page(lambda: parse(Experiment, ["--help"], default=defaults)))
+            return
+        asked = parse(Experiment, sys.argv[1:], default=defaults)
+        with at_work(Path(sys.argv[0]).stem):
+            carry_out(asked)
+
+    guarded(run, "--resume")
 
 
 def carry_out(asked: Experiment) -> Report | None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -126,7 +126,6 @@ class Score(Columns, Json):
 
     def run(self) -> Printed:
         from metanlp.learner.learner import Adapted, Learner
-        from metanlp.report.tables import show_score
         from metanlp.tasks.reading.columns import parse_columns
         from metanlp.tasks.reading.files import read_task
         from metanlp.tasks.reading.rows import read_rows
@@ -143,10 +142,7 @@ class Score(Columns, Json):
             adapted = Adapted.load(self.source, base=self.base)
         else:
             raise InputError("say what is judged: --from an adapted model, or --examples that a learner adapts to")
-        found = adapted.score_rows(rows)
-        show_score(found)
-        warn(adapted.net.notice())
-        return found
+        return judge(adapted, rows)
 
     def _apart(self, rows: list[LabelledRow], task: Task) -> list[LabelledRow]:
         """The rows that judge: where that is asked, without those of the examples, which are counted."""
@@ -194,6 +190,16 @@ class Rank(Taught, Columns, Answers):
             warn(part)
         if not disliked:
             warn("nothing is disliked: products drawn from the list stood for what is; scores rank, and say no more")
+
+
+def judge(adapted: Adapted, rows: Sequence[LabelledRow]) -> dict[str, Any]:
+    """How good an adapted model is on these rows; told, too."""
+    from metanlp.report.tables import show_score
+
+    found = adapted.score_rows(rows)
+    show_score(found)
+    warn(adapted.net.notice())
+    return found
 
 
 def labelled(path: Path, columns: Mapping[str, str] | None, adapted: Adapted) -> list[LabelledRow]:

@@ -39,7 +39,7 @@ class Taught(Source):
 class Columns:
     """A command that reads a user's files."""
 
-    columns: str = ""  # your files' names for our columns: text=body,label=intent
+    columns: str = ""  # your files' names for our columns: text=body,label=intent; text=body|message where files differ
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,15 +3,66 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event, Thread
 from time import monotonic
 from types import TracebackType
 from typing import Any
 
 from tqdm.auto import tqdm  # a bar of its own in notebooks
 
+from metanlp.core.signals import speaks
+
 EVERY = 60.0  # seconds between two lines
+CHECKS = 20  # times between two lines that it is seen whether somebody spoke
 LAYOUT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+
+
+@dataclass
+class Speech:
+    """What was said in this process."""
+
+    at: float = 0.0  # when, last
+    open: int = 0  # pieces of work whose share is told
+
+
+SPEECH = Speech()
+
+
+def watched() -> bool:
+    """Whether somebody looks at standard error."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+@contextmanager
+def at_work(name: str) -> Generator[None]:
+    """Inside, where nobody looks, a line a minute also while no share of the work is known; a piece of work that tells
+    its own is left another minute."""
+    if not (sys.stderr and speaks()) or watched():
+        yield
+        return
+    ended, begun = Event(), monotonic()
+
+    def tell() -> None:
+        while not ended.wait(EVERY / CHECKS):
+            if monotonic() - SPEECH.at >= EVERY * (1 + (SPEECH.open > 0)):
+                said_line(f"{name}: at work for {tqdm.format_interval(monotonic() - begun)}")
+
+    SPEECH.at, telling = begun, Thread(target=tell, daemon=True)
+    telling.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        telling.join()
+
+
+def said_line(line: str) -> None:
+    """A line on standard error, above a bar where there is one."""
+    SPEECH.at = monotonic()
+    tqdm.write(line, file=sys.stderr)
 
 
 class Progress:
@@ -22,7 +73,7 @@ class Progress:
 
     def __init__(self, name: str, *, quiet: bool = False, delay: float = 0.0, done: float = 0.0) -> None:
         self._name, self._speaks = name, not quiet and bool(sys.stderr)  # None where it is closed
-        self._watched = self._speaks and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        self._watched = self._speaks and watched()
         self._bar: Any = tqdm(
             total=1.0, initial=done, desc=name, bar_format=LAYOUT, disable=not self._watched, delay=delay
         )
@@ -30,11 +81,13 @@ class Progress:
         self._begun = self._told = monotonic()
 
     def __enter__(self) -> Progress:
+        SPEECH.open += 1
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        SPEECH.open -= 1
         self._bar.close()
 
     def ticks(self, count: int) -> Callable[[], None]:
@@ -54,7 +107,7 @@ class Progress:
     def note(self, line: str) -> None:
         """A line, after the name of the work, whether somebody looks or not."""
         if self._speaks:
-            tqdm.write(f"{self._name}: {line}", file=sys.stderr)
+            said_line(f"{self._name}: {line}")
 
     def _so_far(self) -> str:
         """What is done, how long it took, and how long what is left will take at the pace so far."""

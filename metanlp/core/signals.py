@@ -54,14 +54,14 @@ def stoppable(*to_go_on: str) -> Generator[None]:
             raise error
         with suppress(Exception):  # a flush that this signal interrupted refuses another
             sys.stdout.flush()
-        os.write(2, f"{_farewell(error, to_go_on)}\n".encode() if _speaks() else b"")
+        os.write(2, f"{_farewell(error, to_go_on)}\n".encode() if speaks() else b"")
         os._exit(128 + number)
 
     _handle(dict.fromkeys(before, stop))
     try:
         yield
     except KeyboardInterrupt as stopped:
-        if _speaks():
+        if speaks():
             print(_farewell(stopped, to_go_on), file=sys.stderr)
         sys.exit(128 + stopped.signal if isinstance(stopped, StoppedError) else 130)
     finally:
@@ -83,7 +83,7 @@ def command_line(*more: str) -> str:
     return shlex.join([*start, *words])
 
 
-def _speaks() -> bool:
+def speaks() -> bool:
     """Of many processes one prints."""
     return os.environ.get("RANK", "0") == "0"
 

@@ -157,8 +157,16 @@ def counted(held_out: HeldOutTask) -> dict[str, Any]:
         for k, sets in by_shots.items()
     }
     available = len(task.pools.get("test", task.pools["train"]))
-    chance = {"chance": 1 / len(task.labels)} if FORMS[task.form].single_label else {}
-    return {"query_rows": len({*held_out.keys}), "available": available, "shots": shots, **chance}
+    chance = chance_of([task])
+    told = {} if chance is None else {"chance": chance}
+    return {"query_rows": len({*held_out.keys}), "available": available, "shots": shots, **told}
+
+
+def chance_of(tasks: Sequence[Task]) -> float | None:
+    """Accuracy of guessing the classes of these tasks, in the mean; None where there is one without classes, or none at
+    all."""
+    known = bool(tasks) and all(FORMS[task.form].single_label for task in tasks)
+    return float(np.mean([1 / len(task.labels) for task in tasks])) if known else None
 
 
 def overlap(sets: Sequence[frozenset[Any]]) -> float:

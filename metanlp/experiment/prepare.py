@@ -115,8 +115,8 @@ def roles_of(asked: Experiment, test: str | None) -> Roles:
     return Roles(*(tuple(map(clean_task, tasks)) for tasks in (roles.train, roles.validation, roles.test)))
 
 
-def prepare(asked: Experiment, ranks: Ranks, everything: Roles) -> Run:
-    """Load the backbone; say what leaks, take it out of training."""
+def prepare(asked: Experiment, ranks: Ranks, everything: Roles, *, quiet: bool = False) -> Run:
+    """Load the backbone; say what memory is needed, unless told to be `quiet`; take what leaks out of training."""
     require_library(asked.quantize)
     others = external_baselines(asked)
     seen = (*everything.train, *everything.validation)
@@ -129,7 +129,7 @@ def prepare(asked: Experiment, ranks: Ranks, everything: Roles) -> Run:
     # Before the seconds that loading takes, as this refuses tasks with too few rows. It tokenises later.
     episodes = Episodes(roles.train, lambda *texts: net.encode(*texts), Sampling(mix=asked.mix), asked.seed)
     options = options_of(asked)
-    needed = check_memory(roles, episodes.sampling, asked, options, ranks)
+    needed = check_memory(roles, episodes.sampling, asked, options, ranks, quiet)
     net = Backbone.open(asked.model, options, ranks.device, asked.store_gb)
     start = Learner.load(asked.start, net=net) if asked.start else None
     roles, known = judged_by_new_rows(roles, start)
@@ -164,7 +164,7 @@ def options_of(asked: Experiment) -> Options:
 
 
 def check_memory(
-    roles: Roles, sampling: Sampling, asked: Experiment, options: Options, ranks: Ranks
+    roles: Roles, sampling: Sampling, asked: Experiment, options: Options, ranks: Ranks, quiet: bool
 ) -> memory.MemoryEstimate:
     """Say what the run will need, with as many episodes a pass as is asked for or fit, before the model is loaded.
     Raises InputError where there is less."""
@@ -184,7 +184,7 @@ def check_memory(
     fitting = memory.tasks_per_pass(needed, memory.of_gpu(ranks.device), asked.meta_batch, ranks.size)
     together = asked.tasks_per_pass or ranks.broadcast(fitting)
     needed = needed.of(together, at_a_time(ranks.device, asked.meta_batch // together))
-    if ranks.main:
+    if ranks.main and not quiet:
         say({"memory": f"{needed} of {together * tokens:,} tokens"})
     memory.require(needed, ranks.device)
     return needed

@@ -31,7 +31,7 @@ from metanlp.core.types import Roles, Task, Weights
 from metanlp.evaluation import answers
 from metanlp.evaluation.diagnostics import Diagnostics, nearest
 from metanlp.evaluation.external import ExternalBaseline
-from metanlp.evaluation.meta_test import count_trials, meta_test
+from metanlp.evaluation.meta_test import chance_of, count_trials, meta_test
 from metanlp.evaluation.recipe_search import choose
 from metanlp.evaluation.results import RESULTS, Report
 from metanlp.experiment.forecast import foretell
@@ -71,7 +71,7 @@ def run(
 ) -> Report | None:
     """Everything, on as many processes as the launcher started; they train together, then rank 0 tests.
 
-    Leaves the files of the README's table in `asked.out`, which `asked.replace` lets replace an earlier run's there and
+    Leaves the files of docs/commands.md in `asked.out`, which `asked.replace` lets replace an earlier run's there and
     in the folders `anew`, once the input has proved good. Returns the report, on rank 0. `roles` are read as `asked`
     says where they are not given. Of one of several `folds` alike, the first foretells all, and what each found is one
     line. Without test tasks there is a learner, a command that adapts it, and no report. Raises InputError,
@@ -89,7 +89,7 @@ def run(
             ranks.on_main(lambda: held.enter_context(storage.lock(asked.out)))
         roles = roles or roles_of(asked, asked.test)
         asked = settled_start(asked, [roles], ranks.main)
-        shared = prepare(asked, ranks, roles)
+        shared = prepare(asked, ranks, roles, quiet=fold > 1)
         if ranks.main and fold == 1:
             say(start_facts(shared))
             show_cleaning(every_task(shared.roles))
@@ -228,6 +228,7 @@ def test(shared: Run, learners: Mapping[str, Learner | ExternalBaseline]) -> tup
         found = meta_test(learners, tasks, protocol, main=asked.method, tick=tick, diagnostics=diagnostics)
     extra = {"world_size": shared.ranks.size, "sources": {task.name: task.source for task in tasks},
              "training_rows_left_out": dict(shared.leaks), "seen_rows_left_out": dict(shared.known),
+             "validation_chance": chance_of([held_out.task for held_out, _ in shared.trials]),
              "cleaned": cleaning_rows(every_task(shared.roles)), "asked": shown(asked)}  # fmt: skip
     near = nearest(shared.net, spread(shared.roles.train, COMPARED), spread(tasks, COMPARED))
     return replace(found, protocol=found.protocol | extra, nearest=near), diagnostics.mistakes

@@ -160,7 +160,9 @@ def came(value: object) -> str:
 
 
 def kind(value: object) -> str:
-    """What JSON calls a value."""
+    """What JSON calls a value; NaN is what pandas has for a cell with nothing in it."""
+    if isinstance(value, float) and value != value:
+        return "NaN"
     names = {"NoneType": "null", "dict": "an object", "list": "a list", "str": "text", "bool": "true or false"}
     names |= {"int": "an integer", "float": "a decimal", "bytes": "binary data"}
     return names.get(type(value).__name__, f"a {type(value).__name__}")

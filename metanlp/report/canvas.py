@@ -56,6 +56,7 @@ class PlotStyle:
     sides: Compared
     score: str  # what scores are: accuracy, …
     chance: float | None = None  # mean over tasks of what guessing scores, in percent; None where it is not known
+    validating: float | None = None  # the same of the validation tasks
 
     def role(self, name: str) -> str:
         """The name of the colour. Ours and the plain methods have one each, of the others two, where there are few."""

@@ -89,8 +89,8 @@ def rendered(found: Report, folder: Path) -> tuple[str, dict[str, bytes]]:
 
 
 def style_of(found: Report, sides: Compared) -> PlotStyle:
-    chance = found.chance()
-    return PlotStyle(tuple(found.methods), sides, in_words(found.metric), chance and round(100 * chance, 1))
+    chance = [known and round(100 * known, 1) for known in (found.chance(), found.protocol.get("validation_chance"))]
+    return PlotStyle(tuple(found.methods), sides, in_words(found.metric), *chance)
 
 
 def filled(template: str, **values: Any) -> str:

@@ -23,6 +23,7 @@ from metanlp.report.canvas import (
 )
 
 LINE = 0.24  # inches a row of names
+MARKER, MOST = 0.055, 6.0  # inches that a dot takes, and that all tasks take before dots lie closer
 SPREAD = 0.4  # of the way from one place to the next that the methods of a place take
 
 Frame = Any
@@ -46,7 +47,7 @@ def by_shots(rows: Frame, look: PlotStyle) -> Any:
     """Points with intervals; a row a method where there are many, or a single number of shots."""
     if rows["method"].nunique() > FEW or rows["shots"].nunique() < 2:
         return by_shots_in_rows(rows, look)
-    return score_curves(rows, "shots", "shots", f"{look.score}, %", look)
+    return score_curves(rows, "shots", "shots", f"{look.score}, %", look, chance=look.chance)
 
 
 def by_shots_in_rows(rows: Frame, look: PlotStyle) -> Any:
@@ -63,7 +64,7 @@ def by_shots_in_rows(rows: Frame, look: PlotStyle) -> Any:
             dots(axes, each.assign(place=names.index(name) + shift), "percent", "place", look, name, alpha=dark)
         axes.plot([], [], label=f"{k} shots", marker="o", linestyle="-", color=COLOURS["ink"], alpha=dark)
     axes.set_xlim(*possible(axes.get_xlim(), rows))
-    axes.set_xlabel(f"{look.score}, %{by_chance(axes.axvline, axes.get_xlim(), look)}")
+    axes.set_xlabel(f"{look.score}, %{by_chance(axes.axvline, axes.get_xlim(), look.chance)}")
     if len(shots) > 1:
         figure.legend(loc="upper right", ncols=min(len(shots), 4), borderaxespad=0.1, columnspacing=1.0)
     return figure
@@ -72,18 +73,16 @@ def by_shots_in_rows(rows: Frame, look: PlotStyle) -> Any:
 def by_task(rows: Frame, look: PlotStyle) -> Any:
     """Left the methods, right the difference of the two sides, task by task."""
     tasks, names = list(rows["task"]), [name for name in look.names if name in rows]
-    head = 0.1 + legend_height(names, look)
-    figure, (axes, beside) = canvas(LINE * len(rows) + 0.2, columns=2, left=room(tasks), right=0.12, head=head)
+    head, height = 0.1 + legend_height(names, look), max(LINE, min(MARKER * (len(names) + 1.5), MOST / len(rows)))
+    figure, (axes, beside) = canvas(height * len(rows) + 0.2, columns=2, left=room(tasks), right=0.12, head=head)
     across(axes, tasks)
     across(beside, [""] * len(rows))
-    for name, shift in zip(names, apart_by(len(names)), strict=True):
+    for place, name in enumerate(names):
         style = look.line(name) | ({} if look.strong(name) else {"alpha": 0.6})
-        axes.plot(rows[name], np.arange(len(rows)) + shift, **style | {"linestyle": ""})
-    low, high = axes.get_xlim()
+        shift = min(MARKER / height, 0.85 / len(names)) * (place - (len(names) - 1) / 2)
+        axes.plot(rows[name], np.arange(len(rows)) + shift, **style | {"linestyle": "", "markersize": 4})
     if "chance" in rows:
-        near = rows["chance"].where(rows["chance"].between(low, high))  # another would leave no width to the methods
-        axes.plot(near, range(len(rows)), color=COLOURS["muted"], marker="|", markersize=9, linestyle="")
-        axes.set_xlim(low, high)
+        chance_of_tasks(axes, rows["chance"])
     if "points" in rows:
         dots(beside, rows.assign(place=range(len(rows))), "points", "place", look, look.sides.ours)
     beside.axvline(0, color=COLOURS["ink"], linewidth=1)
@@ -104,19 +103,23 @@ def by_attempt(rows: Frame, look: PlotStyle) -> Any:
 
 
 def by_step(rows: Frame, look: PlotStyle) -> Any:
-    return score_curves(rows, "steps", "gradient steps", "score on validation tasks, %", look)
+    label = "score on validation tasks, %"
+    return score_curves(rows, "steps", "gradient steps", label, look, chance=look.validating)
 
 
 def by_stage(rows: Frame, look: PlotStyle) -> Any:
     """Left to right the stages of a training, a line a way of reading each."""
-    figure = score_curves(rows, "number", "", f"{look.score}, mean over tasks and shots, %", look)
+    label = f"{look.score}, mean over tasks and shots, %"
+    figure = score_curves(rows, "number", "", label, look, chance=look.chance)
     names = [name.replace("-", "-\n") for name in rows["stage"].unique()]
     figure.axes[0].set_xticks(rows["number"].unique(), names, fontsize=7.5)
     return figure
 
 
-def score_curves(rows: Frame, x: str, along: str, label: str, look: PlotStyle, score: str = "percent") -> Any:
-    """A line a method; with the intervals of its points where there are few."""
+def score_curves(
+    rows: Frame, x: str, along: str, label: str, look: PlotStyle, score: str = "percent", chance: float | None = None
+) -> Any:
+    """A line a method; with the intervals of its points where there are few. `chance` is what guessing scores."""
     names, ticks = list(rows["method"].unique()), rows[x].unique()
     figure, (axes,) = canvas(max(2.4, 0.16 * len(names)), right=room(names) + 0.25)
     if few := len(names) <= FEW:
@@ -130,7 +133,7 @@ def score_curves(rows: Frame, x: str, along: str, label: str, look: PlotStyle, s
     axes.minorticks_off()
     if score == "percent":
         axes.set_ylim(*possible(axes.get_ylim(), rows))
-    axes.set_xlabel(along + (by_chance(axes.axhline, axes.get_ylim(), look) if x == "shots" else ""))
+    axes.set_xlabel((along + by_chance(axes.axhline, axes.get_ylim(), chance)).removeprefix("; "))
     name_at_margin(axes, rows, "method", x, score, look)
     return figure
 
@@ -144,12 +147,15 @@ def training(rows: Frame, look: PlotStyle) -> Any:
     figure, panels = canvas(*[1.5, low][-len(shown) :], right=room(names) + 0.25)
     for axes, key in zip(panels, shown, strict=True):
         known = rows[rows[key].notna()]
+        if key == "percent":  # methods may have computed as much where they are looked at, and be as good
+            known = known.assign(M_tokens=known["M_tokens"] + aside(known, names))
         curves(axes, known, "M_tokens", key, parts[key], look, **({"marker": ""} if key == "loss" else {}))
         axes.locator_params(axis="x", nbins=4)
         crowded = axes is not panels[-1] and len(names) > FEW
         named = known[known["method"].map(look.strong)] if crowded else known
         name_at_margin(axes, named, "method", "M_tokens", key, look)
-    panels[-1].set_xlabel("million tokens computed")
+    told = by_chance(panels[-1].axhline, panels[-1].get_ylim(), look.validating) if shown[-1] == "percent" else ""
+    panels[-1].set_xlabel(f"million tokens computed{told}")
     return figure
 
 
@@ -168,7 +174,7 @@ def calibration(rows: Frame, look: PlotStyle) -> Any:
     for each in (axes, below):
         each.set_xlim(0, 100)
     axes.set_ylim(0, 100)
-    over(axes, "answers that are right, %")
+    over(axes, f"answers that are right, %{by_chance(axes.axhline, (0, 100), look.chance)}")
     over(below, f"answers of {look.sides.ours}, %")
     below.set_xlabel("probability given to the answer, %")
     legend(figure, names, look)
@@ -231,13 +237,34 @@ def side_by_side(rows: Frame, x: str, names: Sequence[str]) -> Frame:
     return rows.assign(**{x: rows[x] + np.diff(places).min(initial=1.0) * shift})
 
 
-def by_chance(line: Any, limits: tuple[float, float], look: PlotStyle) -> str:
+def aside(rows: Frame, names: Sequence[str]) -> np.ndarray:
+    """How far the rows of each method are moved along the tokens computed, so that no two lie on one spot: (R,)."""
+    width = float(rows["M_tokens"].max() - rows["M_tokens"].min()) or 1.0
+    return 0.02 * width * len(names) / SPREAD * apart_by(len(names))[rows["method"].map(names.index)]
+
+
+def by_chance(line: Any, limits: tuple[float, float], chance: float | None) -> str:
     """Draws what guessing scores, by `line`, where that is in sight; returns what an axis says of it."""
-    if look.chance is None:
+    if chance is None:
         return ""
-    if limits[0] <= look.chance <= limits[1]:
-        line(look.chance, color=COLOURS["muted"], linewidth=1, linestyle=(0, (1, 2)))
-    return f"; chance is {look.chance:g} %"
+    if limits[0] <= chance <= limits[1]:
+        line(chance, color=COLOURS["muted"], linewidth=1, linestyle=(0, (1, 2)))
+    return f"; chance is {chance:g} %"
+
+
+def chance_of_tasks(axes: Any, chance: Frame) -> None:
+    """What guessing scores in each row: a line where it is in sight, else its number at the edge, as a scale that
+    reaches so far would leave no width to the methods."""
+    low, high = axes.get_xlim()
+    left, right = chance < low, chance > high
+    axes.set_xlim(low - 0.3 * left.any() * (high - low), high + 0.3 * right.any() * (high - low))
+    axes.plot(chance.where(~left & ~right), range(len(chance)), color=COLOURS["muted"], marker="|", markersize=9,
+              linestyle="")  # fmt: skip
+    for place, value in enumerate(chance):
+        if left[place] or right[place]:
+            side, said = ("left", f"‹ {value:.0f}") if left[place] else ("right", f"{value:.0f} ›")
+            axes.text(axes.get_xlim()[int(right[place])], place, said, ha=side, va="center", fontsize=7,
+                      color=COLOURS["muted"])  # fmt: skip
 
 
 def curves(axes: Any, rows: Frame, x: str, y: str, label: str, look: PlotStyle, **style: Any) -> None:

@@ -97,9 +97,9 @@ def no_label(found: Report) -> dict[str, float]:
 
 
 def say(facts: Mapping[str, str]) -> None:
-    """What is about to happen, one fact a line."""
+    """What is about to happen, one fact a line, however long where it is no terminal."""
     for name, fact in facts.items():
-        console().print(f"{name}: {fact}")
+        console().print(f"{name}: {fact}", soft_wrap=not sys.stdout.isatty())
 
 
 def in_words(metric: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from asyncio import get_running_loop
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +36,44 @@ EXAMPLES = [{"text": text, "label": label} for text, label in (
 ABOUT = f"""A body is JSON of at most {MOST_BYTES / 1e6:g} MB and {MOST_ROWS:,} rows. What can't be used is refused with
 `{{"error": "one line"}}`: 422 what is asked, 404 a model that is not here, 413 too much. One request is computed at a
 time."""
+
+
+PLAINLY = {
+    "unexpected_keyword_argument": "there is no such key; /docs says which there are",
+    "dataclass_type": "give one JSON object; /docs shows it",
+}
+STRICT = {"extra": "forbid"}  # a key that is misspelt would else be as if it were not there
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a learner is adapted to."""
+
+    __pydantic_config__ = STRICT
+    examples: Annotated[
+        list[dict[str, Any]],
+        Body(description="Rows with `text`, or `text_a` and `text_b`, and `label`, or the columns of another form.",
+             examples=[EXAMPLES], max_length=MOST_ROWS),
+    ]  # fmt: skip
+    effort: Annotated[
+        Effort, Body(description="`fast` takes no gradient step, `best` as many as pay on examples left out.")
+    ] = "recipe"
+    label_names: Annotated[bool, Body(description="Let what the labels are called count too.")] = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an adapted model answers."""
+
+    __pydantic_config__ = STRICT
+    rows: Annotated[
+        list[Any],
+        Body(description="Texts, or objects as in the examples, without their answers.",
+             examples=[["keyboard has three dead keys"]], max_length=MOST_ROWS),
+    ]  # fmt: skip
+    model: Annotated[
+        str | None, Body(description="What POST /adapt said; without it the adapted model that is served.")
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -106,56 +143,37 @@ class Service:
     def __init__(self, model: Learner | Adapted, columns: Columns = None) -> None:
         self.model, self.columns, self.kept, self.thread = model, columns, Kept(), ThreadPoolExecutor(1)
 
-    async def adapt(
-        self,
-        examples: Annotated[
-            list[dict[str, Any]],
-            Body(description="Rows with `text`, or `text_a` and `text_b`, and `label`, or the columns of another form.",
-                 examples=[EXAMPLES], max_length=MOST_ROWS),
-        ],
-        effort: Annotated[
-            Effort, Body(description="`fast` takes no gradient step, `best` as many as pay on examples left out.")
-        ] = "recipe",
-        label_names: Annotated[bool, Body(description="Let what the labels are called count too.")] = False,
-    ) -> Made:  # fmt: skip
+    async def adapt(self, asked: Examples) -> Made:
         """Adapt the learner to a new task. The model is kept in memory, until others need its place."""
-        return await self._computed(self._adapt, examples, effort, label_names)
+        return await self._computed(self._adapt, asked)
 
-    async def predict(
-        self,
-        rows: Annotated[
-            list[Any],
-            Body(description="Texts, or objects as in the examples, without their answers.",
-                 examples=[["keyboard has three dead keys"]], max_length=MOST_ROWS),
-        ],
-        model: Annotated[
-            str | None, Body(description="What POST /adapt said; without it the adapted model that is served.")
-        ] = None,
-    ) -> Answers:  # fmt: skip
+    async def predict(self, asked: Asked) -> Answers:
         """Answer for new rows."""
-        return await self._computed(self._predict, rows, model)
+        return await self._computed(self._predict, asked)
 
     async def health(self) -> Health:
         """Whether the server can answer; it says so while it computes, too."""
         kind = "learner" if isinstance(self.model, Learner) else "adapted"
         return Health("ok", kind, versions()["metanlp"], len(self.kept.models))
 
-    async def _computed(self, work: Any, *given: Any) -> Any:
-        return await get_running_loop().run_in_executor(self.thread, partial(work, *given))
+    async def _computed(self, work: Any, asked: Examples | Asked) -> Any:
+        return await get_running_loop().run_in_executor(self.thread, partial(work, asked))
 
-    def _adapt(self, examples: Sequence[Mapping[str, Any]], effort: Effort, label_names: bool) -> Made:
+    def _adapt(self, asked: Examples) -> Made:
         assert isinstance(self.model, Learner)
         begun = perf_counter()
-        adapted = self.model.adapt(examples, columns=self.columns, effort=effort, label_names=label_names)
+        adapted = self.model.adapt(
+            asked.examples, columns=self.columns, effort=asked.effort, label_names=asked.label_names
+        )
         seconds = round(perf_counter() - begun, 3)
-        return Made(self.kept.add(adapted), adapted.form, adapted.labels, len(examples), seconds)
+        return Made(self.kept.add(adapted), adapted.form, adapted.labels, len(asked.examples), seconds)
 
-    def _predict(self, rows: Sequence[Any], name: str | None) -> Answers:
-        if name is None and isinstance(self.model, Learner):
+    def _predict(self, asked: Asked) -> Answers:
+        if asked.model is None and isinstance(self.model, Learner):
             raise InputError("there is no `model`; say which one: POST /adapt gives an id")
-        adapted = self.kept.named(name) if name is not None else self.model
+        adapted = self.kept.named(asked.model) if asked.model is not None else self.model
         assert isinstance(adapted, Adapted)
-        return Answers([rounded(answer) for answer in adapted.answers(rows)])
+        return Answers([rounded(answer) for answer in adapted.answers(asked.rows)])
 
 
 def app_of(model: Learner | Adapted, columns: Columns = None) -> FastAPI:
@@ -186,7 +204,7 @@ async def misshapen(_: Request, error: Exception) -> JSONResponse:
     """The first of the library's complaints about a body's shape."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    return told(422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    return told(422, f"{'.'.join(map(str, first['loc']))}: {PLAINLY.get(first['type'], first['msg'])}")
 
 
 async def plainly(_: Request, error: Exception) -> JSONResponse:

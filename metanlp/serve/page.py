@@ -112,7 +112,7 @@ class Page:
         self.examples = gr.Textbox(
             label="One a line: text | label", lines=8, max_lines=14, placeholder=HINT, elem_id="examples"
         )
-        self.dropped = gr.File(label="Or drop a CSV or JSONL file", height=100, elem_id="dropped")
+        self.dropped = gr.File(label="Or drop a CSV or JSONL file", height=130, elem_id="dropped")
         self.effort = gr.Radio(EFFORTS, value="recipe", label="Adapt by", elem_id="effort")
         self.adapt = gr.Button("Adapt", variant="primary", elem_id="adapt")
 
@@ -120,7 +120,7 @@ class Page:
         ready = self.served is not None
         gr.Markdown("## Texts")
         self.texts = gr.Textbox(label="Without labels, one a line", lines=8, max_lines=14, elem_id="texts")
-        self.more = gr.File(label="Or drop a file: lines, CSV or JSONL", height=100, elem_id="more")
+        self.more = gr.File(label="Or drop a file: lines, CSV or JSONL", height=130, elem_id="more")
         self.classify = gr.Button("Answer", variant="primary", interactive=ready, elem_id="classify")
         with gr.Accordion("Advanced: which text to label next", open=False, elem_id="advanced"):
             self.by = gr.Radio(DOUBTS, value="margin", label="The most doubtful first, by", elem_id="by")

@@ -12,7 +12,7 @@ from metanlp.core.types import Row, Task
 from metanlp.forms import DEFAULT, FORMS, Form
 from metanlp.forms.reading import PAIR, SINGLE, TEXTS
 from metanlp.tasks.reading.build import build_task
-from metanlp.tasks.reading.columns import all_columns, column_names, tell_columns
+from metanlp.tasks.reading.columns import all_columns, column_names, in_file, tell_columns
 from metanlp.tasks.reading.records import BY_LINE, Record, decoded_lines
 from metanlp.tasks.reading.rows import as_typed, labelled_rows, unlabelled_rows, with_joined
 
@@ -116,7 +116,7 @@ def _task(records: Sequence[Record]) -> Task:
 
 def _records(box: str, columns: Columns) -> list[Record]:
     header = {cell.strip().strip('"') for cell in box.lstrip().partition("\n")[0].split(",")}
-    answers = {column_names(columns)[answer] for answer in tell_columns()}
+    answers = {column_names(in_file(columns, header, "examples"))[answer] for answer in tell_columns()}
     if _is_json(box):
         return _read(_lines(box, "examples"), ".jsonl", columns)
     if header & answers and len(header) > 1:
@@ -126,9 +126,10 @@ def _records(box: str, columns: Columns) -> list[Record]:
 
 def _read(lines: Iterator[tuple[str, str]], ending: str, columns: Columns) -> list[Record]:
     """Records with our column names; numeric columns of a CSV are converted."""
-    names = column_names(columns)
+    records = _few(BY_LINE[ending](lines))
+    names = column_names(in_file(columns, records[0][1], records[0][0]) if records else None)
     found = ((where, {**cells, **{ours: cells[theirs] for ours, theirs in names.items() if theirs in cells}})
-             for where, cells in with_joined(BY_LINE[ending](lines), names))  # fmt: skip
+             for where, cells in with_joined(records, names))  # fmt: skip
     return _few(as_typed(found, column_names(None)) if ending == ".csv" else found)
 
 

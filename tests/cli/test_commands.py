@@ -124,7 +124,7 @@ def test_beside_a_frozen_learner_there_is_no_second(net: Backbone) -> None:
 def test_evaluate_refuses_in_one_line(here: Here, work: Path, tiny: Path, tmp_path: Path) -> None:
     words = ["--base", tiny, "--out", tmp_path / "out", "--json"]
     for source, test, code, part in (
-        (work / "adapted", "mini/urgency", 2, "kind 'adapted'"),
+        (work / "adapted", "mini/urgency", 2, "is no file; an adapted model is judged by"),
         (work / "absent", "mini/urgency", 2, "holds no meta_config.json"),
         (work / "maml", "mini/urgncy", 2, "did you mean 'mini/urgency'"),
     ):

@@ -8,8 +8,11 @@ import csv
 import json
 import re
 import shlex
+import time
+import urllib.request
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from conftest import Here
@@ -17,6 +20,7 @@ from openpyxl import Workbook
 
 from metanlp.algorithms import ProtoNet
 from metanlp.backbone import Backbone
+from metanlp.cli.serving import Serve
 from metanlp.learner.learner import Learner
 from metanlp.share.publish import Publication, stage_folder
 
@@ -76,6 +80,23 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def served_answer(model: Path, base: Path, text: str) -> str:
+    """What the endpoints of a model say of a text."""
+    label = ""
+    for address in forked.served(lambda port: Serve(source=model, base=str(base), api=True, port=port).run()):
+        for _ in range(3000):
+            try:
+                urllib.request.urlopen(f"{address}healthz").close()
+                break
+            except OSError:
+                time.sleep(0.02)
+        body = json.dumps({"rows": [text]}).encode()
+        asked = urllib.request.Request(f"{address}predict", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(asked) as answer:
+            label = json.load(answer)["answers"][0]["label"]
+    return label
+
+
 def walk(here: Here, office: Path, learner: Path, tiny: Path, out: Path) -> None:
     """From a learner to everything that comes after it."""
     base = ["--base", tiny]
@@ -100,6 +121,7 @@ def walk(here: Here, office: Path, learner: Path, tiny: Path, out: Path) -> None
         answers = list(csv.DictReader(file))
     assert [row["Ticket"] for row in answers] == [f"N-{600 + n}" for n in range(12)]
     assert {row["label"] for row in answers} <= {"access", "building"}
+    assert served_answer(out / "teams", tiny, "my badge does not open door 9") in ("access", "building")
     code, _, _ = here("metanlp", "export", *model, "--to", "lora", "--out", out / "for others")
     assert code == 0
     assert (out / "for others" / "adapter_model.safetensors").is_file()

@@ -112,6 +112,28 @@ def test_predict_ends_in_the_score_where_the_labels_are_there(
         assert [json.loads(line) for line in again.splitlines()] == told
 
 
+def test_evaluate_of_adapted_models_says_what_score_says(here: Here, work: Path, tiny: Path, tmp_path: Path) -> None:
+    base = ["--base", tiny]
+    evaluate = ["metanlp", "evaluate", "--from", work / "adapted", "--out", tmp_path / "out", *base, "--test"]
+    score = ["metanlp", "score", work / "judges.csv", "--from", work / "adapted", *base]
+    code, out, said = here(*evaluate, work / "judges.csv")
+    assert (code, said) == (0, "")
+    assert out == f"{work / 'adapted'} on {work / 'judges.csv'}\n{here(*score)[1]}"
+    two = here(*evaluate, work / "judges.csv", work / "examples.csv", "--json")[1]
+    first, second = json.loads(two)["scores"]
+    known = {"from": str(work / "adapted"), "test": str(work / "judges.csv")}
+    assert first == known | json.loads(here(*score, "--json")[1])
+    assert second["test"] == str(work / "examples.csv")
+    assert not (tmp_path / "out").exists()
+    for words, line in (
+        (["mini/urgency"], "--test mini/urgency is no file; an adapted model is judged by the rows of a labelled file"),
+        ([work / "judges.csv", "--shots", "4"], "--shots is for learners, which adapt here; an adapted model has its"),
+    ):
+        code, out, said = here(*evaluate, *words)
+        assert (code, out) == (2, "")
+        assert line in one_line(said)
+
+
 # Zips
 
 
@@ -136,10 +158,11 @@ def test_a_zip_is_taken_wherever_its_folder_is(here: Here, work: Path, tiny: Pat
 
 
 def test_a_model_of_the_other_kind_is_answered_with_what_takes_it(here: Here, work: Path) -> None:
-    for command in (["evaluate", "--test", "mini/urgency"], ["adapt", "--examples", "x.csv", "--out", "o"]):
-        (work / "x.csv").write_text(TAUGHT)
-        words = [work / "x.csv" if word == "x.csv" else work / "out" if word == "o" else word for word in command]
-        code, out, said = here("metanlp", *words, "--from", work / "adapted")
+    (work / "x.csv").write_text(TAUGHT)
+    evaluate = ["evaluate", "--test", "mini/urgency", "--from", work / "learner", work / "adapted"]
+    adapt = ["adapt", "--examples", work / "x.csv", "--out", work / "out", "--from", work / "adapted"]
+    for command in (evaluate, adapt):
+        code, out, said = here("metanlp", *command)
         assert (code, out) == (2, "")
         assert "is needed here; `metanlp predict` answers with this one, `metanlp score` judges it" in one_line(said)
     code, _, said = here("metanlp", "predict", "--from", work / "learner", work / "x.csv")

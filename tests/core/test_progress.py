@@ -10,7 +10,7 @@ import time
 import pytest
 
 from metanlp.core import progress
-from metanlp.core.progress import Progress
+from metanlp.core.progress import Progress, at_work
 
 LINE = r"maml: 50% done after 00:00, about 00:00 left; loss 0.250, validation 0.750\n"
 
@@ -69,6 +69,28 @@ def test_notes_are_said_and_quiet_is_quiet(capsys: pytest.CaptureFixture[str], m
     monkeypatch.setattr(sys, "stderr", None)  # closed by the shell
     work()
     assert capsys.readouterr() == ("", "")
+
+
+def test_work_of_no_known_share_is_told_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line each time that is over; a piece of work that tells its share is left time to say it."""
+    monkeypatch.setattr(progress, "EVERY", 0.2)
+    with at_work("export"):
+        time.sleep(0.7)
+    said = capsys.readouterr().err.splitlines()
+    assert 2 <= len(said) <= 4
+    assert {*said} == {"export: at work for 00:00"}
+    with at_work("train"):
+        work(pieces=40, pause=0.02)
+    assert {line.split(":")[0] for line in capsys.readouterr().err.splitlines()} == {"maml"}
+    with at_work("score"):
+        pass
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "speaks", lambda: False)  # another process does
+    with at_work("train"):
+        time.sleep(0.3)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_terminal_has_a_bar_and_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,10 @@ def test_a_fold_is_one_line_and_the_forecast_is_of_all(told: tuple[Report, list[
     _, lines = told
     folds = [line for line in lines if "left out: " in line]
     assert [line.split(" left out: ")[0] for line in folds] == [f"{n} of 3, {task}" for n, task in enumerate(TASKS, 1)]
+    assert all(line.endswith("shots)") for line in folds)  # whole, in a file too
+    first = lines.index(folds[0])
+    assert sum(line.startswith("memory: ") for line in lines) == 1
+    assert lines[first : first + len(folds)] == folds  # and nothing between them
     assert all("maml " in line and "frozen " in line and line.endswith("% at 4 shots)") for line in folds)
     (forecast,) = [line for line in lines if line.startswith("forecast: ")]
     assert ", 3 tasks left out in turn" in forecast

@@ -176,6 +176,39 @@ def test_chance_is_drawn_where_it_is_in_sight_and_always_told() -> None:
 
 
 @drawn
+def test_chance_of_a_task_is_a_line_in_sight_or_a_number_at_the_edge() -> None:
+    rows = pd.DataFrame([{"task": name, "chance": chance, "frozen": 60.0, "maml": 70.0, "points": 10.0, "low": 5.0,
+                          "high": 15.0} for name, chance in (("a", 65.0), ("b", 1.3), ("c", 90.0))])  # fmt: skip
+    look = canvas.PlotStyle(("frozen", "maml"), findings.Compared("maml", "frozen"), "accuracy", 52.1)
+    axes = plots.by_task(rows, look).axes[0]
+    (bars,) = [line for line in axes.lines if line.get_marker() == "|"]
+    assert np.isfinite(bars.get_xdata()).tolist() == [True, False, False]
+    low, high = axes.get_xlim()
+    assert [(text.get_text(), text.get_position()) for text in axes.texts] == [("‹ 1", (low, 1)), ("90 ›", (high, 2))]
+
+
+@drawn
+def test_chance_is_in_every_plot_of_a_share_that_is_right() -> None:
+    """Of test tasks over shots and certainty, of validation tasks over steps and training."""
+    sides, ends = findings.Compared("maml", "frozen"), {"low": 30.0, "high": 70.0}
+    look = canvas.PlotStyle(("frozen", "maml"), sides, "accuracy", 45.0, validating=35.0)
+    rows = [{"method": name, at: n, "percent": 30.0 + 4 * n, **ends} for name in look.names for n in (1, 2)
+            for at in ("shots", "steps", "number", "M_tokens")]  # fmt: skip
+    frame = pd.DataFrame(rows).assign(loss=None)
+    frame["stage"] = frame["number"].map({1: "first", 2: "second"})
+    sure = pd.DataFrame([{"method": "maml", "bin": "50-60 %", "answers": 9, "sure": 55.0, "right": 60.0}])
+    drawn_from = {"by_shots": "shots", "by_step": "steps", "by_stage": "number", "training": "M_tokens"}
+    for draw, at in drawn_from.items():
+        axes = getattr(plots, draw)(frame[frame[at].notna()], look).axes[-1]
+        chance = look.validating if draw in ("by_step", "training") else look.chance
+        assert f"chance is {chance:g} %" in axes.get_xlabel(), draw
+        assert any({*line.get_ydata()} == {chance} for line in axes.lines), draw
+    axes = plots.calibration(sure, look).axes[0]
+    assert "chance is 45 %" in axes.get_title(loc="left")
+    assert any({*line.get_ydata()} == {45.0} for line in axes.lines)
+
+
+@drawn
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_plot_stands_in_the_page_and_in_three_files(pages: dict[str, Path], shape: str) -> None:
     page, plots = pages[shape].read_text(), pages[shape].parent / "plots"
@@ -191,7 +224,7 @@ def test_every_plot_stands_in_the_page_and_in_three_files(pages: dict[str, Path]
     )
     for path in plots.glob("*.png"):
         assert path.read_bytes()[:4] == b"\x89PNG"
-        assert path.stat().st_size < 300_000
+        assert path.stat().st_size < 320_000
     with (plots / "score_by_shots.csv").open() as file:
         rows = list(csv.DictReader(file))
     methods, _, shots, _ = SHAPES[shape]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from metanlp.backbone import Backbone
 from metanlp.cli.commands import main
 from metanlp.core.errors import InputError
 from metanlp.learner.learner import Learner
+from metanlp.tasks.index.build import build_index
 from metanlp.tasks.reading.build import task_from_rows
 from metanlp.tasks.reading.columns import nearest, parse_columns
 from metanlp.tasks.reading.files import read_task, read_texts
@@ -72,6 +74,7 @@ def test_parsed(option: str, columns: dict[str, str] | None) -> None:
         ("text=a,text_b=b", "name `text` alone, or `text_a` with `text_b`"),
         ("text=a,label=a", "'a' would be `text` and `label` at once"),
         ("text=label", "'label' would be `text` and `label` at once"),
+        ("text=body|", "--columns 'text=body|' is not of the form"),
         ("text_b=text_a", "'text_a' would be `text_a` and `text_b` at once"),
     ],
 )  # fmt: skip
@@ -125,6 +128,52 @@ def test_a_mixed_folder(tmp_path: Path) -> None:
     assert test["text"] == "it never came"
 
 
+HEADERS = (("body", "intent"), ("MESSAGE", "Team"), ("text", "label"), (" Text", "Kind of ticket"))
+
+
+def of_other_headers(folder: Path) -> Path:
+    """Files with a header each, all read by one option."""
+    for number, (text, label) in enumerate(HEADERS):
+        rows = [{text: f"{word} {n} is meant in file {number}", label: ("one", "two")[n % 2]}
+                for n, word in enumerate(("first", "second", "third", "fourth", "fifth", "sixth"))]  # fmt: skip
+        write(folder / f"{number}.csv", rows)
+    return folder
+
+
+def test_files_of_one_folder_may_have_other_headers_each(tmp_path: Path) -> None:
+    folder, option = (
+        of_other_headers(tmp_path / "mixed"),
+        "text=body|MESSAGE|text,label=intent|Team|label|Kind of ticket",
+    )
+    for columns in (None, {"text": "body", "label": "intent"}, {"label": "Team"}):
+        for refuse in (TaskSet.from_files, build_index):
+            with pytest.raises(
+                InputError, match=r"no column .* for our `\w+`; of all files in \S+ did you mean"
+            ) as caught:
+                refuse(folder, columns)
+            (told,) = re.findall(r"--columns '(.*)'\?$", str(caught.value))
+            assert len(TaskSet.from_files(folder, parse_columns(told)).tasks) == 4
+    tasks = TaskSet.from_files(folder, parse_columns(option)).tasks
+    assert [task.pools["train"][0]["text"] for task in tasks] == [f"first 0 is meant in file {n}" for n in range(4)]
+    build_index(folder, parse_columns(option))
+    assert [task.labels for task in TaskSet.from_files(folder, parse_columns(option)).tasks] == [("one", "two")] * 4
+    with pytest.raises(InputError, match=r"was indexed with --columns 'text=body\|MESSAGE"):
+        TaskSet.from_files(folder)
+
+
+def test_nothing_is_chosen_between_two_columns_of_one_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", ROWS)
+    with pytest.raises(InputError, match=r"t.csv:2: 'body', 'text' could each be the `text` of --columns; name one"):
+        read_task(path, columns=parse_columns("text=text|body,label=intent"))
+    found = read_task(path, columns=parse_columns("text=body|subject+body,label=team|intent"))
+    assert found.labels == ("delivery", "payment")
+    (tmp_path / "unclear").mkdir()
+    write(tmp_path / "unclear" / "a.csv", [{"a": "x", "b": "y"}, {"a": "z", "b": "y"}])
+    write(tmp_path / "unclear" / "b.csv", ROWS)
+    with pytest.raises(InputError, match=r"a.csv:2: .*; 'a' and 'b' could both be the text: say which"):
+        TaskSet.from_files(tmp_path / "unclear")
+
+
 def test_published_sets_keep_their_names(tmp_path: Path) -> None:
     cola = [{"text": f"t{n}", "label": n, "label_text": word} for n, word in enumerate(("unacceptable", "acceptable"))]
     write(tmp_path / "glue" / "cola" / "train.jsonl", cola)
@@ -141,6 +190,11 @@ def test_from_python(net: Backbone) -> None:
     assert task_from_rows("t", rows, columns=COLUMNS).labels == ("delivery", "payment")
     learner = Learner(Frozen(), net, Frozen().init(net, torch.Generator().manual_seed(0)))
     assert learner.adapt(rows, columns=COLUMNS).labels == ("delivery", "payment")
+    bodies = [{"body": f"what was said about it, {n}", "intent": "ab"[n % 2]} for n in range(6)]
+    with pytest.raises(InputError, match=r"then say columns=\{'text': 'body', 'label': 'intent'\}$"):
+        learner.adapt(bodies)
+    with pytest.raises(InputError, match="examples: row 2: 'body' is NaN; every row needs a text there"):
+        learner.adapt([bodies[0], {**bodies[1], "body": float("nan")}], columns=COLUMNS)
     with pytest.raises(InputError, match=r"examples: row 1: no column 'body' for our `text`; found 'text', 'intent'"):
         learner.adapt([{"text": "a", "intent": "b"}], columns=COLUMNS)
 

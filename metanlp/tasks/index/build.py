@@ -24,7 +24,7 @@ from metanlp.core.types import Task
 from metanlp.forms import FORMS
 from metanlp.tasks.index.files import HOME, Columns, names_in, table, write_index
 from metanlp.tasks.reading.columns import column_names
-from metanlp.tasks.reading.files import read_task
+from metanlp.tasks.reading.files import naming_all, read_task
 from metanlp.tasks.reading.layout import ENDINGS, task_files, task_paths
 from metanlp.tasks.reading.records import shown
 from metanlp.tasks.rowset import are_pairs, counts_of, keys_of, row_sets, targets_of, ways_of, words_of
@@ -65,9 +65,10 @@ def build_index(
         found = task_paths(folder)
         folders = dict(_names(folder, folder, {*found.values()}))
         parts, done = list[Any](), 0
-        for part in _parts(folder, columns or {}, list(found.items()), drop_repeats):
-            parts.append(part)
-            show((done := done + len(part)) / len(found))
+        with naming_all(folder, found.values(), columns):
+            for part in _parts(folder, columns or {}, list(found.items()), drop_repeats):
+                parts.append(part)
+                show((done := done + len(part)) / len(found))
         write_index(folder, columns or {}, folders, parts)
     rows = sum(len(chunk.values) for part in parts for chunk in part["keys"].chunks)
     return Built(done, rows, time.perf_counter() - begun)

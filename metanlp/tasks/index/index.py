@@ -19,6 +19,7 @@ from metanlp.tasks.index.files import Columns, again, check_folders, load, stale
 from metanlp.tasks.reading.build import check_name
 from metanlp.tasks.reading.files import read_task
 from metanlp.tasks.reading.records import shown
+from metanlp.tasks.reading.suggestion import option_of
 from metanlp.tasks.rowset import counted, row_sets
 
 KEPT = 64  # tasks of an index whose rows are in memory; of more, those asked for longest ago go
@@ -132,8 +133,7 @@ def open_index(folder: str | Path, columns: Columns | None = None, name: str | N
     folder = Path(folder)
     indexed_with, folders, table = load(folder)
     if dict(columns or {}) != indexed_with:
-        made = ",".join(f"{ours}={theirs}" for ours, theirs in indexed_with.items())
-        built = f"with --columns {made}" if made else "without --columns"
+        built = f"with --columns {option_of(indexed_with)}" if indexed_with else "without --columns"
         raise InputError(f"{shown(folder)}: was indexed {built}; give the same, or the others to {again(folder)}")
     check_folders(folder, folders)
     collecting = gc.isenabled()

@@ -15,9 +15,10 @@ from metanlp.core.types import Meaning, Row, Task
 from metanlp.forms import FORMS
 from metanlp.forms.base import folded
 from metanlp.forms.reading import LabelledRow, Pools, is_plain, require_pairs
-from metanlp.tasks.reading.columns import nearest
+from metanlp.tasks.reading.columns import ColumnsError, nearest
 from metanlp.tasks.reading.containers import labelled_rows_of
 from metanlp.tasks.reading.rows import labelled_rows
+from metanlp.tasks.reading.suggestion import option_of
 from metanlp.tasks.rowset import KEY, KeyedRows, changed
 
 NAME_LIMIT = 200  # characters: names become parts of file names and table cells
@@ -35,7 +36,11 @@ def task_from_rows(name: str, rows: Any, *, columns: Mapping[str, str] | None = 
 def rows_from(name: str, rows: Any, columns: Mapping[str, str] | None) -> Rows:
     """Labelled rows in memory as if they stood in a file. Raises InputError with the number of the row."""
     records = ((f"{name}: row {number}", dict(row)) for number, row in enumerate(labelled_rows_of(rows), start=1))
-    return labelled_rows(records, columns, name)
+    try:
+        return labelled_rows(records, columns, name)
+    except ColumnsError as error:
+        said, found = str(error), error.columns or {}
+        raise InputError(said.replace(f"--columns {option_of(found)}", f"columns={found}")) from None
 
 
 def build_task(name: str, pools: Pools, *, source: str, supports: Mapping[int, Sequence[Rows]] | None = None) -> Task:

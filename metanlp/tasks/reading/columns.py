@@ -20,6 +20,15 @@ PAIRS = (
 SINGLES = ("text", "sentence", "content", "review", "tweet", "utterance", "comment", "query", "document", "headline")
 LABELS = ("label", "labels", "intent", "category", "class", "target", "emotion", "topic")
 JOINED = "+"  # stands between columns that are one field of ours: question=premise+question
+OR = "|"  # stands between what files with other headers each call one field of ours: text=body|message
+
+
+class ColumnsError(InputError):
+    """A file lacks one of our columns. `fact` is that alone; `columns`, ours -> theirs, what its columns are likely to
+    be, all of them, and None where that is not clear."""
+
+    fact: str = ""
+    columns: Mapping[str, str] | None = None
 
 
 def all_columns() -> tuple[str, ...]:
@@ -47,7 +56,7 @@ def parse_pairs(option: str, ours: Collection[str]) -> dict[str, str]:
         # Our names are trimmed, the file's are not: a header `text, label` has a column " label".
         name, equals, theirs = part.partition("=")
         name = name.strip()
-        if not (name and equals and theirs.strip()):
+        if not (name and equals and all(each.strip() for each in theirs.split(OR))):
             raise InputError(f"--columns {part!r} is not of the form name=column; for example text=body,label=intent")
         if name in columns:
             raise InputError(f"--columns names `{name}` twice, {columns[name]!r} and {theirs!r}; choose one")
@@ -80,6 +89,25 @@ def column_names(columns: Mapping[str, str] | None) -> dict[str, str]:
                 f"columns: {names[name]!r} would be `{name}` and `{both[0]}` at once; give each a column of its own"
             )
     return names
+
+
+def in_file(columns: Mapping[str, str] | None, header: Collection[str], where: str) -> dict[str, str]:
+    """`columns` as in the file with this header: of several names, `body|message`, the one that stands there, in
+    whatever letters, or the first where none does. Raises InputError where two do."""
+    known = {str(name).strip().casefold() for name in header}
+
+    def stands(theirs: str) -> bool:
+        parts = theirs.split(JOINED)
+        return theirs.strip().casefold() in known or all(part.strip().casefold() in known for part in parts)
+
+    found = dict[str, str]()
+    for ours, theirs in (columns or {}).items():
+        several = [theirs] if theirs in header else theirs.split(OR)
+        there = [*{each.strip().casefold(): each for each in reversed(several) if stands(each)}.values()]
+        if len(there) > 1:
+            raise InputError(f"{where}: {listed(there)} could each be the `{ours}` of --columns; name one of them")
+        found[ours] = (there or several)[0]
+    return found
 
 
 def guess_columns(

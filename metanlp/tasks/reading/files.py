@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, cast
 
@@ -14,13 +15,16 @@ from metanlp.core.errors import InputError
 from metanlp.core.types import Row, Task
 from metanlp.forms.reading import LabelledRow
 from metanlp.tasks.reading.build import build_task, check_apart, check_name, without_repeats
+from metanlp.tasks.reading.columns import ColumnsError, in_file
 from metanlp.tasks.reading.layout import ENDINGS, UNREAD, task_files, task_paths
 from metanlp.tasks.reading.records import BY_LINE, OF_TEXT, READERS, decoded_lines, read_records, shown
-from metanlp.tasks.reading.rows import read_rows, unlabelled_rows
+from metanlp.tasks.reading.rows import labelled_rows, read_rows, unlabelled_rows
+from metanlp.tasks.reading.suggestion import LOOKED_AT, option_of, together
 
 # Our names of the texts, and those of LEOPARD's files: what the first row of a file with support sets has, counts.
 SPELLINGS = ({"text_a": "text_a", "text_b": "text_b"}, {"text_a": "sentence1", "text_b": "sentence2"},
              {"text": "text"}, {"text": "sentence"}, {"text": "sentence1"})  # fmt: skip
+MOST_FILES = 200  # of a folder that are looked at, so as to name the columns of all
 
 
 def read_task(
@@ -84,8 +88,42 @@ def read_tasks(
     folder = Path(folder)
     if task_files(folder):
         return (read_task(folder, columns=columns, name=name, drop_repeats=drop_repeats),)
-    paths = task_paths(folder, name).items()
-    return tuple(read_task(path, columns=columns, name=full, drop_repeats=drop_repeats) for full, path in paths)
+    paths = task_paths(folder, name)
+    with naming_all(folder, paths.values(), columns):
+        return tuple(
+            read_task(path, columns=columns, name=full, drop_repeats=drop_repeats) for full, path in paths.items()
+        )
+
+
+@contextmanager
+def naming_all(folder: Path, paths: Iterable[Path], columns: Mapping[str, str] | None) -> Generator[None]:
+    """Inside, where a file lacks one of our columns, the line ends in one option for the tasks at all `paths`, as far
+    as that is clear. Raises InputError."""
+    try:
+        yield
+    except ColumnsError as error:
+        files = list(chain.from_iterable(task_files(path).values() for path in paths))
+        if not 2 <= len(files) <= MOST_FILES or not (whole := _called(files, columns)):
+            raise
+        option = f"of all files in {shown(folder)} did you mean --columns {option_of(whole)}?"
+        raise InputError(f"{error.fact}; {option}") from error
+
+
+def _called(files: Iterable[Path], columns: Mapping[str, str] | None) -> dict[str, str] | None:
+    """One option for all files, from the first rows of each; None where that is not clear for one of them."""
+    found = list[Mapping[str, str]]()
+    for file in files:
+        records = [*islice(read_records(file), LOOKED_AT)]
+        try:
+            labelled_rows(records, columns, shown(file), file.suffix.lower() in OF_TEXT)
+            found.append(in_file(columns, records[0][1], shown(file)))
+        except ColumnsError as error:
+            if error.columns is None:
+                return None
+            found.append(error.columns)
+        except InputError:  # of its rows, which is said once the columns are known
+            found.append(in_file(columns, records[0][1] if records else (), shown(file)))
+    return together(found)
 
 
 def read_texts(

@@ -10,7 +10,7 @@ from metanlp.core.errors import InputError
 from metanlp.core.types import Cleaning, Row
 from metanlp.forms.reading import TEXTS
 from metanlp.tasks.reading.cleaning import KINDS, clean_rows, together
-from metanlp.tasks.reading.columns import column_names
+from metanlp.tasks.reading.columns import column_names, in_file
 from metanlp.tasks.reading.files import ending_of
 from metanlp.tasks.reading.records import Record, read_records, shown
 from metanlp.tasks.reading.rows import unlabelled_rows, with_joined
@@ -30,8 +30,9 @@ def read_products(path: Path, columns: Mapping[str, str] | None = None, *, clean
     file's: {"text": "title+description"}. Cells stay as they are, also where their texts are to be `clean`; then
     products without text and repeats are left out. Raises InputError, without `clean` also for a blank text."""
     ending = ending_of(path)
-    mapped = columns if ending != ".txt" else None
-    names, found = column_names(mapped), list(read_records(path, ending))
+    found = list(read_records(path, ending))
+    mapped = in_file(columns, found[0][1], shown(path)) if found and ending != ".txt" else None
+    names = column_names(mapped)
     records = list(with_joined(found, names))
     told = [n for n, record in enumerate(records) if has_text(record, names) or not clean]
     if records and not told:

@@ -14,9 +14,9 @@ from metanlp.core.errors import InputError
 from metanlp.core.types import Row
 from metanlp.forms import DEFAULT, FORMS, Form
 from metanlp.forms.reading import DECIMAL, INTEGER, NO_LABEL, PAIR, SINGLE, TEXTS, Cells, LabelledRow, Untyped, kind
-from metanlp.tasks.reading.columns import JOINED, all_columns, column_names, listed, nearest
+from metanlp.tasks.reading.columns import JOINED, ColumnsError, all_columns, column_names, in_file, listed, nearest
 from metanlp.tasks.reading.records import OF_TEXT, Record, read_records, shown
-from metanlp.tasks.reading.suggestion import LOOKED_AT, suggested
+from metanlp.tasks.reading.suggestion import LOOKED_AT, hint, suggested
 
 
 def read_rows(path: str | Path, columns: Mapping[str, str] | None = None) -> list[LabelledRow]:
@@ -30,12 +30,14 @@ def labelled_rows(
 ) -> list[LabelledRow]:
     """Reads records that have an answer. `source` is the name of the file in errors; `of_text` says that all cells are
     text, also those that spell numbers or lists. Raises InputError."""
+    first, records = _first(records, source, "two rows of different classes")
+    columns = in_file(columns, first[1], first[0])
     names = column_names(columns)
     first, records = _first(_ours(records, columns, of_text), source, "two rows of different classes")
     form = form_of(first, columns, names)
     fields, (answer, *more) = question_fields(form.question_columns, first, names), form.answer_columns
     answer = next((name for name in (answer, *form.plain) if names[name] in first[1]), answer)
-    require(first, (*fields, answer, *(name for name in more if name in (columns or {}))), names, records)
+    require(first, (*fields, answer, *(name for name in more if name in columns)), names, records)
     return [form.read_labelled(cells) for cells in _cells(records, fields, form.answer_columns, names)]
 
 
@@ -49,6 +51,8 @@ def unlabelled_rows(
 ) -> list[tuple[Row, dict[str, object]]]:
     """Reads records without answers, each with its cells that are no part of the row, by the file's names. Labels may
     stand beside them; where `known` is given, they must be among it. Raises InputError."""
+    first, records = _first(records, source, "one text")
+    columns = in_file(columns, first[1], first[0])
     names, kind = column_names(columns), FORMS[form]
     first, records = _first(_ours(records, columns, of_text), source, "one text")
     whole = kind.whole_texts and not any(names[name] in first[1] for name in kind.question_columns)
@@ -90,7 +94,8 @@ def spelled(records: Iterator[Record], columns: Mapping[str, str]) -> Iterator[R
     free = {name: str(name).strip().casefold() for name in first[1] if name not in columns.values()}
     theirs = {key: name for name, key in free.items() if [*free.values()].count(key) == 1}
     given = [part for name in columns.values() if name not in first[1] for part in name.split(JOINED)]
-    wanted = (name for name in (*given, *all_columns()) if name not in (*first[1], *columns))
+    renamed = {ours for ours, name in columns.items() if name != ours}
+    wanted = (name for name in (*given, *all_columns()) if name not in first[1] and name not in renamed)
     ours = {theirs[key]: name for name in wanted if (key := name.strip().casefold()) in theirs}
     for where, cells in chain([first], records):
         yield where, {ours.get(name, name): value for name, value in cells.items()} if ours else cells
@@ -210,10 +215,13 @@ def question_fields(question: Sequence[str], record: Record, names: Mapping[str,
 
 
 def require(record: Record, wanted: Collection[str], names: Mapping[str, str], more: Iterable[Record] = ()) -> None:
-    """Raises InputError for the first column of `wanted` that the record does not have, with a suggestion, which is
+    """Raises ColumnsError for the first column of `wanted` that the record does not have, with a suggestion, which is
     told from the values of the records from this one on where there are `more`."""
     where, cells = record
     for name in wanted:
         if names[name] not in cells:
-            hint = suggested([record, *islice(more, 1, LOOKED_AT)], wanted, names)
-            raise InputError(f"{where}: no column {names[name]!r} for our `{name}`; found {listed(cells)}; {hint}")
+            looked_at = [record, *islice(more, 1, LOOKED_AT)]
+            fact, found = f"{where}: no column {names[name]!r} for our `{name}`", suggested(looked_at, wanted, names)
+            error = ColumnsError(f"{fact}; found {listed(cells)}; {hint(looked_at, name, names, found)}")
+            error.fact, error.columns = fact, found
+            raise error

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from reprlib import repr as brief
 from statistics import fmean
 
-from metanlp.tasks.reading.columns import JOINED, LABELS, PAIRS, SINGLES
+from metanlp.tasks.reading.columns import JOINED, LABELS, OR, PAIRS, SINGLES
 from metanlp.tasks.reading.records import Record
 
 LOOKED_AT = 500  # rows of a file whose values are looked at
@@ -43,30 +43,53 @@ class Column:
         return self.wordy and self.distinct > self.rows / 2
 
 
-def suggested(records: Sequence[Record], wanted: Collection[str], names: Mapping[str, str]) -> str:
-    """What to say of the first rows of a file which lack some of our columns `wanted`; `names` are ours -> theirs: one
-    option that is whole where it is clear, else those that could be meant."""
+def suggested(records: Sequence[Record], wanted: Collection[str], names: Mapping[str, str]) -> dict[str, str] | None:
+    """What our columns are called in a file whose first rows lack some of our columns `wanted`, of which `names` are
+    ours -> theirs: all that differ; None where that is not clear."""
     first = records[0][1]
     missing = [ours for ours in wanted if names[ours] not in first]
     given = {ours: theirs for ours, theirs in names.items() if ours != theirs and theirs in first}
     found = _found(records, missing, names, {*given.values(), *(names[ours] for ours in wanted)})
+    return None if found is None else in_order({**given, **found})
+
+
+def hint(records: Sequence[Record], missing: str, names: Mapping[str, str], found: Mapping[str, str] | None) -> str:
+    """What to say of a file whose columns were `found`: the whole option, or what could be the one that is missing."""
     if found is not None:
-        whole = sorted({**given, **found}.items(), key=lambda pair: ORDER.get(pair[0], len(ORDER)))
-        option = ",".join(f"{ours}={theirs}" for ours, theirs in whole)
-        return f"did you mean {' and '.join(map(brief, found.values()))}? then say --columns {shlex.quote(option)}"
-    likely = _likely(records, missing[0], [name for name in first if name not in names.values()])
+        new = [theirs for ours, theirs in found.items() if names.get(ours) != theirs]
+        return f"did you mean {' and '.join(map(brief, new))}? then say --columns {option_of(found)}"
+    likely = _likely(records, missing, [name for name in records[0][1] if name not in names.values()])
     if len(likely) > 1:
         one, other = (brief(column) for column in likely[:2])
-        pair = ", or text_a=…,text_b=…" if missing[0] == "text" else ""
-        return f"{one} and {other} could both be the {missing[0]}: say which with --columns {missing[0]}=…{pair}"
-    return f"name yours with --columns {missing[0]}=…"
+        pair = ", or text_a=…,text_b=…" if missing == "text" else ""
+        return f"{one} and {other} could both be the {missing}: say which with --columns {missing}=…{pair}"
+    return f"name yours with --columns {missing}=…"
+
+
+def option_of(columns: Mapping[str, str]) -> str:
+    """The value of --columns, as a shell takes it."""
+    return shlex.quote(",".join(f"{ours}={theirs}" for ours, theirs in columns.items()))
+
+
+def in_order(columns: Mapping[str, str]) -> dict[str, str]:
+    """Texts first."""
+    return dict(sorted(columns.items(), key=lambda pair: ORDER.get(pair[0], len(ORDER))))
+
+
+def together(each: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """One option for several files, out of what our columns are called in each: `body|message`."""
+    every = dict.fromkeys(ours for columns in each for ours in columns)
+    names = {ours: [columns.get(ours, ours) for columns in each] for ours in every}
+    return in_order(
+        {ours: OR.join({name.strip().casefold(): name for name in theirs}.values()) for ours, theirs in names.items()}
+    )
 
 
 def _found(
     records: Sequence[Record], missing: Sequence[str], names: Mapping[str, str], taken: Collection[str]
 ) -> dict[str, str] | None:
     """The column of each of ours that is missing; None where that is not clear for all of them."""
-    free = [name for name in records[0][1] if name not in taken and not {*",=" + JOINED} & {*name}]
+    free = [name for name in records[0][1] if name not in taken and not {*",=", JOINED, OR} & {*name}]
     found = dict[str, str]()
     for ours in missing:  # a name that was typed and is not there is one misspelt
         if ours != names[ours] and (near := _near(names[ours], free)):
@@ -83,7 +106,7 @@ def _found(
             if len(near) != 1:
                 return None
             found[ours] = near[0]
-    return dict(sorted(found.items(), key=lambda pair: ORDER.get(pair[0], len(ORDER))))
+    return in_order(found)
 
 
 def described_column(name: str, values: Sequence[object]) -> Column:

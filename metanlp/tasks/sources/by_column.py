@@ -13,7 +13,7 @@ from metanlp.core.types import Task
 from metanlp.forms import FORMS
 from metanlp.forms.reading import LabelledRow
 from metanlp.tasks.reading.build import build_task, check_name
-from metanlp.tasks.reading.columns import column_names, listed, nearest
+from metanlp.tasks.reading.columns import column_names, in_file, listed, nearest
 from metanlp.tasks.reading.layout import task_files
 from metanlp.tasks.reading.records import OF_TEXT, Record, read_records, shown
 from metanlp.tasks.reading.rows import as_text, as_typed, labelled_rows
@@ -36,6 +36,7 @@ def read_by_column(
     file, name = files["train"], check_name(name or path.stem)
     records = list(read_records(file))
     values = [value_of(record, column) for record in records]
+    columns = in_file(columns, records[0][1] if records else (), shown(file))
     typed = as_typed(iter(records), column_names(columns)) if file.suffix.lower() in OF_TEXT else records
     groups = defaultdict[str, list[LabelledRow]](list)  # "" holds the rows of no task
     for value, row in zip(values, labelled_rows(typed, columns, shown(file)), strict=True):

@@ -13,7 +13,7 @@ from metanlp.core.hub import HubName
 from metanlp.core.types import Task
 from metanlp.forms import FORMS
 from metanlp.tasks.reading.build import build_task, check_name
-from metanlp.tasks.reading.columns import guess_columns, listed, nearest, tell_columns
+from metanlp.tasks.reading.columns import guess_columns, in_file, listed, nearest, tell_columns
 from metanlp.tasks.reading.records import Record
 from metanlp.tasks.reading.rows import as_text, labelled_rows
 from metanlp.tasks.sources.hub_rows import fetch
@@ -91,6 +91,7 @@ class Table:
                 )
         kinds = {column: getattr(kind, "feature", kind) for column, kind in pools["train"].features.items()}
         words = {column: tuple(kind.names) for column, kind in kinds.items() if type(kind).__name__ == "ClassLabel"}
+        given = in_file(given, first, name.short)
         columns = guess_columns(first, given, classes=words, not_label=away, source=name.short)
         answer = next(columns[ours] for ours in tell_columns() if ours in columns)
         hidden = NO_CLASS if hidden is None and answer in words else hidden
