@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from metanlp.backbone.models import encoder_of
 from metanlp.core.errors import InputError
 from metanlp.core.intervals import Interval, bootstrap
 from metanlp.core.torch_modes import own_modes
@@ -222,7 +223,7 @@ def rank_for(
         held_out = dict[int, HeldOutTask]()  # by backbone
         for name, method in methods.items():
             net = method.net if isinstance(method, Learner) else first
-            held = held_out.setdefault(id(net), HeldOutTask(shopper.task, net, protocol))
+            held = held_out.setdefault(id(net), HeldOutTask(shopper.task, encoder_of(net), protocol))
             cells += cells_of(name, shopper, method, held)
             tick()
         cells += cells_of(CHANCE, shopper, None, held_out[id(first)])

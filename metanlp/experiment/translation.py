@@ -15,6 +15,7 @@ from metanlp.algorithms.likelihood import Likelihood, bits_per_token
 from metanlp.backbone import Lora
 from metanlp.backbone.all_weights import Size
 from metanlp.backbone.causal import Causal
+from metanlp.backbone.languages import prompted
 from metanlp.backbone.new_tokenizer import train_tokenizer
 from metanlp.backbone.pretrained import base_of, open_tokenizer, to_be_had
 from metanlp.backbone.seq2seq import Seq2Seq
@@ -27,10 +28,11 @@ from metanlp.core.torch_modes import own_modes
 from metanlp.core.types import MaskedPass
 from metanlp.episodes.corpus import Epochs
 from metanlp.episodes.domains import Domains, Passages, check_passages
-from metanlp.episodes.sentence_pairs import SentencePairs
-from metanlp.evaluation.translations import HeldOutPair, judges
+from metanlp.episodes.sentence_pairs import SentencePairs, together
+from metanlp.evaluation.translations import HeldOutPair
 from metanlp.experiment.in_turn import Fold, Made, folds_of, in_turn, methods_of, require_least
 from metanlp.experiment.options import Translation
+from metanlp.forms.generate import judges
 from metanlp.report.in_turn import Cell, Measure
 from metanlp.report.tables import say
 from metanlp.tasks.sources.language_pairs import LanguagePair, Sentence, language_pairs, unseen
@@ -75,7 +77,7 @@ def pairs_of(asked: Translation) -> dict[str, LanguagePair]:
     for name, pair in found.items():
         check_passages(name, len(pair.taught), max(asked.shots) if name in chosen else 0, 1)
         check_passages(name, len(pair.taught), asked.train_shots[1], asked.train_queries)
-        prefixed(asked, pair, pair.taught[:1])
+        prompted(asked.prefix, tags_of(pair), ())
     return found
 
 
@@ -114,26 +116,12 @@ def made(asked: Translation, pairs: Mapping[str, LanguagePair], fold: Fold, rank
                 f"{name}: {len(judged)} of its test sentences stand in no training file; give it two or more"
             )
         held[name] = HeldOutPair(
-            name, pool_of(asked, net, pair, pair.taught), pool_of(asked, net, pair, judged), sampling, asked.shots,
-            asked.episodes, asked.test_sentences, asked.seed,
-            texts=(prefixed(asked, pair, judged), [row.target for row in judged]), beams=asked.beams,
+            name, pool_of(net, pair, pair.taught), pool_of(net, pair, judged), sampling, asked.shots, asked.episodes,
+            asked.test_sentences, asked.seed, texts=([row.source for row in judged], [row.target for row in judged]),
+            writes=net.between(tags_of(pair)), beams=asked.beams,
         )  # fmt: skip
-    pools = {name: pool_of(asked, net, pair, pair.taught) for name, pair in teaching.items()}
+    pools = {name: pool_of(net, pair, pair.taught) for name, pair in teaching.items()}
     return net, Domains(pools, sampling, asked.seed), held
-
-
-def prefixed(asked: Translation, pair: LanguagePair, rows: Sequence[Sentence]) -> list[str]:
-    """The sources as the model reads them: after --prefix, or in the place that it gives them. Raises InputError."""
-    prompt = asked.prefix if "{source}" in asked.prefix else f"{asked.prefix}{{source}}"
-    try:
-        around = [part.format(source_lang=pair.source_lang, target_lang=pair.target_lang)
-                  for part in prompt.split("{source}")]  # fmt: skip
-    except (LookupError, ValueError) as error:
-        raise InputError(
-            f"--prefix {asked.prefix!r} can't be filled in ({error}); it may hold {{source_lang}}, {{target_lang}} and "
-            "{source}"
-        ) from None
-    return [row.source.join(around) for row in rows]
 
 
 def kind_of(asked: Translation) -> type[Writer]:
@@ -151,8 +139,12 @@ def kind_of(asked: Translation) -> type[Writer]:
     return Causal
 
 
-def pool_of(asked: Translation, net: Writer, pair: LanguagePair, rows: Sequence[Sentence]) -> SentencePairs:
-    return SentencePairs(*net.encode(prefixed(asked, pair, rows), [row.target for row in rows]))
+def tags_of(pair: LanguagePair) -> tuple[str, str]:
+    return pair.source_lang, pair.target_lang
+
+
+def pool_of(net: Writer, pair: LanguagePair, rows: Sequence[Sentence]) -> SentencePairs:
+    return SentencePairs(*net.between(tags_of(pair)).encode(*zip(*rows, strict=True)))
 
 
 def net_of(asked: Translation, fold: Fold, teaching: Sequence[LanguagePair], ranks: Ranks) -> Writer:
@@ -162,7 +154,9 @@ def net_of(asked: Translation, fold: Fold, teaching: Sequence[LanguagePair], ran
     if asked.model is None and not (asked.resume and (folder / RESULTS).is_file()):
         train(asked, fold, teaching, folder, ranks)
     adapters = Lora(rank=asked.rank, layers="all", targets="all linear")
-    net = kind_of(asked).load(asked.model or str(folder), adapters, max_length=asked.max_length, device=ranks.device)
+    net = kind_of(asked).load(
+        asked.model or str(folder), adapters, max_length=asked.max_length, prompt=asked.prefix, device=ranks.device
+    )
     with disk(fold.folder):
         net.tokenizer.save_pretrained(str(fold.folder / CORPUS))
     return net
@@ -176,9 +170,10 @@ def train(asked: Translation, fold: Fold, teaching: Sequence[LanguagePair], fold
         with disk(home):
             train_tokenizer(texts, "bpe", asked.vocabulary, False, written=True).save_pretrained(str(home))
     size = Size(asked.layers, asked.width, asked.heads)
-    net = Seq2Seq.make(open_tokenizer(str(home)), size, asked.max_length, seed=asked.seed, device=ranks.device)
-    taught = [row for pair in teaching for row in prefixed(asked, pair, pair.taught)]
-    pool = SentencePairs(*net.encode(taught, [row.target for pair in teaching for row in pair.taught]))
+    net = Seq2Seq.make(
+        open_tokenizer(str(home)), size, asked.max_length, seed=asked.seed, prompt=asked.prefix, device=ranks.device
+    )
+    pool = together([pool_of(net, pair, pair.taught) for pair in teaching])
     draws = Epochs(pool, asked.batch, asked.seed)
     minutes = None if asked.train_steps else asked.train_minutes
     plan = Plan(steps=asked.train_steps, minutes=minutes, meta_batch=1, lr=asked.train_lr, validations=0, patience=0)
@@ -192,7 +187,7 @@ def train(asked: Translation, fold: Fold, teaching: Sequence[LanguagePair], fold
     )  # fmt: skip
     with disk(folder):
         net.save(theta, folder)
-    passes = [judged_pass(asked, net, pair) for pair in teaching]
+    passes = [judged_pass(net, pair) for pair in teaching]
     bits = {pair.name: value for pair, value in zip(teaching, bits_per_token(net, theta, passes), strict=True)}
     found = {"steps": state.step, "seconds": state.seconds, "tokens": state.tokens, "bits": bits}
     atomic_write(folder / RESULTS, (json.dumps(found, indent=1) + "\n").encode())
@@ -202,10 +197,11 @@ def train(asked: Translation, fold: Fold, teaching: Sequence[LanguagePair], fold
 
 def texts_of(asked: Translation, pair: LanguagePair) -> list[str]:
     """All that a tokenizer may learn from."""
-    return [*prefixed(asked, pair, pair.taught), *(row.target for row in pair.taught)]
+    sources, targets = zip(*pair.taught, strict=True)
+    return [*prompted(asked.prefix, tags_of(pair), sources), *targets]
 
 
-def judged_pass(asked: Translation, net: Seq2Seq, pair: LanguagePair) -> MaskedPass:
+def judged_pass(net: Seq2Seq, pair: LanguagePair) -> MaskedPass:
     """Test sentences of a pair that teaches."""
-    pool = pool_of(asked, net, pair, pair.judged[:JUDGED])
+    pool = pool_of(net, pair, pair.judged[:JUDGED])
     return pool.draw(np.arange(len(pool)), np.random.default_rng(0), 0)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from causal_models import model_of
 from conftest import Here
 from languages import sentences, write_languages
 from near import LAYERS, near
 from seq2seq_models import TOKENIZER
-from test_causal import model_of
 from transformers import AutoTokenizer
 
 from metanlp.algorithms import Finetune
@@ -116,7 +116,8 @@ def test_scores_are_those_of_sacrebleu_and_of_the_model(made: Translation) -> No
     rows = sentences(2, 20)
     sources, targets = [source for source, _ in rows], [target for _, target in rows]
     pool, method = SentencePairs(*net.encode(sources, targets)), Finetune(Inner(1, 0.1, 1.0))
-    held = HeldOutPair("en_l2", pool, pool, Passages(), (4,), 2, 20, 0, texts=(sources, targets), beams=1)
+    held = HeldOutPair("en_l2", pool, pool, Passages(), (4,), 2, 20, 0, texts=(sources, targets), writes=net,
+                       beams=1)  # fmt: skip
     phi = method.adapt(net, method.init(net, torch.Generator().manual_seed(0)), held.supports[4][0])
     found = held.measures(method, net, phi)
     written = net.generate(phi, sources, 1)
