@@ -51,7 +51,7 @@ class Seq2Seq(Writer):
 
     def encode(self, sources: Sequence[str], targets: Sequence[str]) -> tuple[Tokens, np.ndarray]:
         read, told = self._read(sources), self._ids("text_target", targets)
-        begin: int = self._begins().get("decoder_start_token_id", self.config.decoder_start_token_id)
+        begin: int = self.begins().get("decoder_start_token_id", self.config.decoder_start_token_id)
         return paired(read, [[begin, *ids[:-1]] for ids in told]), np.concatenate(told).astype(np.int64)
 
     # inside
@@ -77,7 +77,7 @@ class Seq2Seq(Writer):
             raise InputError(f"{self.name}: its configuration has no decoder_start_token_id, so that nobody knows how "
                              "a target begins; set it, or take another model")  # fmt: skip
 
-    def _begins(self) -> dict[str, int]:
+    def begins(self) -> dict[str, int]:
         """A target's language, where the tokenizer has tokens for them: the first token that is written; or, as mBART's
         puts it behind a target, what stands before the first."""
         if not self._codes:

@@ -219,7 +219,7 @@ class Writer(ABC):
         words = LogitsProcessorList([Biased(phi["head/bias"][0])])
         asked = {"input_ids": read["input_ids"], "attention_mask": read["attention_mask"], "num_beams": beams,
                  "do_sample": False, "max_new_tokens": self.max_length, "logits_processor": words,
-                 "renormalize_logits": True, "pad_token_id": self.padding, **self._begins()}  # fmt: skip
+                 "renormalize_logits": True, "pad_token_id": self.padding, **self.begins()}  # fmt: skip
         ids = functional_call(Generating(self._trees.mine()[0]), given, args=(), kwargs=asked)
         written = self._written(ids, read["input_ids"].shape[1])
         return [text.strip() for text in self.tokenizer.batch_decode(written, skip_special_tokens=True)]
@@ -248,7 +248,7 @@ class Writer(ABC):
         if self._codes:
             self.tokenizer.src_lang, self.tokenizer.tgt_lang = self.languages
 
-    def _begins(self) -> dict[str, int]:
+    def begins(self) -> dict[str, int]:
         """How `generate` begins a target, where it is to be told."""
         return {}
 

@@ -4,9 +4,11 @@ the model's training too."""
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from metanlp.backbone.pretrained import base_of, open_tokenizer, to_be_had
 from metanlp.backbone.seq2seq import Seq2Seq
 from metanlp.backbone.writer import Writer
 from metanlp.core.errors import InputError
-from metanlp.core.outputs import CORPUS, RESULTS
+from metanlp.core.outputs import CHECKPOINTS, CORPUS, RESULTS
 from metanlp.core.settings import to_json
 from metanlp.core.storage import atomic_write, disk
 from metanlp.core.torch_modes import own_modes
@@ -30,9 +32,10 @@ from metanlp.episodes.corpus import Epochs
 from metanlp.episodes.domains import Domains, Passages, check_passages
 from metanlp.episodes.sentence_pairs import SentencePairs, together
 from metanlp.evaluation.translations import HeldOutPair
-from metanlp.experiment.in_turn import Fold, Made, folds_of, in_turn, methods_of, require_least
-from metanlp.experiment.options import Translation
+from metanlp.experiment.in_turn import Fold, Learned, Made, NamedNet, folds_of, in_turn, methods_of, require_least
+from metanlp.experiment.options import NOTHING, Translation
 from metanlp.forms.generate import judges
+from metanlp.learner.learner import Learner
 from metanlp.report.in_turn import Cell, Measure
 from metanlp.report.tables import say
 from metanlp.tasks.sources.language_pairs import LanguagePair, Sentence, language_pairs, unseen
@@ -44,6 +47,7 @@ MEASURES = (
     Measure("chrF", "chrF2 of translations, more is better", "chrF2", "sentences"),
     Measure("BLEU", "BLEU of translations, more is better", "BLEU", "sentences"),
 )
+MODEL = "model"  # the folder of one that was trained here
 JUDGED = 64  # sentences of each teaching pair, at the most, by which a new model is judged
 
 
@@ -55,9 +59,11 @@ def translation(asked: Translation) -> list[Cell]:
     kind_of(asked)
     judges()
     pairs = pairs_of(asked)
-    names = asked.held_out or tuple(pairs)
+    names = () if asked.held_out == (NOTHING,) else asked.held_out or tuple(pairs)
     notes = (f"{len(names)} pairs of languages, held out two at a time", *notes_of(asked, pairs, names))
-    return in_turn(asked, (asked.data, asked.model or ""), names, partial(made, asked, pairs), MEASURES, notes)
+    kept, alone = partial(keep, asked, tuple(pairs)), len(folds_of(asked, names)) == 1
+    return in_turn(asked, (asked.data, asked.model or ""), names, partial(made, asked, pairs), MEASURES, notes,
+                   partial(kept, alone))  # fmt: skip
 
 
 def pairs_of(asked: Translation) -> dict[str, LanguagePair]:
@@ -70,10 +76,12 @@ def pairs_of(asked: Translation) -> dict[str, LanguagePair]:
     found = language_pairs(asked.data)
     require_least(asked.data, tuple(found), "pairs of languages")
     chosen = asked.held_out or tuple(found)
+    if chosen == (NOTHING,):
+        chosen = ()
     if unknown := [name for name in chosen if name not in found]:
         raise InputError(f"--held-out names {unknown[0]!r}, but {asked.data} has {', '.join(found)}")
-    if len(chosen) < 2 or len({*chosen}) < len(chosen):
-        raise InputError(f"--held-out {' '.join(chosen)}: give two pairs or more, each once")
+    if len(chosen) == 1 or len({*chosen}) < len(chosen):
+        raise InputError(f"--held-out {' '.join(chosen)}: give two pairs or more, each once, or {NOTHING}")
     for name, pair in found.items():
         check_passages(name, len(pair.taught), max(asked.shots) if name in chosen else 0, 1)
         check_passages(name, len(pair.taught), asked.train_shots[1], asked.train_queries)
@@ -139,6 +147,31 @@ def kind_of(asked: Translation) -> type[Writer]:
     return Causal
 
 
+def keep(
+    asked: Translation, names: Sequence[str], alone: bool, fold: Fold, net: NamedNet, learned: Mapping[str, Learned],
+    cost: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """A learner of each method that was trained, in its folder; that of the last also in --out where there is but one
+    fold, `alone`, with the model beside it where that was trained here. Raises StorageError."""
+    taught = [name for name in names if name not in fold.names]
+    sampling = to_json(Passages(asked.train_shots, asked.train_queries))
+    about = {"tasks": {"train": taught}, "sources": dict.fromkeys(taught, Path(asked.data).name), "seed": asked.seed,
+             "sampling": sampling, "lr": asked.lr}  # fmt: skip
+    for name, (algorithm, theta) in learned.items():
+        if name in cost:
+            begins = algorithm.head.init(len(net.view_names), net.width)  # what no text that is written is read by
+            own = {key: value for key, value in theta.items() if key not in begins}
+            learner = Learner(algorithm, cast(Writer, net), own, {**about, **cost[name]})
+            learner.save(fold.folder / name)
+            if alone and name == asked.methods[-1]:
+                learner.save(asked.out)
+    if alone and asked.model is None:
+        with disk(asked.out):
+            shutil.copytree(fold.folder / MODEL, asked.out / MODEL, dirs_exist_ok=True,
+                            ignore=shutil.ignore_patterns(CHECKPOINTS))  # fmt: skip
+    say({"learner": str(asked.out if alone else fold.folder / asked.methods[-1])})
+
+
 def tags_of(pair: LanguagePair) -> tuple[str, str]:
     return pair.source_lang, pair.target_lang
 
@@ -150,7 +183,7 @@ def pool_of(net: Writer, pair: LanguagePair, rows: Sequence[Sentence]) -> Senten
 def net_of(asked: Translation, fold: Fold, teaching: Sequence[LanguagePair], ranks: Ranks) -> Writer:
     """The model of --model, or one that only the pairs outside of the two have taught. By the folder of its tokenizer
     the run is known as one that can go on."""
-    folder = fold.folder / "model"
+    folder = fold.folder / MODEL
     if asked.model is None and not (asked.resume and (folder / RESULTS).is_file()):
         train(asked, fold, teaching, folder, ranks)
     adapters = Lora(rank=asked.rank, layers="all", targets="all linear")

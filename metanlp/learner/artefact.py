@@ -241,9 +241,9 @@ def _backbone(
 
 
 def _beside(folder: Path, said: Mapping[str, str]) -> str | None:
-    """The folder of the base where it lies in that of the model, as a run leaves one that it trained itself."""
-    inside = folder / said["name"]
-    return str(inside) if said["name"].startswith(HERE) and (inside / "config.json").is_file() else None
+    """The folder of the base where it lies in that of the model or beside it, as a run leaves one that it trained."""
+    near = (place / said["name"] for place in (folder, folder.parent) if said["name"].startswith(HERE))
+    return next((str(base) for base in near if (base / "config.json").is_file()), None)
 
 
 def _public(said: Mapping[str, str]) -> str:
