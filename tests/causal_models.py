@@ -33,6 +33,17 @@ def net_of(kind: str, adapt: Lora | None) -> Causal:
     return Causal(model_of(kind), TOKENIZER, adapt, base=kind, max_length=24)
 
 
+def plain_texts(model: Any, beams: int) -> list[str]:
+    """Prompt by prompt, nothing padded."""
+    found = list[str]()
+    for source in SOURCES:
+        read = TOKENIZER([source], return_tensors="pt")["input_ids"]
+        ids = model.generate(input_ids=read, attention_mask=torch.ones_like(read), num_beams=beams, do_sample=False,
+                             max_new_tokens=24)  # fmt: skip
+        found.append(TOKENIZER.decode(ids[0, read.shape[1] :], skip_special_tokens=True).strip())
+    return found
+
+
 def plain_loss(model: Any, *rows: int) -> torch.Tensor:
     """Text by text, nothing padded: the mean over all tokens of targets."""
     losses = list[torch.Tensor]()

@@ -8,15 +8,17 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from causal_models import KINDS, model_of, net_of, plain_loss
+from causal_models import KINDS, model_of, net_of, plain_loss, plain_texts
 from near import LAYERS, near
 from seq2seq_models import (
-    SOURCES,
+    LORA,
+    ROWS,
+    SCALE,
     TOKENIZER,
     check_all_weights_learn,
     check_tasks_apart,
+    check_texts,
     merged,
-    phi_of,
     pool_of,
     stirred,
 )
@@ -26,9 +28,6 @@ from metanlp.backbone import Lora
 from metanlp.backbone.causal import Causal
 from metanlp.core import weights
 from metanlp.core.errors import InputError
-
-LORA, SCALE = Lora(rank=4, layers="all", targets="all linear"), 16.0 / 4
-ROWS = (3, 0, 2, 4)  # of unlike lengths
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -54,17 +53,7 @@ def test_tasks_in_one_pass_are_those_of_passes_of_their_own(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("beams", [1, 3])
 def test_texts_are_those_of_plain_transformers(kind: str, beams: int) -> None:
-    """Prompt by prompt, nothing padded."""
-    net = net_of(kind, LORA)
-    adapters = stirred(net.init(torch.Generator().manual_seed(0)))
-    model = merged(model_of(kind), adapters, SCALE)
-    expected = list[str]()
-    for source in SOURCES:
-        read = TOKENIZER([source], return_tensors="pt")["input_ids"]
-        ids = model.generate(input_ids=read, attention_mask=torch.ones_like(read), num_beams=beams, do_sample=False,
-                             max_new_tokens=24)  # fmt: skip
-        expected.append(TOKENIZER.decode(ids[0, read.shape[1] :], skip_special_tokens=True).strip())
-    assert net.generate(phi_of(adapters), SOURCES, beams) == expected
+    check_texts(net_of(kind, LORA), model_of(kind), plain_texts, beams)
 
 
 def test_a_long_prompt_keeps_its_end_and_a_target_its_beginning() -> None:
