@@ -126,7 +126,7 @@ def test_plain_pairs_need_no_tags_where_no_prompt_names_them(learner: Learner) -
         ([*PAIRS, ("a", "b", "en", "fr")], {}, "row 13: is en to fr, but examples: row 1 is en to l0; give"),
         (PAIRS, {"effort": "best"}, "a learner that writes does not try numbers of steps"),
         (PAIRS, {"label_names": True}, "the examples are of the form 'generate', whose answers have no names"),
-        ([{"text": "a", "label": "x"}, {"text": "b", "label": "y"}], {}, "of the form 'classify'; .* method knows generate"),
+        ([{"text": "a", "label": "x"}, {"text": "b", "label": "y"}], {}, ".classify.; .* method knows generate"),
         (["a", "b"], {}, r"example 1 is 'a'; give \(source, target\), \(source, target, source_lang, target_lang\)"),
     ],
 )  # fmt: skip

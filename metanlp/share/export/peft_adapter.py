@@ -44,7 +44,7 @@ def write_writer(adapted: Adapted, _: None, folder: Path) -> str:
     atomic_write(folder / HEAD, to_safetensors({"bias": adapted.weights["head/bias"]}))
     prompt = prompted(net.prompt, net.languages, ["{source}"])[0]
     said = {"base": net.name, "opens": net.opens, "prompt": prompt, "languages": list(net.languages),
-            "max_length": net.max_length, "cut": net.tokenizer.truncation_side, "generate": net.begins()}  # fmt: skip
+            "max_length": net.max_length, "cut": net.tokenizer.truncation_side, "begins": net.begins()}  # fmt: skip
     atomic_write(folder / HEAD_CONFIG, (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode())
     page = Path(__file__).with_name("writer.md").read_text(encoding="utf-8")
     between = " to ".join(net.languages) or "texts that are written for others"
