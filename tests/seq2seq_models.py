@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from near import LAYERS, near
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 from transformers.pytorch_utils import Conv1D
 
+from metanlp.algorithms import Maml
+from metanlp.algorithms.base import Inner
 from metanlp.algorithms.likelihood import Likelihood
 from metanlp.backbone import Lora
 from metanlp.backbone.new_tokenizer import train_tokenizer
@@ -19,6 +22,7 @@ from metanlp.backbone.seq2seq import Seq2Seq
 from metanlp.backbone.writer import Writer
 from metanlp.core.types import Batch, Weights
 from metanlp.episodes.sentence_pairs import SentencePairs
+from metanlp.learner.learner import Learner
 
 SIDES = {f"{side}_{what}": value for side in ("encoder", "decoder")
          for what, value in (("layers", 2), ("attention_heads", 2), ("ffn_dim", 48))}  # fmt: skip
@@ -121,3 +125,13 @@ def check_all_weights_learn(net: Writer, model: Any, plain_loss: Callable[..., t
     near(found.loss[0], expected.detach(), LAYERS)
     plain = {f"base/{name}": value.grad for name, value in model.named_parameters() if value.grad is not None}
     near({key: found.grad[key] for key in plain}, plain, LAYERS)
+
+
+def tiny_translator(folder: Path) -> Learner:
+    """A learner that writes, and its model beside it, as recipes/translation.py leaves them."""
+    model_of("marian").save_pretrained(str(folder / "model"))
+    TOKENIZER.save_pretrained(str(folder / "model"))
+    net = Seq2Seq.load(str(folder / "model"), LORA, max_length=24, prompt=">>{target_lang}<< ")
+    learner = Learner(Maml(Inner(2, 0.05, 1.0)), net, net.init(torch.Generator().manual_seed(0)))
+    learner.save(folder)
+    return learner

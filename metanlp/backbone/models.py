@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from metanlp.backbone.causal import Causal
 from metanlp.backbone.encoder import Backbone
 from metanlp.backbone.options import Options, Writing
+from metanlp.backbone.seq2seq import Seq2Seq
+from metanlp.backbone.writer import Writer
 from metanlp.core.errors import InputError
 from metanlp.core.settings import from_json
-
-if TYPE_CHECKING:
-    from metanlp.backbone.writer import Writer
 
 
 def options_of(said: Mapping[str, Any]) -> Options | Writing:
@@ -35,9 +35,6 @@ def open_model(name: str, options: Options | Writing, device: torch.device | str
 
 def kind_of(opens: str) -> type[Writer]:
     """The class of a model that writes."""
-    from metanlp.backbone.causal import Causal
-    from metanlp.backbone.seq2seq import Seq2Seq
-
     return next(kind for kind in (Seq2Seq, Causal) if kind.opens == opens)
 
 

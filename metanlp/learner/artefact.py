@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zipfile import is_zipfile
 
 import torch
@@ -20,6 +20,7 @@ from metanlp.backbone.models import open_model, options_of
 from metanlp.backbone.options import Options, Writing
 from metanlp.backbone.pretrained import HERE, MINILM, check_same, has_minilm
 from metanlp.backbone.quantize import require_library
+from metanlp.backbone.writer import Writer
 from metanlp.core.errors import DamagedError, InputError, StoppedError
 from metanlp.core.hub import HubName, fetch_model
 from metanlp.core.outputs import LOCAL
@@ -30,9 +31,6 @@ from metanlp.core.types import Weights
 from metanlp.core.versions import versions
 from metanlp.core.weights import drop, finite, from_safetensors, pick_inside, to_safetensors
 from metanlp.learner.packed import unpacked
-
-if TYPE_CHECKING:
-    from metanlp.backbone.writer import Writer
 
 ADAPTER, META, CONFIG = "adapter_model.safetensors", "meta_model.safetensors", "meta_config.json"
 ADAPTER_CONFIG = "adapter_config.json"

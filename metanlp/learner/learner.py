@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from reprlib import repr as brief
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from metanlp.algorithms import Algorithm
 from metanlp.backbone import Backbone
 from metanlp.backbone.models import encoder_of
+from metanlp.backbone.writer import Writer
 from metanlp.core.effort import Effort
 from metanlp.core.errors import InputError
 from metanlp.core.progress import Progress
@@ -45,9 +46,6 @@ from metanlp.learner.settings import algorithm_from_json, algorithm_to_json
 from metanlp.learner.writing import support_of, written
 from metanlp.tasks.reading.build import rows_for, rows_from, task_from_rows
 from metanlp.tasks.reading.containers import labelled_rows_of
-
-if TYPE_CHECKING:
-    from metanlp.backbone.writer import Writer
 
 WAITS = 2.0  # seconds of answering before there is a bar
 

@@ -6,22 +6,20 @@ Letters: R rows, N tokens of targets.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
 from metanlp.algorithms import Algorithm
+from metanlp.backbone.writer import Writer
 from metanlp.core.errors import InputError
 from metanlp.core.progress import Progress
 from metanlp.core.types import Batch, Row, Task, Weights
 from metanlp.episodes.sentence_pairs import SentencePairs
 from metanlp.forms import FORMS, Scored, meant
 from metanlp.forms.generate import languages_of
-
-if TYPE_CHECKING:
-    from metanlp.backbone.writer import Writer
 
 CHUNK = 32  # rows whose targets are scored together
 WAITS = 2.0  # seconds before there is a bar

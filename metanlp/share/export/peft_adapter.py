@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from metanlp.backbone.languages import prompted
+from metanlp.backbone.writer import Writer
 from metanlp.core.errors import InputError
 from metanlp.core.storage import atomic_write
 from metanlp.core.weights import to_safetensors
 from metanlp.learner.artefact import write_adapter
 from metanlp.learner.learner import Adapted
 from metanlp.share.export.plain import Parts, describe, settings_of
-
-if TYPE_CHECKING:
-    from metanlp.backbone.writer import Writer
 
 HEAD, HEAD_CONFIG = "head.safetensors", "head.json"
 SINGLE = {"example": '"keyboard has three dead keys"'}
@@ -39,7 +37,7 @@ def write_lora(adapted: Adapted, parts: Parts, folder: Path) -> str:
 
 def write_writer(adapted: Adapted, _: None, folder: Path) -> str:
     """The same of a model that writes, whose head is a bias a word."""
-    net = cast("Writer", adapted.net)
+    net = cast(Writer, adapted.net)
     write_adapter(folder, net, adapted.weights)
     atomic_write(folder / HEAD, to_safetensors({"bias": adapted.weights["head/bias"]}))
     prompt = prompted(net.prompt, net.languages, ["{source}"])[0]
