@@ -10,7 +10,7 @@ from typing import Any
 
 from metanlp.core.errors import InputError
 
-SOURCE = "{source}"
+SOURCE, NAMES = "{source}", ("source_lang", "target_lang")  # in a prompt
 CODE = re.compile(r"[a-z]{2,3}_[A-Za-z]{2,4}")  # of a language as a token: fr_XX, fra_Latn
 
 Languages = tuple[str, ...]
@@ -19,16 +19,19 @@ Languages = tuple[str, ...]
 
 def prompted(prompt: str, languages: Languages, sources: Sequence[str]) -> list[str]:
     """The sources as a model reads them: after the prompt, or in the place that it gives them. Raises InputError."""
-    names = dict(zip(("source_lang", "target_lang"), languages, strict=False))
+    names = dict(zip(NAMES, languages, strict=False))
+
+    def named(found: re.Match[str]) -> str:
+        if found[1] in NAMES and not names:
+            raise missing(f"the prompt {prompt!r} names languages")
+        if found[1] not in NAMES:
+            raise InputError(f"--prefix {prompt!r} can't be filled in ({found[1]!r}); it may hold {{source_lang}}, "
+                             f"{{target_lang}} and {SOURCE}")  # fmt: skip
+        return names[found[1]]
+
     whole = prompt if SOURCE in prompt else f"{prompt}{SOURCE}"
-    try:
-        around = [part.format(**names) for part in whole.split(SOURCE)]
-    except KeyError as error:
-        if not names and error.args[0] in ("source_lang", "target_lang"):
-            raise missing(f"the prompt {prompt!r} names languages") from None
-        raise _unfit(prompt, error) from None
-    except (LookupError, ValueError) as error:
-        raise _unfit(prompt, error) from None
+    # Not `format`, which a prompt out of somebody's file could ask for anything.
+    around = [re.sub(r"\{(\w*)\}", named, part) for part in whole.split(SOURCE)]
     return [source.join(around) for source in sources]
 
 
@@ -57,10 +60,4 @@ def missing(why: str) -> InputError:
     """What is said where languages have to be known and are not."""
     return InputError(
         f"a language tag is missing: {why}; give each example its languages, as columns source_lang and target_lang"
-    )
-
-
-def _unfit(prompt: str, error: Exception) -> InputError:
-    return InputError(
-        f"--prefix {prompt!r} can't be filled in ({error}); it may hold {{source_lang}}, {{target_lang}} and {SOURCE}"
     )

@@ -51,7 +51,8 @@ class Seq2Seq(Writer):
 
     def encode(self, sources: Sequence[str], targets: Sequence[str]) -> tuple[Tokens, np.ndarray]:
         read, told = self._read(sources), self._ids("text_target", targets)
-        begin: int = self.begins().get("decoder_start_token_id", self.config.decoder_start_token_id)
+        own = cast(int, self.config.decoder_start_token_id)
+        begin = self.begins().get("decoder_start_token_id", own)
         return paired(read, [[begin, *ids[:-1]] for ids in told]), np.concatenate(told).astype(np.int64)
 
     # inside

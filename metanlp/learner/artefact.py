@@ -240,7 +240,8 @@ def _backbone(
 
 def _beside(folder: Path, said: Mapping[str, str]) -> str | None:
     """The folder of the base where it lies in that of the model or beside it, as a run leaves one that it trained."""
-    near = (place / said["name"] for place in (folder, folder.parent) if said["name"].startswith(HERE))
+    name = said["name"].removeprefix(HERE)
+    near = (place / name for place in (folder, folder.parent) if said["name"] == f"{HERE}{Path(name).name}")
     return next((str(base) for base in near if (base / "config.json").is_file()), None)
 
 

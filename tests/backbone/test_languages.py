@@ -113,6 +113,8 @@ def test_the_callers_tokenizer_keeps_its_languages() -> None:
 def test_a_prompt_names_languages() -> None:
     assert prompted(">>{target_lang}<< ", ("en", "de"), ["a {b}"]) == [">>de<< a {b}"]
     assert prompted("{source_lang}: {source} {target_lang}:", ("en", "de"), ["a"]) == ["en: a de:"]
+    assert prompted("{", (), ["a"]) == ["{a"]
+    assert prompted("{target_lang.__class__:>9} ", ("en", "de"), ["a"]) == ["{target_lang.__class__:>9} a"]
     with pytest.raises(
         InputError, match=r"a language tag is missing: the prompt '>>\{target_lang\}<<' names languages; give"
     ):

@@ -35,7 +35,7 @@ def write_lora(adapted: Adapted, parts: Parts, folder: Path) -> str:
     return "README.md there has the lines that open it with peft"
 
 
-def write_writer(adapted: Adapted, _: None, folder: Path) -> str:
+def write_writer(adapted: Adapted, _: object, folder: Path) -> str:
     """The same of a model that writes, whose head is a bias a word."""
     net = cast(Writer, adapted.net)
     write_adapter(folder, net, adapted.weights)
