@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metanlp.backbone.models import encoder_of
 from metanlp.core.errors import InputError
 from metanlp.core.intervals import Interval, bootstrap
 from metanlp.core.torch_modes import own_modes
@@ -217,13 +216,13 @@ def rank_for(
     """Every method ranks for every shopper, on the same ticks and products; what a support set holds is not ranked.
     `tick` is called after every (shopper, method)."""
     protocol = Protocol(market.ticks, len(SIDES) * market.draws, drop_repeats=True, seed=market.seed)
-    first = next(method.net for method in methods.values() if isinstance(method, Learner))
+    first = next(method.encoder for method in methods.values() if isinstance(method, Learner))
     cells = list[Cell]()
     for shopper in shoppers:
         held_out = dict[int, HeldOutTask]()  # by backbone
         for name, method in methods.items():
-            net = method.net if isinstance(method, Learner) else first
-            held = held_out.setdefault(id(net), HeldOutTask(shopper.task, encoder_of(net), protocol))
+            net = method.encoder if isinstance(method, Learner) else first
+            held = held_out.setdefault(id(net), HeldOutTask(shopper.task, net, protocol))
             cells += cells_of(name, shopper, method, held)
             tick()
         cells += cells_of(CHANCE, shopper, None, held_out[id(first)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from metanlp.backbone.models import encoder_of
 from metanlp.core.intervals import Interval
 from metanlp.core.outputs import BEFORE
 from metanlp.core.progress import Progress
@@ -29,7 +28,7 @@ def before_after(asked: Experiment, found: Report) -> Before:
     `before.json` beside `results.json`. Raises InputError, DamagedError, StorageError."""
     judged: dict[str, dict[str, dict[str, Interval]]] = {}
     main = Learner.load(asked.out, base=asked.model)
-    tasks = [HeldOutTask(task, encoder_of(main.net), protocol_of(asked)) for task in roles_of(asked, asked.test).test]
+    tasks = [HeldOutTask(task, main.encoder, protocol_of(asked)) for task in roles_of(asked, asked.test).test]
     with Progress("before") as progress:
         tick = progress.ticks(len(found.methods) * len(tasks))
         for name in found.methods:

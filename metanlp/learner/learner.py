@@ -69,6 +69,11 @@ class Learner:
         tasks = len(self.record.get("tasks", {}).get("train", ()))
         return f"Learner({type(self.algorithm).__name__} on {self.net.name}, learned from {tasks} tasks)"
 
+    @property
+    def encoder(self) -> Backbone:
+        """The model, where it reads. Raises InputError for one that writes."""
+        return encoder_of(self.net)
+
     def adapt(
         self,
         examples: Any,
@@ -123,7 +128,7 @@ class Learner:
         task = task_from_rows("examples", labelled_rows_of(examples, labels))
         if not FORMS[task.form].single_label:
             raise InputError(f"the examples are of the form {task.form!r}; give texts with one label each")
-        algorithm, net = self._ready(task, effort), encoder_of(self.net)
+        algorithm, net = self._ready(task, effort), self.encoder
         pool = Pool(task.meaning, task.pools["train"], net.encode)
         best = best_effort(algorithm, net, self.theta, pool, net) if effort == "best" else Best(algorithm)
         if best.scores is not None:

@@ -3,6 +3,7 @@ and a tag that is missing or unknown is told in a line."""
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from near import LAYERS, near
 from seq2seq_models import BART, LORA, SOURCES, TARGETS, TOKENIZER, net_of, phi_of, stirred
+from slowly import slow_but
 from transformers import (
     M2M100Config,
     M2M100ForConditionalGeneration,
@@ -68,8 +70,9 @@ def test_the_loss_is_that_of_plain_transformers(kind: str) -> None:
         near(found.detach(), expected.detach(), LAYERS)
 
 
-@pytest.mark.parametrize("kind", TAGS)
-@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize(
+    ("kind", "beams"), slow_but([("nllb", 3), ("mbart", 1), ("mbart50", 1)], product(TAGS, (1, 3)))
+)
 def test_texts_are_those_of_plain_transformers(kind: str, beams: int) -> None:
     """mBART's target begins with its language where others begin with the end of a text, and they write it first."""
     tokenizer, model, net = made(kind)
