@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +30,6 @@ from metanlp.evaluation.translations import HeldOutPair
 from metanlp.experiment.options import Translation
 from metanlp.experiment.translation import translation
 from metanlp.learner.learner import Adapted, Learner
-from metanlp.share.export import export
 from metanlp.share.publish import Publication, stage_folder
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "translation.py"
@@ -211,21 +208,6 @@ def test_all_pairs_may_teach(made: Translation, tmp_path: Path) -> None:
     learner = Learner.load(given.out)
     assert learner.record["tasks"]["train"] == ["en_l0", "en_l1", "en_l2"]
     assert learner.net.base.folder == str(given.out / "model")
-
-
-def test_the_export_writes_the_same_with_plain_peft(made: Translation, tmp_path: Path) -> None:
-    learner = Learner.load(made.out / "en_l0+en_l1" / "maml")
-    adapted = learner.adapt([(source, target, "en", "l0") for source, target in sentences(0, 8)])
-    export(adapted, "lora", tmp_path / "peft")
-    page = (tmp_path / "peft" / "README.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (tmp_path / "model").symlink_to(made.out / "en_l0+en_l1" / "model")  # where "./model" is, as the page has it
-    with contextlib.chdir(tmp_path):
-        shutil.copytree(tmp_path / "peft", tmp_path, dirs_exist_ok=True)
-        space: dict[str, Any] = {}
-        exec(code, space)
-    asked = ["the old dog finds my cat", "a", "a tree sees the friend"]
-    assert [space["write"](text) for text in asked] == adapted.predict(asked)
 
 
 def test_a_model_without_an_encoder_reads_a_prompt(made: Translation, tmp_path: Path) -> None:

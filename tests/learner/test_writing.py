@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from metanlp.core.errors import DamagedError, InputError
 from metanlp.episodes.sentence_pairs import SentencePairs
 from metanlp.learner.artefact import CONFIG
 from metanlp.learner.learner import Adapted, Learner, load_model
+from metanlp.share.export import export
 from metanlp.tasks.reading.build import task_from_rows
 
 OPENS = {"marian": "AutoModelForSeq2SeqLM", "llama": "AutoModelForCausalLM"}
@@ -103,6 +106,19 @@ def test_answers_and_scores_are_those_of_the_model(learner: Learner) -> None:
     near(found["nll"], float(loss[0]), LAYERS)
     assert found["rows"] == 6
     assert adapted.predict([]) == []
+
+
+def test_the_export_writes_the_same_with_plain_peft(learner: Learner, tmp_path: Path) -> None:
+    """By the code of its page, in its folder, with the model beside."""
+    adapted = learner.adapt(PAIRS)
+    export(adapted, "lora", tmp_path / "peft")
+    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "peft" / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "peft" / "model").symlink_to(base_of(learner))
+    space: dict[str, Any] = {}
+    with contextlib.chdir(tmp_path / "peft"):
+        exec(code, space)
+    asked = [row[0] for row in PAIRS[:3]]
+    assert [space["write"](text) for text in asked] == adapted.predict(asked)
 
 
 def test_plain_pairs_need_no_tags_where_no_prompt_names_them(learner: Learner) -> None:
