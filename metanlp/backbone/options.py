@@ -7,6 +7,7 @@ from typing import Literal
 
 from metanlp.backbone.lora import Lora
 from metanlp.backbone.quantize import Precision, Quantize
+from metanlp.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -31,3 +32,7 @@ class Writing:
     prompt: str = ""  # in front of every source, or around {source}; it may name {source_lang} and {target_lang}
     languages: tuple[str, ...] = ()  # of source and target; () in a learner, and where nobody said
     max_length: int = 64  # longer sources and targets are cut, in tokens
+
+    def __post_init__(self) -> None:
+        if len(self.languages) not in (0, 2) or self.max_length < 2:
+            raise InputError(f"{self} is not possible: two languages or none, texts of 2 tokens and more")

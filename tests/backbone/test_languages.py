@@ -23,8 +23,10 @@ from transformers import (
 )
 
 from metanlp.backbone.languages import codes_of, prompted
+from metanlp.backbone.models import options_of
 from metanlp.backbone.seq2seq import Seq2Seq
 from metanlp.core.errors import InputError
+from metanlp.core.settings import to_json
 from metanlp.episodes.sentence_pairs import SentencePairs
 
 MARKS = ("<s>", "<pad>", "</s>", "<unk>")
@@ -132,3 +134,11 @@ def test_texts_that_were_cut_are_counted_once() -> None:
         net.encode(["a bad cab " * 20, "dad"], ["p", "ein b"])
         net.generate(phi, ["a bad cab " * 20])
     assert net.notice() == "1 of 4 texts that were read were cut after 24 tokens"
+
+
+@pytest.mark.parametrize("wrong", [{"languages": ["en"]}, {"max_length": 0}, {"opens": "AutoModel"}])
+def test_options_out_of_a_file_are_checked(wrong: dict[str, Any]) -> None:
+    said: dict[str, Any] = to_json(net_of("marian", LORA).options)
+    assert options_of(said) == net_of("marian", LORA).options
+    with pytest.raises(InputError):
+        options_of(said | wrong)
