@@ -40,7 +40,7 @@ def run(asked: Options) -> None:
     (task,) = roles.test
     texts = read_texts(asked.texts, columns=columns, labels=task.labels)
     start = Learner.load(asked.start) if asked.start else None
-    net = start.net if start else Backbone.load(asked.model)
+    net = start.encoder if start else Backbone.load(asked.model)
     episodes = Episodes(roles.train, net.encode, Sampling(), seed=0)
     with out.claimed():
         plan = Plan(steps=asked.steps, meta_batch=2)

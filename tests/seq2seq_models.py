@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from near import LAYERS, near
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 from transformers.pytorch_utils import Conv1D
 
+from metanlp.algorithms import Maml
+from metanlp.algorithms.base import Inner
 from metanlp.algorithms.likelihood import Likelihood
 from metanlp.backbone import Lora
 from metanlp.backbone.new_tokenizer import train_tokenizer
@@ -19,9 +22,12 @@ from metanlp.backbone.seq2seq import Seq2Seq
 from metanlp.backbone.writer import Writer
 from metanlp.core.types import Batch, Weights
 from metanlp.episodes.sentence_pairs import SentencePairs
+from metanlp.learner.learner import Learner
 
 SIDES = {f"{side}_{what}": value for side in ("encoder", "decoder")
          for what, value in (("layers", 2), ("attention_heads", 2), ("ffn_dim", 48))}  # fmt: skip
+LORA, SCALE = Lora(rank=4, layers="all", targets="all linear"), 16.0 / 4  # of the adapters' update
+ROWS = (3, 0, 2, 4)  # of unlike lengths
 BART = {"d_model": 32, "dropout": 0.0, "max_position_embeddings": 40, "init_std": 0.3, **SIDES}
 T5 = {"d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2, "dropout_rate": 0.0}
 KINDS = {"marian": BART, "bart": BART, "mbart": BART, "t5": T5, "mt5": T5}
@@ -64,6 +70,14 @@ def plain_loss(model: Any, *rows: int) -> torch.Tensor:
                  labels=labels).loss  # fmt: skip
 
 
+def plain_texts(model: Any, beams: int) -> list[str]:
+    """The sources in one padded batch."""
+    read = TOKENIZER(list(SOURCES), padding=True, return_tensors="pt")
+    ids = model.generate(input_ids=read["input_ids"], attention_mask=read["attention_mask"], num_beams=beams,
+                         do_sample=False, max_new_tokens=24)  # fmt: skip
+    return [text.strip() for text in TOKENIZER.batch_decode(ids, skip_special_tokens=True)]
+
+
 def stirred(adapters: Weights, seed: int = 1) -> Weights:
     generator = torch.Generator().manual_seed(seed)
     return {key: value + 0.2 * torch.randn(value.shape, generator=generator) for key, value in adapters.items()}
@@ -95,6 +109,12 @@ def check_tasks_apart(net: Writer) -> None:
          LAYERS)  # fmt: skip
 
 
+def check_texts(net: Writer, model: Any, plain_texts: Callable[[Any, int], list[str]], beams: int) -> None:
+    """What is written under adapters is what the plain model writes that has them merged."""
+    adapters = stirred(net.init(torch.Generator().manual_seed(0)))
+    assert net.generate(phi_of(adapters), SOURCES, beams) == plain_texts(merged(model, adapters, SCALE), beams)
+
+
 def check_all_weights_learn(net: Writer, model: Any, plain_loss: Callable[..., torch.Tensor], *rows: int) -> None:
     """Loss and gradient of every weight are plain transformers'."""
     found = Likelihood().meta_grad(
@@ -105,3 +125,13 @@ def check_all_weights_learn(net: Writer, model: Any, plain_loss: Callable[..., t
     near(found.loss[0], expected.detach(), LAYERS)
     plain = {f"base/{name}": value.grad for name, value in model.named_parameters() if value.grad is not None}
     near({key: found.grad[key] for key in plain}, plain, LAYERS)
+
+
+def tiny_translator(folder: Path) -> Learner:
+    """A learner that writes, and its model beside it, as recipes/translation.py leaves them."""
+    model_of("marian").save_pretrained(str(folder / "model"))
+    TOKENIZER.save_pretrained(str(folder / "model"))
+    net = Seq2Seq.load(str(folder / "model"), LORA, max_length=24, prompt=">>{target_lang}<< ")
+    learner = Learner(Maml(Inner(2, 0.05, 1.0)), net, net.init(torch.Generator().manual_seed(0)))
+    learner.save(folder)
+    return learner

@@ -68,7 +68,7 @@ DOORS = {
         "metanlp.evaluation.external.setfit",
         "metanlp.evaluation.external.regressions",
     ),
-    "sacrebleu": ("metanlp.evaluation.translations",),
+    "sacrebleu": ("metanlp.forms.generate",),
     "threadpoolctl": ("metanlp.forms.heads.logistic",),
     "setfit": ("metanlp.evaluation.external.setfit",),
     "sentence_transformers": ("metanlp.evaluation.external.setfit",),

@@ -20,8 +20,9 @@ from conftest import Here
 from form_tasks import write_tasks
 from git_hub import WRITE, GitHub
 from hub_server import HubServer, Repo, configs, jsonl, parquet, running
-from languages import write_languages
+from languages import sentences, write_languages
 from planted_students import planted, write_traces
+from seq2seq_models import tiny_translator
 from slowly import slow_but
 
 from metanlp.tasks.sources.mini import read_mini
@@ -129,6 +130,10 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
         (folder / "my_answers").mkdir(exist_ok=True)
         (folder / "my_answers" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     write_languages(folder / "my_pairs", 3, train=8, test=4)
+    for name, number in {"new_pair": 6, "test_pair": 4}.items():
+        lines = [f"{source},{target},en,new" for source, target in sentences(4, number)]
+        (folder / f"{name}.csv").write_text("\n".join(["source,target,source_lang,target_lang", *lines]) + "\n")
+    (folder / "sentences.txt").write_text("the old dog\nmy cat finds a tree\n")
     (folder / "new_tickets.txt").write_text("the boiler is leaking\nplease send the invoice again\n")
     for name, source in {"sst2": "reviews_hotels", "rte": "entailment_rules"}.items():
         _write(folder / "DATA" / "glue" / name / "train.jsonl", tasks[source], range(40), numbers=True)
@@ -314,6 +319,15 @@ def test_scikit_learn_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exec(fitting, names)
     assert names["clf"].classes_.tolist() == ["access", "equipment", "parking"]
     assert names["clf"].predict(names["texts"]).tolist()[0] in ("equipment", None)
+
+
+def test_python_of_a_translation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (translating,) = (code for code in blocks("python") if "translator" in code)
+    tiny_translator(tmp_path / "out" / "translator")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(translating, names)
+    assert len(names["adapted"].predict(["A man sleeps."])) == 1
 
 
 @needs_minilm

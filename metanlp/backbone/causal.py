@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
 
 from metanlp.backbone.grids import BOTH, Grids
 from metanlp.backbone.lora import Lora
@@ -23,7 +22,8 @@ class Causal(Writer):
     of a prompt is read beside the target's, as it tells the first of them. Of a prompt that is too long the end is
     read."""
 
-    auto: ClassVar[Any] = AutoModelForCausalLM
+    opens: ClassVar[Any] = "AutoModelForCausalLM"
+    use: ClassVar[str] = "CAUSAL_LM"
 
     def __init__(self, model: nn.Module, tokenizer: Any, adapt: Lora | None, **options: Any) -> None:
         tokenizer = deepcopy(tokenizer)
@@ -38,7 +38,7 @@ class Causal(Writer):
 
     def encode(self, sources: Sequence[str], targets: Sequence[str]) -> tuple[Tokens, np.ndarray]:
         """Raises InputError for a prompt of one token, of which nothing is left to be read before."""
-        prompts = self.tokenizer(list(sources), truncation=True, max_length=self.max_length)["input_ids"]
+        prompts = self._read(sources)
         if short := [source for source, ids in zip(sources, prompts, strict=True) if len(ids) < 2]:
             raise InputError(f"{short[0]!r} is a prompt of one token; put words before it with --prefix")
         bare = self.tokenizer([f" {text}" for text in targets], add_special_tokens=False)["input_ids"]

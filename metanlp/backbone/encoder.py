@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -201,8 +200,7 @@ class Backbone:
 
     def adapter_config(self) -> bytes:
         """`adapter_config.json`, as plain peft writes it."""
-        config = self._peft_config().to_dict()
-        return json.dumps(config, indent=2, sort_keys=True, default=sorted).encode()  # peft's sets as lists
+        return lora.config_bytes(self._peft_config())
 
     # inside
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -88,10 +89,14 @@ def peft_config(lora: Lora, family: Family, depth: int, base_name: str, revision
     return config_of(lora, layers, base_name, revision, transposed=family.conv1d)
 
 
-def config_of(lora: Lora, layers: str, base_name: str, revision: str = "", *, transposed: bool = False) -> LoraConfig:
-    """Peft's own settings, for adapters on the `layers` whose full names match a regular expression."""
+def config_of(
+    lora: Lora, layers: str, base_name: str, revision: str = "", *, transposed: bool = False,
+    use: str = "FEATURE_EXTRACTION",
+) -> LoraConfig:  # fmt: skip
+    """Peft's own settings, for adapters on the `layers` whose full names match a regular expression, in a model of this
+    `use`, one of peft's task types."""
     return LoraConfig(
-        task_type=TaskType.FEATURE_EXTRACTION,
+        task_type=TaskType[use],
         base_model_name_or_path=base_name,
         revision=revision or None,
         r=lora.rank,
@@ -113,6 +118,11 @@ def add_adapters(model: nn.Module, config: LoraConfig) -> nn.Module:
     kinds = {type(part) for part in targets(model, config)}
     config._register_custom_module(dict.fromkeys(kinds, TaskLinear))  # pyright: ignore[reportPrivateUsage]
     return inject_adapter_in_model(config, model)
+
+
+def config_bytes(config: LoraConfig) -> bytes:
+    """`adapter_config.json`, as plain peft writes it."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True, default=sorted).encode()  # peft's sets as lists
 
 
 def init(model: nn.Module, generator: torch.Generator) -> Weights:

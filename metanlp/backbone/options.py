@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from metanlp.backbone.lora import Lora
 from metanlp.backbone.quantize import Precision, Quantize
+from metanlp.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -19,3 +21,18 @@ class Options:
     prompt: str | None = None  # in front of every example; None takes what the model's folder says
     gradient_checkpoint: bool = False  # compute a pass again, part by part, for its gradients: slower, in less memory
     quantize: Quantize = "none"  # of the frozen weights, by bitsandbytes
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How a model that writes is used; saved with a learner."""
+
+    opens: Literal["AutoModelForSeq2SeqLM", "AutoModelForCausalLM"]  # the class of transformers that opens it
+    adapt: Lora = Lora(layers="all", targets="all linear")  # the adapters
+    prompt: str = ""  # in front of every source, or around {source}; it may name {source_lang} and {target_lang}
+    languages: tuple[str, ...] = ()  # of source and target; () in a learner, and where nobody said
+    max_length: int = 64  # longer sources and targets are cut, in tokens
+
+    def __post_init__(self) -> None:
+        if len(self.languages) not in (0, 2) or self.max_length < 2:
+            raise InputError(f"{self} is not possible: two languages or none, texts of 2 tokens and more")

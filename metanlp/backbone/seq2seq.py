@@ -9,7 +9,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSeq2SeqLM, MarianConfig, MarianMTModel
+from transformers import MarianConfig, MarianMTModel
 
 from metanlp.backbone.all_weights import Size, seeded
 from metanlp.backbone.grids import SOURCE, TARGET, Grids
@@ -23,7 +23,8 @@ from metanlp.core.types import Tokens
 class Seq2Seq(Writer):
     """The encoder reads sources, the decoder what stands before each token of a target."""
 
-    auto: ClassVar[Any] = AutoModelForSeq2SeqLM
+    opens: ClassVar[Any] = "AutoModelForSeq2SeqLM"
+    use: ClassVar[str] = "SEQ_2_SEQ_LM"
 
     def __init__(self, model: nn.Module, tokenizer: Any, adapt: Lora | None, **options: Any) -> None:
         super().__init__(model, tokenizer, adapt, **options)
@@ -31,7 +32,9 @@ class Seq2Seq(Writer):
 
     @staticmethod
     @own_modes()
-    def make(tokenizer: Any, size: Size, max_length: int, *, seed: int, device: torch.device | str = "cpu") -> Seq2Seq:
+    def make(
+        tokenizer: Any, size: Size, max_length: int, *, seed: int, prompt: str = "", device: torch.device | str = "cpu"
+    ) -> Seq2Seq:
         """A new Marian of `size.layers` layers on either side, all of whose weights learn: the same for the same
         `seed`."""
         layers: dict[str, Any] = {f"{side}_{what}": value for side in ("encoder", "decoder") for what, value in (
@@ -44,14 +47,12 @@ class Seq2Seq(Writer):
         with seeded(seed, torch.device("cpu")):
             model = cast(nn.Module, MarianMTModel(config))
         name = f"marian-{size.layers}-layers-{size.width}"
-        return Seq2Seq(model.to(torch.device(device)), tokenizer, None, base=name, max_length=max_length)
+        return Seq2Seq(model.to(torch.device(device)), tokenizer, None, base=name, max_length=max_length, prompt=prompt)
 
     def encode(self, sources: Sequence[str], targets: Sequence[str]) -> tuple[Tokens, np.ndarray]:
-        read, told = (
-            self.tokenizer(**{name: list(texts)}, truncation=True, max_length=self.max_length)["input_ids"]
-            for name, texts in (("text", sources), ("text_target", targets))
-        )
-        begin = self.config.decoder_start_token_id
+        read, told = self._read(sources), self._ids("text_target", targets)
+        own = cast(int, self.config.decoder_start_token_id)
+        begin = self.begins().get("decoder_start_token_id", own)
         return paired(read, [[begin, *ids[:-1]] for ids in told]), np.concatenate(told).astype(np.int64)
 
     # inside
@@ -73,9 +74,19 @@ class Seq2Seq(Writer):
         if not getattr(config, "is_encoder_decoder", False) or not isinstance(head, nn.Linear):
             raise InputError(f"{self.name}: a {config.model_type} model has no encoder and decoder with a vocabulary; "
                              "take T5, mT5, BART, mBART, Marian or their kin")  # fmt: skip
-        if config.decoder_start_token_id is None:
+        if config.decoder_start_token_id is None and not self._codes:
             raise InputError(f"{self.name}: its configuration has no decoder_start_token_id, so that nobody knows how "
                              "a target begins; set it, or take another model")  # fmt: skip
+
+    def begins(self) -> dict[str, int]:
+        """A target's language, where the tokenizer has tokens for them: the first token that is written; or, as mBART's
+        puts it behind a target, what stands before the first."""
+        if not self._codes:
+            return {}
+        code = self._codes[self.languages[1]]
+        self._speak()
+        behind = self.tokenizer(text_target="a")["input_ids"][-1] == code
+        return {"decoder_start_token_id" if behind else "forced_bos_token_id": code}
 
     def _sides_of(self, layers: Sequence[str]) -> dict[str, int]:
         """Whether a layer with an adapter reads sources or targets, as seen in one call: keys and values of the

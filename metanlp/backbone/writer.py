@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import copy, deepcopy
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import LogitsProcessor, LogitsProcessorList
@@ -22,8 +24,11 @@ from transformers.pytorch_utils import Conv1D
 from metanlp.backbone import lora
 from metanlp.backbone.all_weights import PREFIX, save_whole, whole
 from metanlp.backbone.grids import SOURCE, TARGET, Grids
+from metanlp.backbone.languages import Languages, codes_of, missing, prompted, tag_of
 from metanlp.backbone.lora import Lora
+from metanlp.backbone.options import Writing
 from metanlp.backbone.pretrained import Base, base_of, to_be_had
+from metanlp.backbone.tokens import notice
 from metanlp.backbone.trunk import Trees, align, twin
 from metanlp.core import weights
 from metanlp.core.errors import InputError
@@ -40,16 +45,23 @@ class Writer(ABC):
     hold pairs: text 2i is a source, text 2i + 1 what the model reads of its target, whose tokens are the units."""
 
     view_names: tuple[str, ...] = ("adapted.vocabulary",)
-    auto: ClassVar[Any]  # the class of transformers that opens such a checkpoint
+    opens: ClassVar[Literal["AutoModelForSeq2SeqLM", "AutoModelForCausalLM"]]  # what transformers opens it with
+    use: ClassVar[str]  # peft's word for it
 
     @own_modes()
     def __init__(
-        self, model: nn.Module, tokenizer: Any, adapt: Lora | None, *, base: Base | str, max_length: int = 64
-    ) -> None:
-        """`model` is one of transformers', of the caller's own, and is computed in fp32. Sources and targets are cut at
-        `max_length` tokens. Raises InputError for models that are of another kind."""
+        self, model: nn.Module, tokenizer: Any, adapt: Lora | None, *, base: Base | str, max_length: int = 64,
+        prompt: str = "",
+    ) -> None:  # fmt: skip
+        """`model` is one of transformers', of the caller's own, and is computed in fp32. Sources are read after the
+        `prompt`; they and targets are cut at `max_length` tokens. Raises InputError for models of another kind."""
         self.base = Base(base) if isinstance(base, str) else base
         self.name, self.adapt, self.max_length, self.tokenizer = self.base.name, adapt, max_length, tokenizer
+        self.prompt, self._cut = prompt, dict[str, bool]()
+        self.languages: Languages = ()
+        if codes := codes_of(tokenizer):
+            self.tokenizer = deepcopy(tokenizer)  # it will be told its languages
+        self._codes = codes
         # Sinusoids, which no file holds, are parameters that don't learn.
         self._learn = {name for name, value in model.named_parameters() if value.requires_grad}
         model = align(twin(model)).float().eval().requires_grad_(False)
@@ -63,23 +75,53 @@ class Writer(ABC):
         if adapt:
             layers, transposed = adapted_layers(model, adapt)
             names = "|".join(map(re.escape, layers))
-            asked = lora.config_of(adapt, names, self.name, self.base.revision, transposed=transposed)
-            model = lora.add_adapters(model, asked)
+            self._asked = lora.config_of(
+                adapt, names, self.name, self.base.revision, transposed=transposed, use=self.use
+            )
+            model = lora.add_adapters(model, self._asked)
         self._model, self._trees = model, Trees(model)
         self._layers = lora.task_layers(model)
 
     @classmethod
     @own_modes()
-    def load(cls, name: str, adapt: Lora | None, *, max_length: int = 64, device: torch.device | str = "cpu") -> Self:
+    def load(
+        cls,
+        name: str,
+        adapt: Lora | None,
+        *,
+        max_length: int = 64,
+        prompt: str = "",
+        device: torch.device | str = "cpu",
+    ) -> Self:
         """A checkpoint: a folder, or an id on the Hub. Raises InputError where it can't be loaded, or a weight of it is
         in no file."""
         base = base_of(name)
         with to_be_had(name):
-            model, missing = base.model(cls.auto, dtype=torch.float32)
+            model, missing = base.model(getattr(transformers, cls.opens), dtype=torch.float32)
             tokenizer = base.tokenizer()
         if missing:
             raise InputError(f"model {name!r}: {len(missing)} of its weights are in no file, such as {missing[0]}")
-        return cls(model.to(device), tokenizer, adapt, base=base, max_length=max_length)
+        return cls(model.to(device), tokenizer, adapt, base=base, max_length=max_length, prompt=prompt)
+
+    @classmethod
+    def open(cls, name: str, options: Writing, device: torch.device | str = "cpu") -> Self:
+        """`load`, with the options as one object."""
+        net = cls.load(name, options.adapt, max_length=options.max_length, prompt=options.prompt, device=device)
+        return net.between(options.languages) if options.languages else net
+
+    @property
+    def options(self) -> Writing:
+        """As a learner's files have them."""
+        return Writing(self.opens, self.adapt or Lora(), self.prompt, self.languages, self.max_length)
+
+    def between(self, languages: Languages) -> Self:
+        """The same model from one language to another, by its own tags for them where it has some. Raises InputError
+        where it has none for these, and where it has to know them and there are none."""
+        prompted(self.prompt, languages, ())
+        made = copy(self)
+        made.languages = tuple(tag_of(each, self._codes) for each in languages) if self._codes else languages
+        made._speak()
+        return made
 
     def init(self, generator: torch.Generator) -> Weights:
         """Fresh adapters, with which the model computes what it did before; without any, its weights."""
@@ -95,6 +137,14 @@ class Writer(ABC):
     @abstractmethod
     def encode(self, sources: Sequence[str], targets: Sequence[str]) -> tuple[Tokens, np.ndarray]:
         """The 2n texts of n pairs, words of which are the tokens of targets, and what these have to tell: (N,)."""
+
+    def notice(self) -> str:
+        """One line about texts so far that were cut; "" if none were."""
+        return notice({"texts": len(self._cut), "cut": sum(self._cut.values())}, self.max_length)
+
+    def adapter_config(self) -> bytes:
+        """`adapter_config.json`, as plain peft writes it."""
+        return lora.config_bytes(self._asked)
 
     def with_trunk(self, batch: Batch) -> Batch:
         """The batch on this device: nothing is computed beforehand."""
@@ -163,17 +213,44 @@ class Writer(ABC):
 
     @torch.no_grad()
     def _decoded(self, phi: Weights, sources: Sequence[str], beams: int) -> list[str]:
-        read = self.tokenizer(list(sources), truncation=True, max_length=self.max_length, padding=True,
-                              return_tensors="pt").to(self.device)  # fmt: skip
+        read = self.tokenizer.pad({"input_ids": self._read(sources)}, return_tensors="pt").to(self.device)
         given = {f"model.{name}": value for name, value in lora.arguments(phi, (), torch.zeros(0)).items()}
         # Before beams are compared, scores are made log-probabilities again.
         words = LogitsProcessorList([Biased(phi["head/bias"][0])])
         asked = {"input_ids": read["input_ids"], "attention_mask": read["attention_mask"], "num_beams": beams,
                  "do_sample": False, "max_new_tokens": self.max_length, "logits_processor": words,
-                 "renormalize_logits": True, "pad_token_id": self.padding}  # fmt: skip
+                 "renormalize_logits": True, "pad_token_id": self.padding, **self.begins()}  # fmt: skip
         ids = functional_call(Generating(self._trees.mine()[0]), given, args=(), kwargs=asked)
         written = self._written(ids, read["input_ids"].shape[1])
         return [text.strip() for text in self.tokenizer.batch_decode(written, skip_special_tokens=True)]
+
+    def _read(self, sources: Sequence[str]) -> list[list[int]]:
+        """Sources after the prompt, as token ids."""
+        return self._ids("text", prompted(self.prompt, self.languages, sources))
+
+    def _ids(self, side: str, texts: Sequence[str], **options: Any) -> list[list[int]]:
+        """Of one side, `text` or `text_target` as tokenizers call them, in its language; cut."""
+        self._speak()
+        found = self.tokenizer(**{side: list(texts)}, truncation=True, max_length=self.max_length, **options)[
+            "input_ids"
+        ]
+        for text, ids in zip(texts, found, strict=True):
+            full = len(ids) == self.max_length and len(self.tokenizer(**{side: text}, **options)["input_ids"]) > len(
+                ids
+            )
+            self._cut[text] = self._cut.get(text, False) or full
+        return found
+
+    def _speak(self) -> None:
+        """Tells a tokenizer that has tokens for languages which these are. Raises InputError where nobody said."""
+        if self._codes and not self.languages:
+            raise missing(f"{self.name} marks each text with its language")
+        if self._codes:
+            self.tokenizer.src_lang, self.tokenizer.tgt_lang = self.languages
+
+    def begins(self) -> dict[str, int]:
+        """How `generate` begins a target, where it is to be told."""
+        return {}
 
     def _written(self, ids: Tensor, read: int) -> Tensor:
         """Of what `generate` returns for so many tokens read, the target."""

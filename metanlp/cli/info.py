@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 
+from metanlp.backbone.models import is_writing
 from metanlp.backbone.quantize import decide
 from metanlp.core.errors import InputError
 from metanlp.core.hub import token
 from metanlp.core.launched import threads_each
 from metanlp.core.versions import versions
-from metanlp.evaluation.results import PRETRAINING, RESULTS, read_report, read_results
+from metanlp.evaluation.results import PRETRAINING, RESULTS, has_report, read_report, read_results
+from metanlp.forms import meant
 from metanlp.learner.artefact import CONFIG, FILES, located, read_config
 from metanlp.training import checkpoint
 from metanlp.training.processes import Ranks
@@ -49,7 +51,7 @@ def of_folder(source: str | Path) -> dict[str, Any]:
                   "use": ["give the command that began it once more, with --resume"]}  # fmt: skip
     elif not (folder / RESULTS).is_file():
         raise InputError(f"{folder} holds no {CONFIG} and no {RESULTS}; give what a run, `adapt` or `save` left")
-    if (folder / RESULTS).is_file():
+    if has_report(folder / RESULTS):
         found["results"] = of_results(folder)
     return found
 
@@ -71,9 +73,10 @@ def of_model(source: str | Path, config: Mapping[str, Any]) -> dict[str, Any]:
     if config["kind"] == "adapted":
         use = [f"metanlp predict --from {said} texts.txt", f"metanlp export --from {said} --to lora --out EXPORTED"]
         return about | {"form": config["form"], "labels": config["labels"], "use": use}
-    use = [f"metanlp adapt --from {said} --examples examples.csv --out ADAPTED",
-           f"metanlp evaluate --from {said} --test TASKS"]  # fmt: skip
-    return about | {"use": use}
+    adapt, judge = (f"metanlp {name} --from {said} --examples examples.csv" for name in ("adapt", "score"))
+    if is_writing(config["backbone"]):
+        return about | {"form": meant(written=True).name, "use": [f"{adapt} --out ADAPTED", f"{judge} more.csv"]}
+    return about | {"use": [f"{adapt} --out ADAPTED", f"metanlp evaluate --from {said} --test TASKS"]}
 
 
 def of_pretrained(source: str | Path, told: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,14 @@ class Answers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict(Source, Columns, Answers):
+class Written:
+    """A command whose answers may be texts that are written."""
+
+    beams: int = 1  # of a model that writes: texts that are tried side by side, 1 is greedy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(Source, Columns, Answers, Written):
     """Answer for new rows with an adapted model: one line a row, JSON or CSV."""
 
     texts: Annotated[Path | None, tyro.conf.Positional] = (
@@ -83,9 +90,9 @@ class Predict(Source, Columns, Answers):
         asked = read_asked(stream, columns=columns, labels=words, form=adapted.form)
         judging = labelled(self._file, columns, adapted) if self._file else []
         if judging:
-            answers, found = adapted.answers_and_score(judging)
+            answers, found = adapted.answers_and_score(judging, self.beams)
         else:
-            answers, found = adapted.answers([row for row, _ in asked]), None
+            answers, found = adapted.answers([row for row, _ in asked], beams=self.beams), None
         # What the file calls as an answer is called gives way.
         said = [{**others, **row, **rounded(answer)} for (row, others), answer in zip(asked, answers, strict=True)]
         write(as_table(said, kind), self.out)
@@ -113,7 +120,7 @@ class Predict(Source, Columns, Answers):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score(Columns, Json):
+class Score(Columns, Written, Json):
     """Say how good an adapted model is on a labelled file: metrics, recall by class, what is taken for what."""
 
     rows: Annotated[Path, tyro.conf.Positional]  # CSV, Excel, JSONL or Parquet with text and label, as for adapt
@@ -142,7 +149,7 @@ class Score(Columns, Json):
             adapted = Adapted.load(self.source, base=self.base)
         else:
             raise InputError("say what is judged: --from an adapted model, or --examples that a learner adapts to")
-        return judge(adapted, rows)
+        return judge(adapted, rows, self.beams)
 
     def _apart(self, rows: list[LabelledRow], task: Task) -> list[LabelledRow]:
         """The rows that judge: where that is asked, without those of the examples, which are counted."""
@@ -192,11 +199,11 @@ class Rank(Taught, Columns, Answers):
             warn("nothing is disliked: products drawn from the list stood for what is; scores rank, and say no more")
 
 
-def judge(adapted: Adapted, rows: Sequence[LabelledRow]) -> dict[str, Any]:
+def judge(adapted: Adapted, rows: Sequence[LabelledRow], beams: int = 1) -> dict[str, Any]:
     """How good an adapted model is on these rows; told, too."""
     from metanlp.report.tables import show_score
 
-    found = adapted.score_rows(rows)
+    found = adapted.score_rows(rows, beams)
     show_score(found)
     warn(adapted.net.notice())
     return found

@@ -18,6 +18,7 @@ RATE_SEARCH, RATE_RUNS = "rate_search.json", "rates"
 CONFIG, RESULTS, LOCAL = "meta_config.json", "results.json", "local.json"
 BEFORE = "before.json"  # what a test without adaptation found
 OPTIONS, HELD_OUT = "options.json", "held_out.json"  # of a run of several stages, and what a test of one found
+IN_TURN = "in turn"  # what results.json says of itself where tasks were held out in turn
 CORPUS = "corpus"  # the texts of a pretraining, as tokens
 OF_CORPUS = f"{CORPUS}/options.json"  # what made them; a folder of that name without it is the user's own
 PRETRAINED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from metanlp.backbone.packing import pack, words_of
+from metanlp.core.errors import InputError
 from metanlp.core.offsets import counts, spread
 from metanlp.core.types import Batch, Meaning, Row, Task, Tokens
 from metanlp.forms import FORMS, Form
@@ -23,6 +24,11 @@ class Pool:
     def __init__(self, meaning: Meaning, rows: Sequence[Row], encode: Encode) -> None:
         self.meaning, self.rows, self._encode = meaning, rows, encode
         self.form: Form = FORMS[meaning.form]
+        if self.form.written:
+            raise InputError(
+                f"rows of the form {meaning.form!r} need a model that writes, and this one reads; leave them out, or "
+                "train on them by recipes/translation.py"
+            )
         self.classes = range(self.form.outputs(meaning))
 
     @staticmethod

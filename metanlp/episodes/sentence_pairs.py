@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from metanlp.backbone.packing import pack
 from metanlp.core.offsets import spread
-from metanlp.core.types import MaskedPass, Tokens
+from metanlp.core.types import Batch, MaskedPass, Tokens
 from metanlp.episodes.corpus import told
 from metanlp.forms.generate import Generated
 
@@ -29,13 +30,26 @@ class SentencePairs:
     @cached_property
     def _starts(self) -> np.ndarray:
         """Where the targets of each pair begin: (n + 1,)."""
-        return np.cumsum([0, *self.tokens.lengths()[1::2]])
+        return np.cumsum([0, *self.lengths])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens that each target has to tell: (n,)."""
+        return self.tokens.lengths()[1::2]
+
+    def pack(self, rows: np.ndarray) -> Batch:
+        """These pairs in one batch."""
+        texts = np.stack([2 * rows, 2 * rows + 1], 1).ravel()
+        asked = self.targets[spread(self._starts, rows)]
+        return pack(self.tokens, texts, asked, 1, form=Generated.name, by_word=True)
+
+    def whole(self) -> Batch:
+        """All pairs in one batch."""
+        return self.pack(np.arange(len(self)))
 
     def draw(self, rows: np.ndarray, rng: np.random.Generator, number: int) -> MaskedPass:
         """These pairs; nothing is left to chance."""
-        texts = np.stack([2 * rows, 2 * rows + 1], 1).ravel()
-        asked = self.targets[spread(self._starts, rows)]
-        return told(pack(self.tokens, texts, asked, 1, form=Generated.name, by_word=True), number)
+        return told(self.pack(rows), number)
 
     def identity(self) -> dict[str, Any]:
         """sha256 of the tokens of either side."""
@@ -43,3 +57,13 @@ class SentencePairs:
         for part in (self.tokens.starts, self.tokens.ids, self.targets):
             digest.update(part.tobytes())
         return {"pairs": len(self), "tokens": digest.hexdigest()}
+
+
+def together(pools: Sequence[SentencePairs]) -> SentencePairs:
+    """The pairs of several pools, end to end."""
+    parts = [pool.tokens for pool in pools]
+    ids, types, segments, words = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "types", "segments", "words")
+    )
+    starts = np.cumsum([0, *np.concatenate([part.lengths() for part in parts])])
+    return SentencePairs(Tokens(ids, types, segments, starts, words), np.concatenate([pool.targets for pool in pools]))

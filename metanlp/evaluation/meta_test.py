@@ -61,7 +61,7 @@ def meta_test(
     seconds: dict[str, list[float]] = {name: [] for name in learners}
     left_out, counts, digest = dict[str, Any](), dict[str, Any](), hashlib.sha256()
     for task in tasks:
-        held_out = HeldOutTask(task, ours[main].net, protocol)
+        held_out = HeldOutTask(task, ours[main].encoder, protocol)
         blocks, trials = blocks_of(held_out), dict[tuple[str, int], list[Trial]]()
         digest.update(held_out.fingerprint().encode())
         reasons = {str(k): reason for k, reason in held_out.skipped.items()}

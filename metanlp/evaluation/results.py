@@ -16,6 +16,7 @@ import numpy as np
 
 from metanlp.core.errors import DamagedError, InputError
 from metanlp.core.intervals import Interval, Sample, over_shots, over_tasks
+from metanlp.core.outputs import IN_TURN
 from metanlp.forms.metrics import bounds_of, metric_of_means
 
 RESULTS = "results.json"
@@ -277,10 +278,18 @@ def read_results(path: Path) -> dict[str, Any]:
         raise DamagedError(f"{path} is damaged: {type(error).__name__} {error}; remove it") from error
 
 
+def has_report(path: Path) -> bool:
+    """Whether there is a `results.json`, and it is not that of tasks held out in turn, whose tables are others."""
+    return path.is_file() and read_results(path).get("kind") != IN_TURN
+
+
 def read_report(path: Path) -> Report:
-    """`results.json`. Raises InputError for that of a pretraining, DamagedError where the file is no report."""
+    """`results.json`. Raises InputError for that of a pretraining or of tasks held out in turn, DamagedError where the
+    file is no report."""
     if read_results(path).get("kind") == PRETRAINING:
         raise InputError(f"{path} is of a pretraining, which compares no methods; `metanlp info` says what it holds")
+    if not has_report(path):
+        raise InputError(f"{path} is of tasks that were held out in turn; its own page, report.html, shows it")
     try:
         found = Report.from_json(read_results(path))
         _ = [found.protocol[key] for key in ("episodes_sha256", "metrics", "left_out")]

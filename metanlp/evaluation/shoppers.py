@@ -216,12 +216,12 @@ def rank_for(
     """Every method ranks for every shopper, on the same ticks and products; what a support set holds is not ranked.
     `tick` is called after every (shopper, method)."""
     protocol = Protocol(market.ticks, len(SIDES) * market.draws, drop_repeats=True, seed=market.seed)
-    first = next(method.net for method in methods.values() if isinstance(method, Learner))
+    first = next(method.encoder for method in methods.values() if isinstance(method, Learner))
     cells = list[Cell]()
     for shopper in shoppers:
         held_out = dict[int, HeldOutTask]()  # by backbone
         for name, method in methods.items():
-            net = method.net if isinstance(method, Learner) else first
+            net = method.encoder if isinstance(method, Learner) else first
             held = held_out.setdefault(id(net), HeldOutTask(shopper.task, net, protocol))
             cells += cells_of(name, shopper, method, held)
             tick()

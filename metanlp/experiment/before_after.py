@@ -28,7 +28,7 @@ def before_after(asked: Experiment, found: Report) -> Before:
     `before.json` beside `results.json`. Raises InputError, DamagedError, StorageError."""
     judged: dict[str, dict[str, dict[str, Interval]]] = {}
     main = Learner.load(asked.out, base=asked.model)
-    tasks = [HeldOutTask(task, main.net, protocol_of(asked)) for task in roles_of(asked, asked.test).test]
+    tasks = [HeldOutTask(task, main.encoder, protocol_of(asked)) for task in roles_of(asked, asked.test).test]
     with Progress("before") as progress:
         tick = progress.ticks(len(found.methods) * len(tasks))
         for name in found.methods:

@@ -36,6 +36,7 @@ from metanlp.training.meta_train import Plan, outer_loop
 from metanlp.training.processes import Ranks
 
 AS_IT_IS = "none"  # the model without adaptation
+ALL = "+all"  # the folder of a fold that holds out no task
 LEAST = 3  # tasks: two that are held out together, and one that teaches
 # Factors on the inner rates of adapters and biases that the search tries. Steps of Adam are as long as its rate says.
 RATES = {"sgd": ((1.0, 1.0), (1.0, 5.0), (3.0, 10.0)), "adam": ((1.0, 1.0), (2.0, 3.0))}
@@ -54,9 +55,9 @@ Learned = tuple[Algorithm, Weights]
 
 @dataclass(frozen=True)
 class Fold:
-    """Two tasks that are held out together."""
+    """Two tasks that are held out together; or none, where all teach."""
 
-    names: tuple[str, str]
+    names: tuple[str, ...]
     judges: int  # how many of them judge: of an odd number of tasks, the last one's partner has had its turn
     folder: Path  # for what it leaves
 
@@ -64,13 +65,17 @@ class Fold:
 Made = tuple[NamedNet, Domains, Mapping[str, HeldOutDomain]]
 """Of a fold: a model that has seen neither task, episodes of the others, and the two."""
 
+Keep = Callable[[Fold, NamedNet, Mapping[str, Learned], Mapping[str, Any]], None]
+"""What keeps the learners of a fold, given what each method learned and what that cost."""
+
 
 def in_turn(
     asked: InTurn, sources: tuple[str, ...], names: Sequence[str], make: Callable[[Fold, Ranks], Made],
-    measures: Sequence[Measure], notes: Sequence[str],
+    measures: Sequence[Measure], notes: Sequence[str], keep: Keep | None = None,
 ) -> list[Cell]:  # fmt: skip
     """Everything, on one process. Leaves in `asked.out` a folder a pair of tasks, `results.json`, plots and a page with
-    the `notes`. Raises InputError, DivergedError, StorageError, StoppedError."""
+    the `notes`; where there are no `names` all tasks teach, and none judges. Raises InputError, DivergedError,
+    StorageError, StoppedError."""
     methods = methods_of(asked)
     if (ranks := Ranks.start(threads=asked.threads)).size > 1:
         raise InputError(f"this runs on one process, here are {ranks.size}; start it without a launcher")
@@ -84,12 +89,14 @@ def in_turn(
                 for fold in (fold for fold in folds if any(fold.folder.rglob(CORPUS))):
                     shutil.rmtree(fold.folder)
         for number, fold in enumerate(folds, start=1):
-            say({"held out": f"{' and '.join(fold.names)}, {number} of {len(folds)}"})
-            stored = done(asked, fold) or run_fold(asked, fold, methods, make, ranks)
+            say({"held out": f"{' and '.join(fold.names) or 'none'}, {number} of {len(folds)}"})
+            stored = done(asked, fold) or run_fold(asked, fold, methods, make, ranks, keep)
             cells += cells_of(stored["cells"])
             costs.append(stored["cost"])
             left = sum(cost["seconds"] for cost in costs) / number * (len(folds) - number)
             say({"forecast": f"about {left / 60:.0f} more minutes"} if left else {})
+        if not cells:
+            return []
         about, reference = {"asked": shown(asked), "versions": versions()}, reference_of(asked)
         found = measured(cells, measures)
         write_in_turn(found, asked.out, reference, about, costs, notes)
@@ -125,18 +132,24 @@ def require_least(place: str, names: Sequence[str], what: str) -> None:
 
 
 def folds_of(asked: InTurn, names: Sequence[str]) -> list[Fold]:
-    """The first task with the second, the third with the fourth …; a last one with the first, which judges once."""
+    """The first task with the second, the third with the fourth …; a last one with the first, which judges once. One
+    for all tasks where none is named."""
+    if not names:
+        return [Fold((), 0, asked.out / ALL)]
     pairs = [(name, names[(place + 1) % len(names)]) for place, name in enumerate(names)][::2]
     return [Fold(pair, 1 + (pair[1] != names[0]), asked.out / "+".join(pair)) for pair in pairs]
 
 
 def run_fold(
-    asked: InTurn, fold: Fold, methods: Mapping[str, Algorithm], make: Callable[[Fold, Ranks], Made], ranks: Ranks
-) -> dict[str, Any]:
+    asked: InTurn, fold: Fold, methods: Mapping[str, Algorithm], make: Callable[[Fold, Ranks], Made], ranks: Ranks,
+    keep: Keep | None,
+) -> dict[str, Any]:  # fmt: skip
     """The methods that all tasks outside of the pair teach, and the pair's cells; kept in its folder."""
     begun = time.perf_counter()
     net, episodes, held = make(fold, ranks)
     learned, cost = trained(asked, fold, methods, net, episodes, ranks)
+    if keep:
+        keep(fold, net, learned, cost)
     cells = list[Cell]()
     turns = (fold.names, fold.names[::-1])[: fold.judges]
     with Progress(f"test {' and '.join(fold.names)}") as progress:

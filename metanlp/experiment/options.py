@@ -263,7 +263,8 @@ class Translation(InTurn):
     """Hold out pairs of languages: how well does a model translate one after k of its sentences?"""
 
     data: str  # a folder with a folder for each pair of languages, three or more, with train and test files
-    held_out: tuple[str, ...] = ()  # pairs that judge, two at a time, each after the other; by default all
+    # Pairs that judge, two at a time, each after the other; by default all, and with `none` all teach.
+    held_out: tuple[str, ...] = ()
     # With an encoder and a decoder: a folder, or a model's id on the Hub. Without it one is trained for every two pairs
     # that are held out, on all the others.
     model: str | None = None

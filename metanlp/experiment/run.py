@@ -208,7 +208,7 @@ def with_recipe(shared: Run, name: str, made: Learner | None) -> Learner:
     if trials := spread(shared.trials, asked.search_trials):
         with Progress(f"{name}: recipe") as progress:
             tick = progress.ticks(len(made.algorithm.recipes()) * len(trials))
-            search = choose(made.algorithm, made.net, made.theta, trials, tick)
+            search = choose(made.algorithm, shared.net, made.theta, trials, tick)
         lows, highs = zip(*(bounds_of(held_out.form.metric) for held_out, _ in trials), strict=True)
         possible = min(lows), max(highs)
         curve = {str(step): asdict(interval(np.array(each), possible)) for step, each in search.by_step.items()}

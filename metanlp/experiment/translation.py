@@ -4,9 +4,11 @@ the model's training too."""
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,22 +17,25 @@ from metanlp.algorithms.likelihood import Likelihood, bits_per_token
 from metanlp.backbone import Lora
 from metanlp.backbone.all_weights import Size
 from metanlp.backbone.causal import Causal
+from metanlp.backbone.languages import prompted
 from metanlp.backbone.new_tokenizer import train_tokenizer
 from metanlp.backbone.pretrained import base_of, open_tokenizer, to_be_had
 from metanlp.backbone.seq2seq import Seq2Seq
 from metanlp.backbone.writer import Writer
 from metanlp.core.errors import InputError
-from metanlp.core.outputs import CORPUS, RESULTS
+from metanlp.core.outputs import CHECKPOINTS, CORPUS, RESULTS
 from metanlp.core.settings import to_json
 from metanlp.core.storage import atomic_write, disk
 from metanlp.core.torch_modes import own_modes
 from metanlp.core.types import MaskedPass
 from metanlp.episodes.corpus import Epochs
 from metanlp.episodes.domains import Domains, Passages, check_passages
-from metanlp.episodes.sentence_pairs import SentencePairs
-from metanlp.evaluation.translations import HeldOutPair, judges
-from metanlp.experiment.in_turn import Fold, Made, folds_of, in_turn, methods_of, require_least
-from metanlp.experiment.options import Translation
+from metanlp.episodes.sentence_pairs import SentencePairs, together
+from metanlp.evaluation.translations import HeldOutPair
+from metanlp.experiment.in_turn import Fold, Learned, Made, NamedNet, folds_of, in_turn, methods_of, require_least
+from metanlp.experiment.options import NOTHING, Translation
+from metanlp.forms.generate import judges
+from metanlp.learner.learner import Learner
 from metanlp.report.in_turn import Cell, Measure
 from metanlp.report.tables import say
 from metanlp.tasks.sources.language_pairs import LanguagePair, Sentence, language_pairs, unseen
@@ -42,6 +47,7 @@ MEASURES = (
     Measure("chrF", "chrF2 of translations, more is better", "chrF2", "sentences"),
     Measure("BLEU", "BLEU of translations, more is better", "BLEU", "sentences"),
 )
+MODEL = "model"  # the folder of one that was trained here
 JUDGED = 64  # sentences of each teaching pair, at the most, by which a new model is judged
 
 
@@ -53,9 +59,11 @@ def translation(asked: Translation) -> list[Cell]:
     kind_of(asked)
     judges()
     pairs = pairs_of(asked)
-    names = asked.held_out or tuple(pairs)
+    names = () if asked.held_out == (NOTHING,) else asked.held_out or tuple(pairs)
     notes = (f"{len(names)} pairs of languages, held out two at a time", *notes_of(asked, pairs, names))
-    return in_turn(asked, (asked.data, asked.model or ""), names, partial(made, asked, pairs), MEASURES, notes)
+    kept, alone = partial(keep, asked, tuple(pairs)), len(folds_of(asked, names)) == 1
+    return in_turn(asked, (asked.data, asked.model or ""), names, partial(made, asked, pairs), MEASURES, notes,
+                   partial(kept, alone))  # fmt: skip
 
 
 def pairs_of(asked: Translation) -> dict[str, LanguagePair]:
@@ -68,14 +76,16 @@ def pairs_of(asked: Translation) -> dict[str, LanguagePair]:
     found = language_pairs(asked.data)
     require_least(asked.data, tuple(found), "pairs of languages")
     chosen = asked.held_out or tuple(found)
+    if chosen == (NOTHING,):
+        chosen = ()
     if unknown := [name for name in chosen if name not in found]:
         raise InputError(f"--held-out names {unknown[0]!r}, but {asked.data} has {', '.join(found)}")
-    if len(chosen) < 2 or len({*chosen}) < len(chosen):
-        raise InputError(f"--held-out {' '.join(chosen)}: give two pairs or more, each once")
+    if len(chosen) == 1 or len({*chosen}) < len(chosen):
+        raise InputError(f"--held-out {' '.join(chosen)}: give two pairs or more, each once, or {NOTHING}")
     for name, pair in found.items():
         check_passages(name, len(pair.taught), max(asked.shots) if name in chosen else 0, 1)
         check_passages(name, len(pair.taught), asked.train_shots[1], asked.train_queries)
-        prefixed(asked, pair, pair.taught[:1])
+        prompted(asked.prefix, tags_of(pair), ())
     return found
 
 
@@ -114,26 +124,12 @@ def made(asked: Translation, pairs: Mapping[str, LanguagePair], fold: Fold, rank
                 f"{name}: {len(judged)} of its test sentences stand in no training file; give it two or more"
             )
         held[name] = HeldOutPair(
-            name, pool_of(asked, net, pair, pair.taught), pool_of(asked, net, pair, judged), sampling, asked.shots,
-            asked.episodes, asked.test_sentences, asked.seed,
-            texts=(prefixed(asked, pair, judged), [row.target for row in judged]), beams=asked.beams,
+            name, pool_of(net, pair, pair.taught), pool_of(net, pair, judged), sampling, asked.shots, asked.episodes,
+            asked.test_sentences, asked.seed, texts=([row.source for row in judged], [row.target for row in judged]),
+            writes=net.between(tags_of(pair)), beams=asked.beams,
         )  # fmt: skip
-    pools = {name: pool_of(asked, net, pair, pair.taught) for name, pair in teaching.items()}
+    pools = {name: pool_of(net, pair, pair.taught) for name, pair in teaching.items()}
     return net, Domains(pools, sampling, asked.seed), held
-
-
-def prefixed(asked: Translation, pair: LanguagePair, rows: Sequence[Sentence]) -> list[str]:
-    """The sources as the model reads them: after --prefix, or in the place that it gives them. Raises InputError."""
-    prompt = asked.prefix if "{source}" in asked.prefix else f"{asked.prefix}{{source}}"
-    try:
-        around = [part.format(source_lang=pair.source_lang, target_lang=pair.target_lang)
-                  for part in prompt.split("{source}")]  # fmt: skip
-    except (LookupError, ValueError) as error:
-        raise InputError(
-            f"--prefix {asked.prefix!r} can't be filled in ({error}); it may hold {{source_lang}}, {{target_lang}} and "
-            "{source}"
-        ) from None
-    return [row.source.join(around) for row in rows]
 
 
 def kind_of(asked: Translation) -> type[Writer]:
@@ -151,18 +147,49 @@ def kind_of(asked: Translation) -> type[Writer]:
     return Causal
 
 
-def pool_of(asked: Translation, net: Writer, pair: LanguagePair, rows: Sequence[Sentence]) -> SentencePairs:
-    return SentencePairs(*net.encode(prefixed(asked, pair, rows), [row.target for row in rows]))
+def keep(
+    asked: Translation, names: Sequence[str], alone: bool, fold: Fold, net: NamedNet, learned: Mapping[str, Learned],
+    cost: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """A learner of each method that was trained, in its folder; that of the last also in --out where there is but one
+    fold, `alone`, with the model beside it where that was trained here. Raises StorageError."""
+    taught = [name for name in names if name not in fold.names]
+    sampling = to_json(Passages(asked.train_shots, asked.train_queries))
+    about = {"tasks": {"train": taught}, "sources": dict.fromkeys(taught, Path(asked.data).name), "seed": asked.seed,
+             "sampling": sampling, "lr": asked.lr}  # fmt: skip
+    for name, (algorithm, theta) in learned.items():
+        if name in cost:
+            begins = algorithm.head.init(len(net.view_names), net.width)  # what no text that is written is read by
+            own = {key: value for key, value in theta.items() if key not in begins}
+            learner = Learner(algorithm, cast(Writer, net), own, {**about, **cost[name]})
+            learner.save(fold.folder / name)
+            if alone and name == asked.methods[-1]:
+                learner.save(asked.out)
+    if alone and asked.model is None:
+        with disk(asked.out):
+            shutil.copytree(fold.folder / MODEL, asked.out / MODEL, dirs_exist_ok=True,
+                            ignore=shutil.ignore_patterns(CHECKPOINTS))  # fmt: skip
+    say({"learner": str(asked.out if alone else fold.folder / asked.methods[-1])})
+
+
+def tags_of(pair: LanguagePair) -> tuple[str, str]:
+    return pair.source_lang, pair.target_lang
+
+
+def pool_of(net: Writer, pair: LanguagePair, rows: Sequence[Sentence]) -> SentencePairs:
+    return SentencePairs(*net.between(tags_of(pair)).encode(*zip(*rows, strict=True)))
 
 
 def net_of(asked: Translation, fold: Fold, teaching: Sequence[LanguagePair], ranks: Ranks) -> Writer:
     """The model of --model, or one that only the pairs outside of the two have taught. By the folder of its tokenizer
     the run is known as one that can go on."""
-    folder = fold.folder / "model"
+    folder = fold.folder / MODEL
     if asked.model is None and not (asked.resume and (folder / RESULTS).is_file()):
         train(asked, fold, teaching, folder, ranks)
     adapters = Lora(rank=asked.rank, layers="all", targets="all linear")
-    net = kind_of(asked).load(asked.model or str(folder), adapters, max_length=asked.max_length, device=ranks.device)
+    net = kind_of(asked).load(
+        asked.model or str(folder), adapters, max_length=asked.max_length, prompt=asked.prefix, device=ranks.device
+    )
     with disk(fold.folder):
         net.tokenizer.save_pretrained(str(fold.folder / CORPUS))
     return net
@@ -176,9 +203,10 @@ def train(asked: Translation, fold: Fold, teaching: Sequence[LanguagePair], fold
         with disk(home):
             train_tokenizer(texts, "bpe", asked.vocabulary, False, written=True).save_pretrained(str(home))
     size = Size(asked.layers, asked.width, asked.heads)
-    net = Seq2Seq.make(open_tokenizer(str(home)), size, asked.max_length, seed=asked.seed, device=ranks.device)
-    taught = [row for pair in teaching for row in prefixed(asked, pair, pair.taught)]
-    pool = SentencePairs(*net.encode(taught, [row.target for pair in teaching for row in pair.taught]))
+    net = Seq2Seq.make(
+        open_tokenizer(str(home)), size, asked.max_length, seed=asked.seed, prompt=asked.prefix, device=ranks.device
+    )
+    pool = together([pool_of(net, pair, pair.taught) for pair in teaching])
     draws = Epochs(pool, asked.batch, asked.seed)
     minutes = None if asked.train_steps else asked.train_minutes
     plan = Plan(steps=asked.train_steps, minutes=minutes, meta_batch=1, lr=asked.train_lr, validations=0, patience=0)
@@ -192,7 +220,7 @@ def train(asked: Translation, fold: Fold, teaching: Sequence[LanguagePair], fold
     )  # fmt: skip
     with disk(folder):
         net.save(theta, folder)
-    passes = [judged_pass(asked, net, pair) for pair in teaching]
+    passes = [judged_pass(net, pair) for pair in teaching]
     bits = {pair.name: value for pair, value in zip(teaching, bits_per_token(net, theta, passes), strict=True)}
     found = {"steps": state.step, "seconds": state.seconds, "tokens": state.tokens, "bits": bits}
     atomic_write(folder / RESULTS, (json.dumps(found, indent=1) + "\n").encode())
@@ -202,10 +230,11 @@ def train(asked: Translation, fold: Fold, teaching: Sequence[LanguagePair], fold
 
 def texts_of(asked: Translation, pair: LanguagePair) -> list[str]:
     """All that a tokenizer may learn from."""
-    return [*prefixed(asked, pair, pair.taught), *(row.target for row in pair.taught)]
+    sources, targets = zip(*pair.taught, strict=True)
+    return [*prompted(asked.prefix, tags_of(pair), sources), *targets]
 
 
-def judged_pass(asked: Translation, net: Seq2Seq, pair: LanguagePair) -> MaskedPass:
+def judged_pass(net: Seq2Seq, pair: LanguagePair) -> MaskedPass:
     """Test sentences of a pair that teaches."""
-    pool = pool_of(asked, net, pair, pair.judged[:JUDGED])
+    pool = pool_of(net, pair, pair.judged[:JUDGED])
     return pool.draw(np.arange(len(pool)), np.random.default_rng(0), 0)

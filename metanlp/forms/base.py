@@ -35,6 +35,7 @@ class Scored:
     values: np.ndarray  # (N, K) scores of the units that the model could see
     counts: np.ndarray  # (R,) number of units of each row
     places: np.ndarray  # (N,) place of each unit within its row: which choice, which word
+    texts: tuple[str, ...] = ()  # what was written for each row, in forms that are `written`: R
 
     def rows(self) -> list[np.ndarray]:
         """The scores of each row: R arrays (units, K)."""
@@ -43,7 +44,8 @@ class Scored:
     def of(self, rows: np.ndarray) -> Scored:
         """The scores of some rows, by number, in that order."""
         units = spread(np.cumsum([0, *self.counts]), rows)
-        return Scored(self.values[units], self.counts[rows], self.places[units])
+        texts = tuple(self.texts[row] for row in rows) if self.texts else ()
+        return Scored(self.values[units], self.counts[rows], self.places[units], texts)
 
 
 class Loss(Protocol):
@@ -114,15 +116,23 @@ class Form(Objective, ABC):
     usual: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # column -> its names on the Hub, where they are its own
     answer_type: ClassVar[type | None] = None  # of the answers of texts on the Hub, where not a word or an integer
     asks: ClassVar[str] = "a text, two texts, or a row with `text`"  # what a row without its answer may be
+    # The columns of an example that comes as a tuple, by its length; the answer is the last of the shortest.
+    tuples: ClassVar[Mapping[int, tuple[str, ...]]] = {2: (*SINGLE, "label"), 3: (*PAIR, "label")}
 
     # how it is drawn
     least: ClassVar[int] = 1  # classes with shots that an episode needs
     background: ClassVar[bool] = False  # the first class is that of units in no class: it stays as common as it is
     words: ClassVar[bool] = False  # units are the words of a text; else the texts
+    written: ClassVar[bool] = False  # answers are written by a model that writes; else read off scores of an encoder
 
     # how it is published
     hub_task: ClassVar[str] = "text-classification"  # what the Hub calls such a task
     example: ClassVar[Any] = "keyboard has three dead keys"  # a question, as `asks` says
+    # Two of `tuples`, to show how a learner is used.
+    few: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("The printer jams again", "equipment"),
+        ("My badge stopped working", "access"),
+    )
 
     def read(self, cells: Cells) -> Row:
         """The question of a record. Raises InputError."""

@@ -18,12 +18,18 @@ from metanlp.forms.tag import Tag
 from metanlp.forms.trace import Trace
 
 # In the order of their keys in θ, on which the last bit of a norm depends. The first is meant where nothing says which.
-FORMS: dict[str, Form] = {form.name: form for form in (Classify(), Tag(), Multilabel(), Choose(), Regress(), Span())}
+EVERY = (Classify(), Tag(), Multilabel(), Choose(), Regress(), Span(), Generated())
+FORMS: dict[str, Form] = {form.name: form for form in EVERY}
 DEFAULT = next(iter(FORMS.values()))
-# With what is learned from plain text, of which nobody writes rows, from answers in their order, and texts to write.
+# With what is learned from plain text, of which nobody writes rows, and from answers in their order.
 TRACE = Trace()
-BESIDE: dict[str, Objective] = {each.name: each for each in (Masked(), TRACE, Generated())}
+BESIDE: dict[str, Objective] = {each.name: each for each in (Masked(), TRACE)}
 OBJECTIVES = cast(Mapping[str, Objective], ChainMap(cast(dict[str, Objective], FORMS), BESIDE))
+
+
+def meant(written: bool) -> Form:
+    """The form that is meant where nothing says which, of a model that writes or of an encoder."""
+    return next(form for form in FORMS.values() if form.written == written)
 
 
 def names_of(wanted: Callable[[Form], bool]) -> str:

@@ -16,13 +16,15 @@ from zipfile import is_zipfile
 import torch
 
 from metanlp.backbone import Backbone
-from metanlp.backbone.options import Options
-from metanlp.backbone.pretrained import MINILM, check_same, has_minilm
+from metanlp.backbone.models import open_model, options_of
+from metanlp.backbone.options import Options, Writing
+from metanlp.backbone.pretrained import HERE, MINILM, check_same, has_minilm
 from metanlp.backbone.quantize import require_library
+from metanlp.backbone.writer import Writer
 from metanlp.core.errors import DamagedError, InputError, StoppedError
 from metanlp.core.hub import HubName, fetch_model
 from metanlp.core.outputs import LOCAL
-from metanlp.core.settings import from_json, to_json
+from metanlp.core.settings import to_json
 from metanlp.core.signals import deferred
 from metanlp.core.storage import sha256_of, write_together
 from metanlp.core.types import Weights
@@ -49,12 +51,14 @@ DEFAULT = "default"  # the name of the learner that comes with the package
 class Artefact:
     """What a folder held."""
 
-    net: Backbone
+    net: Backbone | Writer
     weights: Weights
     settings: Mapping[str, Any]
 
 
-def write_artefact(folder: Path, kind: str, net: Backbone, weights: Weights, settings: Mapping[str, Any]) -> None:
+def write_artefact(
+    folder: Path, kind: str, net: Backbone | Writer, weights: Weights, settings: Mapping[str, Any]
+) -> None:
     """`weights` have no task axis. Where there is no room, all files stay as they were; the configuration comes last,
     with the sha256 of the others and of itself."""
     if not finite(weights):
@@ -81,12 +85,12 @@ def signed(config: Mapping[str, Any]) -> bytes:
     return (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def write_adapter(folder: Path, net: Backbone, weights: Weights) -> None:
+def write_adapter(folder: Path, net: Backbone | Writer, weights: Weights) -> None:
     """The two files that plain peft opens."""
     write_together(folder, _adapter_files(net, weights))
 
 
-def _adapter_files(net: Backbone, weights: Weights) -> dict[str, bytes]:
+def _adapter_files(net: Backbone | Writer, weights: Weights) -> dict[str, bytes]:
     return {ADAPTER_CONFIG: net.adapter_config(), ADAPTER: to_safetensors(pick_inside(weights, "lora/"))}
 
 
@@ -97,15 +101,15 @@ def _sha256_of_content(config: Mapping[str, Any]) -> str:
 
 
 def read_artefact(
-    name: str | Path, kind: str, *, base: str | None, device: torch.device | str, net: Backbone | None = None
+    name: str | Path, kind: str, *, base: str | None, device: torch.device | str, net: Backbone | Writer | None = None
 ) -> Artefact:
     """Of a folder, or of `owner/name` on the Hub; verified before it is used. `net` is its backbone, where that is
     loaded already. Raises InputError for one that is no such thing, DamagedError for one that was cut or altered."""
     folder = located(name)
     config, adapters, others = verified(folder, kind)
     with of_config(folder):
-        options = from_json(Options, config["backbone"])
-    found = net or _backbone(options, config["base"], base, device)
+        options = options_of(config["backbone"])
+    found = net or _backbone(options, config["base"], base or _beside(folder, config["base"]), device)
     check_same(found.base, config["base"], given=net is not None)
     given = {f"lora/{key}": value for key, value in adapters.items()}
     expected = found.init(torch.Generator().manual_seed(0))
@@ -223,12 +227,22 @@ def of_config(folder: str | Path) -> Generator[None]:
         raise InputError(f"{Path(folder) / CONFIG}: {error}") from None
 
 
-def _backbone(options: Options, said: Mapping[str, str], base: str | None, device: torch.device | str) -> Backbone:
-    require_library(options.quantize)
+def _backbone(
+    options: Options | Writing, said: Mapping[str, str], base: str | None, device: torch.device | str
+) -> Backbone | Writer:
+    if isinstance(options, Options):
+        require_library(options.quantize)
     try:
-        return Backbone.open(base or _public(said), options, device)
+        return open_model(base or _public(said), options, device)
     except InputError as error:
         raise InputError(f"the base model is not to be had: {error}; or give its folder as `base`, --base") from error
+
+
+def _beside(folder: Path, said: Mapping[str, str]) -> str | None:
+    """The folder of the base where it lies in that of the model or beside it, as a run leaves one that it trained."""
+    name = said["name"].removeprefix(HERE)
+    near = (place / name for place in (folder, folder.parent) if said["name"] == f"{HERE}{Path(name).name}")
+    return next((str(base) for base in near if (base / "config.json").is_file()), None)
 
 
 def _public(said: Mapping[str, str]) -> str:

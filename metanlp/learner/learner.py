@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any, cast, get_args
@@ -12,18 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metanlp.algorithms import ALGORITHMS, Algorithm
+from metanlp.algorithms import Algorithm
 from metanlp.backbone import Backbone
+from metanlp.backbone.models import encoder_of
+from metanlp.backbone.writer import Writer
 from metanlp.core.effort import Effort
 from metanlp.core.errors import InputError
 from metanlp.core.progress import Progress
-from metanlp.core.settings import from_json, to_json
 from metanlp.core.torch_modes import own_modes
 from metanlp.core.types import Meaning, Row, Task, Weights
 from metanlp.core.weights import aligned, expand, pick
 from metanlp.episodes.chunks import chunks, scored
 from metanlp.episodes.pool import Pool
-from metanlp.forms import FORMS, Scored, names_of
+from metanlp.forms import FORMS, Scored, meant, names_of
 from metanlp.forms.base import softmax
 from metanlp.forms.reading import LabelledRow
 from metanlp.learner.artefact import (
@@ -41,12 +42,10 @@ from metanlp.learner.prediction_table import as_column, framed
 from metanlp.learner.questions import as_questions
 from metanlp.learner.scoring import judged
 from metanlp.learner.seen import SEEN, as_bytes, from_bytes, nothing_seen
+from metanlp.learner.settings import algorithm_from_json, algorithm_to_json
+from metanlp.learner.writing import support_of, written
 from metanlp.tasks.reading.build import rows_for, rows_from, task_from_rows
 from metanlp.tasks.reading.containers import labelled_rows_of
-
-# Settings that decide nothing and that files of earlier versions hold: training tasks with a head, and for protonet
-# those of maml.
-FORMER = {"classes", "head_only", "second_order", "multi_step"}
 
 WAITS = 2.0  # seconds of answering before there is a bar
 
@@ -58,7 +57,7 @@ class Learner:
     """A backbone, an algorithm with its adaptation recipe, and the θ that it learned."""
 
     algorithm: Algorithm  # the method, and how it adapts
-    net: Backbone  # the frozen model, which several learners may share
+    net: Backbone | Writer  # the frozen model, which several learners may share: an encoder, or one that writes
     theta: Weights = field(repr=False)  # what was learned: adapters and head, no task axis
     record: Mapping[str, Any] = field(default_factory=dict)  # how it was made: tasks, seeds, cost, versions
     seen: np.ndarray = field(default_factory=nothing_seen, repr=False, compare=False)  # rows it learned from: `seen_of`
@@ -69,6 +68,11 @@ class Learner:
     def __repr__(self) -> str:
         tasks = len(self.record.get("tasks", {}).get("train", ()))
         return f"Learner({type(self.algorithm).__name__} on {self.net.name}, learned from {tasks} tasks)"
+
+    @property
+    def encoder(self) -> Backbone:
+        """The model, where it reads. Raises InputError for one that writes."""
+        return encoder_of(self.net)
 
     def adapt(
         self,
@@ -82,13 +86,14 @@ class Learner:
         """Adapt to a new task. `examples` are rows ({"text": …, "label": …}, or "text_a" and "text_b"), or tuples
         with the label last, or plain texts with `labels` beside them, by place. Rows of other forms have in place of
         `label` a `score`, `labels`, an `answer` to `question` and `choices` or to `question` and `context`, or `tags`
-        for `tokens`. They come as a list, a generator, an array, a pandas or arrow table or column, a Dataset, or a
-        mapping of columns. `columns` maps our names to those of the rows: {"text": "body"}. Labels are words or
-        integers, and stay what they are. "fast" takes no gradient step, "best" as many as pay on examples left out of
-        them. θ stays as it was. With `label_names` what the labels are called, or a text for each label, counts too,
-        as far as it agrees with the examples: it helps most where these are few.
+        for `tokens`; for a learner that writes, `source` and `target`. They come as a list, a generator, an array, a
+        pandas or arrow table or column, a Dataset, or a mapping of columns. `columns` maps our names to those of the
+        rows: {"text": "body"}. Labels are words or integers, and stay what they are. "fast" takes no gradient step,
+        "best" as many as pay on examples left out of them. θ stays as it was. With `label_names` what the labels are
+        called, or a text for each label, counts too, as far as it agrees with the examples: it helps most where these
+        are few.
         Raises InputError for rows that can't be used, naming the row."""
-        rows = list(labelled_rows_of(examples, labels))
+        rows = list(labelled_rows_of(examples, labels, meant(not isinstance(self.net, Backbone))))
         adapted = self.adapt_to(
             task_from_rows("examples", rows, columns=columns), effort=effort, label_names=label_names
         )
@@ -104,7 +109,11 @@ class Learner:
         label_names: bool | Mapping[Any, str] = False,
     ) -> Adapted:
         """The same for the training rows of a Task."""
-        algorithm, pool = self._ready(task, effort)
+        algorithm = self._ready(task, effort)
+        if not isinstance(self.net, Backbone):
+            writes, support = support_of(self.net, task, effort, label_names)
+            return Adapted(algorithm, writes, algorithm.adapt(writes, self.theta, support), (), self.record, task.form)
+        pool = Pool(task.meaning, task.pools["train"], self.net.encode)
         net = self.net if label_names is False else named(self.net, algorithm, task, label_names)
         best = best_effort(algorithm, net, self.theta, pool, self.net) if effort == "best" else Best(algorithm)
         phi, pairs = best.adapt(net, self.theta, pool.whole()), "text_a" in task.pools["train"][0]
@@ -119,11 +128,12 @@ class Learner:
         task = task_from_rows("examples", labelled_rows_of(examples, labels))
         if not FORMS[task.form].single_label:
             raise InputError(f"the examples are of the form {task.form!r}; give texts with one label each")
-        algorithm, pool = self._ready(task, effort)
-        best = best_effort(algorithm, self.net, self.theta, pool, self.net) if effort == "best" else Best(algorithm)
+        algorithm, net = self._ready(task, effort), self.encoder
+        pool = Pool(task.meaning, task.pools["train"], net.encode)
+        best = best_effort(algorithm, net, self.theta, pool, net) if effort == "best" else Best(algorithm)
         if best.scores is not None:
             return best.scores.numpy()
-        scores, counted = algorithm.left_out(self.net, self.theta, pool.whole())
+        scores, counted = algorithm.left_out(net, self.theta, pool.whole())
         return scores.masked_fill(counted[:, None] == 0, torch.nan).cpu().numpy()
 
     def save(self, folder: str | Path) -> None:
@@ -135,8 +145,9 @@ class Learner:
     @staticmethod
     @own_modes()
     def load(
-        folder: str | Path, *, base: str | None = None, device: torch.device | str = "cpu", net: Backbone | None = None
-    ) -> Learner:
+        folder: str | Path, *, base: str | None = None, device: torch.device | str = "cpu",
+        net: Backbone | Writer | None = None,
+    ) -> Learner:  # fmt: skip
         """The learner of a folder, or of `owner/name` or `owner/name@revision` on the Hub, or `default`, the one that
         comes with the package; `base` names another place
         for the pretrained model, by default its public id; `net` is that model where it is loaded already, with the
@@ -147,7 +158,7 @@ class Learner:
         theta, seen = dict(artefact.weights), artefact.weights.get(SEEN)
         theta.pop(SEEN, None)
         # A form that came after the learner begins as in a new one.
-        begins = algorithm.head.init(len(artefact.net.views), artefact.net.width)
+        begins = algorithm.head.init(len(artefact.net.view_names), artefact.net.width)
         require_fit(Path(folder) / META, theta, algorithm.init(artefact.net, torch.Generator().manual_seed(0)), begins)
         theta |= {key: value.to(artefact.net.device) for key, value in begins.items() if key not in theta}
         seen = nothing_seen() if seen is None else from_bytes(seen)
@@ -157,14 +168,15 @@ class Learner:
         """scikit-learn copies the parameters of its estimators; what never changes needs no second copy."""
         return self
 
-    def _ready(self, task: Task, effort: str) -> tuple[Algorithm, Pool]:
+    def _ready(self, task: Task, effort: str) -> Algorithm:
         if effort not in get_args(Effort):
             raise InputError(f"effort is {brief(effort)}; give 'fast', 'recipe' or 'best'")
-        if not self.algorithm.learns(FORMS[task.form]):
-            known = names_of(self.algorithm.learns)
+        writes = not isinstance(self.net, Backbone)
+        if not self.algorithm.learns(FORMS[task.form]) or FORMS[task.form].written != writes:
+            known = names_of(lambda form: self.algorithm.learns(form) and form.written == writes)
             raise InputError(f"the examples are of the form {task.form!r}; this learner's method knows {known}")
         inner = replace(self.algorithm.inner, steps=0) if effort == "fast" else self.algorithm.inner
-        return replace(self.algorithm, inner=inner), Pool(task.meaning, task.pools["train"], self.net.encode)
+        return replace(self.algorithm, inner=inner)
 
     def _settings(self) -> dict[str, Any]:
         return {"algorithm": algorithm_to_json(self.algorithm), "record": dict(self.record)}
@@ -175,7 +187,7 @@ class Adapted:
     """A model for one task."""
 
     algorithm: Algorithm  # the method that made it
-    net: Backbone  # the frozen model, which several may share
+    net: Backbone | Writer  # the frozen model, which several may share
     phi: Weights = field(repr=False)  # task axis of length one
     labels: tuple[Label, ...]  # words or integers, as the examples had them; () in the forms without
     record: Mapping[str, Any] = field(default_factory=dict)  # the learner's
@@ -206,22 +218,23 @@ class Adapted:
         """The labels as words."""
         return tuple(map(str, self.labels))
 
-    def predict(self, rows: Any) -> Any:
+    def predict(self, rows: Any, *, beams: int = 1) -> Any:
         """The likeliest answer to each row: a label; a score; the number of a choice; a list of labels; a list of
-        entities; a part of the context, "" where it holds no answer. A row is a text, a pair of texts, or a mapping
+        entities; a part of the context, "" where it holds no answer; what is written for a text, greedily or with so
+        many `beams`. A row is a text, a pair of texts, or a mapping
         with `text` or `text_a` and `text_b`; (question, choices), (question, context) or a mapping with these; for
         entities a text, or a mapping with `tokens`. Rows come in any container
         that `Learner.adapt` takes, and answers in their order: in a list, or with the index of a pandas object as a
         Series. Raises InputError for a row that can't be answered."""
         name = FORMS[self.form].answer
-        return as_column([answer[name] for answer in self.answers(rows)], rows, name)
+        return as_column([answer[name] for answer in self.answers(rows, beams=beams)], rows, name)
 
-    def answers(self, rows: Any, *, as_frame: bool = False) -> Any:
+    def answers(self, rows: Any, *, as_frame: bool = False, beams: int = 1) -> Any:
         """The same with all that there is to say of it: probabilities, the choice in words, where entities stand; a
         mapping a row, or where that is asked a pandas frame, which keeps the index of a pandas object."""
         form = FORMS[self.form]
         asked = as_questions(form, rows, self.pairs)
-        said = form.answers(self._scored(asked), asked, self.meaning) if asked else []
+        said = form.answers(self._scored(asked, beams), asked, self.meaning) if asked else []
         return framed(said, rows) if as_frame else said
 
     def scores(self, rows: Any) -> np.ndarray:
@@ -239,21 +252,27 @@ class Adapted:
     def score(self, rows: Any, labels: Any = None, *, columns: Mapping[str, str] | None = None) -> dict[str, Any]:
         """How good the answers to labelled rows are, given as to `Learner.adapt`: metrics by name, and class by class
         where a row has one (`judged`). Raises InputError for rows that can't be used, or with a label never seen."""
-        return self.score_rows(rows_from("rows", labelled_rows_of(rows, labels), columns))
+        return self.score_rows(rows_from("rows", labelled_rows_of(rows, labels, FORMS[self.form]), columns))
 
-    def score_rows(self, rows: Sequence[LabelledRow]) -> dict[str, Any]:
+    def score_rows(self, rows: Sequence[LabelledRow], beams: int = 1) -> dict[str, Any]:
         """The same for rows as they were read from a file."""
-        return self.answers_and_score(rows)[1]
+        return self.answers_and_score(rows, beams)[1]
 
-    def answers_and_score(self, rows: Sequence[LabelledRow]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    def answers_and_score(
+        self, rows: Sequence[LabelledRow], beams: int = 1
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """`answers` and `score_rows` of the same rows, by reading these once."""
         asked = rows_for(rows, self.meaning, self.pairs)
-        found = self._scored(asked)
+        found = self._scored(asked, beams)
         return FORMS[self.form].answers(found, asked, self.meaning), judged(found, asked, self.meaning)
 
     @own_modes()
     @torch.no_grad()
-    def _scored(self, rows: Sequence[Row]) -> Scored:
+    def _scored(self, rows: Sequence[Row], beams: int = 1) -> Scored:
+        if not isinstance(self.net, Backbone):
+            return written(self.algorithm, self.net, self.phi, rows, beams)
+        if beams != 1:
+            raise InputError(f"{beams} beams are asked for, but a model of the form {self.form!r} writes no text")
         passes, each = chunks(Pool(self.meaning, rows, self.net.encode)), list[Tensor]()
         with Progress("answers", delay=WAITS) as progress:
             tick = progress.ticks(len(passes))
@@ -299,21 +318,3 @@ def _as_given(words: tuple[Label, ...], given: Iterable[Any]) -> tuple[Label, ..
     """The labels of a task as the caller's rows have them: integers, where their words are just these."""
     numbers = sorted({label for label in given if type(label) is int})
     return tuple(numbers) if tuple(map(str, numbers)) == words else words
-
-
-def algorithm_to_json(algorithm: Algorithm) -> dict[str, Any]:
-    names = {cls: name for name, cls in ALGORITHMS.items()}
-    return {"name": names[type(algorithm)], **to_json(algorithm)}
-
-
-def algorithm_from_json(data: Mapping[str, Any]) -> Algorithm:
-    """A setting that came after the file was written has its default, by which methods do what they did before. Raises
-    InputError for a name or a key that this version does not know."""
-    settings = dict(data)
-    name = settings.pop("name", None)
-    settings.pop("head", None)  # written by earlier versions: where the heads start, which θ has long left
-    if not isinstance(name, str) or name not in ALGORITHMS:
-        raise InputError(f"there is no algorithm {name!r}; known are {sorted(ALGORITHMS)}")
-    for former in FORMER - {known.name for known in fields(ALGORITHMS[name])}:
-        settings.pop(former, None)
-    return from_json(ALGORITHMS[name], settings, whole=False)

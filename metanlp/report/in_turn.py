@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from metanlp.core.intervals import Interval, Sample, over_tasks
-from metanlp.core.outputs import RESULTS
+from metanlp.core.outputs import IN_TURN, RESULTS
 from metanlp.core.settings import from_json, to_json
 from metanlp.core.storage import atomic_write
 from metanlp.report import plots
@@ -148,7 +148,15 @@ def write_in_turn(
             for where in (None, *found.domains)
         ]  # fmt: skip
     cells = [to_json(cell) for found in every for cell in found.cells]
-    content = {"schema": 1, **about, "means": means, "paired": paired, "costs": list(costs), "cells": cells}
+    content = {
+        "schema": 1,
+        "kind": IN_TURN,
+        **about,
+        "means": means,
+        "paired": paired,
+        "costs": list(costs),
+        "cells": cells,
+    }
     atomic_write(out / RESULTS, (json.dumps(content, indent=1) + "\n").encode())
     drawn = [drawing(section(found), PlotStyle(found.methods, Compared(found.methods[-1], reference), ""))
              for found in every]  # fmt: skip

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from metanlp.backbone.models import encoder_of
 from metanlp.core.effort import Effort
 from metanlp.core.errors import InputError
 from metanlp.core.types import Row, Task
@@ -73,17 +74,18 @@ def adapt(learner: Learner, task: Task, effort: Effort) -> Trial:
     adapted = learner.adapt_to(task, effort=effort)
     seconds = perf_counter() - begun
     form, rows = FORMS[task.form], task.pools["train"]
-    whole = not form.words and len(form.texts(rows[0])) == 1
+    whole = not (form.words or form.written) and len(form.texts(rows[0])) == 1
     return Trial(adapted, rows, features(adapted, rows) if whole else None, seconds)
 
 
 def features(adapted: Adapted, rows: Sequence[Row]) -> Tensor:
     """What the adapted model reads off texts, or pairs of texts: (R, F) of length one, every view as long as others."""
     # A method without adapters reads through such as change nothing.
-    adapters = pick(adapted.phi, "lora/") or expand(adapted.net.init(torch.Generator()), 1)
-    parts = chunks(Pool(adapted.meaning, rows, adapted.net.encode))
+    net = encoder_of(adapted.net)
+    adapters = pick(adapted.phi, "lora/") or expand(net.init(torch.Generator()), 1)
+    parts = chunks(Pool(adapted.meaning, rows, net.encode))
     with torch.no_grad():
-        found = torch.cat([normalized(adapted.net.features(adapters, part.batch)) for part in parts])
+        found = torch.cat([normalized(net.features(adapters, part.batch)) for part in parts])
     order = torch.as_tensor(np.argsort(np.concatenate([part.rows for part in parts])), device=found.device)
     return normalize(found[order], dim=-1)
 

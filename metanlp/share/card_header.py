@@ -9,10 +9,11 @@ from typing import Any
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml
 from huggingface_hub.utils import yaml_dump
 
+from metanlp.backbone.models import is_writing
 from metanlp.backbone.pretrained import HERE
 from metanlp.core.hub import HubName
 from metanlp.evaluation.results import Report
-from metanlp.forms import DEFAULT, FORMS, Form
+from metanlp.forms import FORMS, Form, meant
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Subject:
 
     @property
     def form(self) -> Form:
-        """Form of its answers; of a learner, which knows several, the default."""
-        return FORMS[self.config["form"]] if "form" in self.config else DEFAULT
+        """Form of its answers; of a learner, which may know several, the one that is meant."""
+        return FORMS[self.config["form"]] if "form" in self.config else meant(is_writing(self.config["backbone"]))
 
     @property
     def own_folder(self) -> bool:

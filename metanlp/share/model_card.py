@@ -30,6 +30,8 @@ def card(subject: Subject) -> str:
         "report": report,
         "method": " ".join(paper.split()),
         "question": _python([subject.form.example]),
+        "few": _python([*subject.form.few]),
+        "opens": config["backbone"].get("opens", "AutoModel"),  # what transformers opens the pretrained model with
         "origin": _origin(config["record"]),
         "cost": _cost(subject),
         "versions": _versions(config),

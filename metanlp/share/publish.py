@@ -14,7 +14,7 @@ from metanlp.core.errors import InputError
 from metanlp.core.hub import check_publishable, push, token
 from metanlp.core.storage import atomic_write, disk, sha256_of
 from metanlp.evaluation.answers import to_json
-from metanlp.evaluation.results import RESULTS, Report, read_report
+from metanlp.evaluation.results import RESULTS, Report, has_report, read_report
 from metanlp.experiment.run import write_json
 from metanlp.learner.artefact import ADAPTER_CONFIG, CONFIG, FILES, SCHEMA, located, signed, verified
 from metanlp.learner.learner import Adapted, Learner
@@ -74,7 +74,7 @@ def publish_folder(folder: Path, repo_id: str, how: Publication) -> tuple[str, b
 def stage_folder(folder: Path, stage: Path, repo_id: str, how: Publication) -> Subject:
     """Copies all that is published into `stage`, with its card; nothing else of `folder` leaves this machine."""
     config, results = verified(folder)[0], how.results or folder / RESULTS
-    report = read_report(results) if how.results or results.is_file() else None
+    report = read_report(results) if how.results or has_report(results) else None
     method = method_of(config, report, how.method, results) if report else ""
     plots = tuple(f"plots/{plot.name}" for plot in sorted(folder.glob("plots/*.png"))) if report else ()
     with disk(stage):

@@ -40,7 +40,7 @@ def main(
     given = [task for name in tasks for task in read_role(name, "test", Path(root) if root else None, None)]
     found, gains = dict[str, list[dict[str, float]]](), list[Sample]()
     for task in given:
-        held_out = HeldOutTask(task, judged.net, Protocol(shots, episodes, rows))
+        held_out = HeldOutTask(task, judged.encoder, Protocol(shots, episodes, rows))
         for k in dict.fromkeys(support.shots for support in held_out.supports):
             each = [measured(judged, held_out, support) for support in held_out.supports if support.shots == k]
             found[f"{task.name}, {k} shots"] = each

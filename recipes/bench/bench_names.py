@@ -56,15 +56,15 @@ def scores(
     judged: Learner, task: Task, shots: tuple[int, ...], draws: int, rows: int, queries: int
 ) -> dict[str, float]:
     """Mean accuracy over draws, in %, by shots and kind of names; without shots that leave too few rows."""
-    taught, rng = Pool.of(task, judged.net.encode), np.random.default_rng(0)
+    taught, rng = Pool.of(task, judged.encoder.encode), np.random.default_rng(0)
     of_class = [rng.permutation(mine)[:rows] for mine in taught.by_class]
     asked = task.pools.get("test", task.pools.get("validation", ()))
     asked = [asked[n] for n in rng.permutation(len(asked))[:queries]]
     names: list[Row] = [{"text": text, "label": label} for label, text in enumerate(words_of(task.labels))]
     every = [*(taught.rows[n] for mine in of_class for n in mine), *names, *asked]
     pool = Pool(task.meaning, every, numbered)
-    texts = Pool(task.meaning, every, judged.net.encode)
-    net = Remembered.of(judged.net, judged.theta, with_trunks(judged.net, texts))
+    texts = Pool(task.meaning, every, judged.encoder.encode)
+    net = Remembered.of(judged.encoder, judged.theta, with_trunks(judged.encoder, texts))
     first = sum(map(len, of_class))
     called = first + np.arange(len(names))
     nets = {

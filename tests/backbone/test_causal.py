@@ -4,68 +4,30 @@ transformers."""
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from causal_models import KINDS, model_of, net_of, plain_loss, plain_texts
 from near import LAYERS, near
 from seq2seq_models import (
-    SOURCES,
-    TARGETS,
+    LORA,
+    ROWS,
+    SCALE,
     TOKENIZER,
     check_all_weights_learn,
     check_tasks_apart,
+    check_texts,
     merged,
-    phi_of,
     pool_of,
     stirred,
 )
-from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from metanlp.backbone import Lora
 from metanlp.backbone.causal import Causal
 from metanlp.core import weights
 from metanlp.core.errors import InputError
-from metanlp.core.types import Batch
-
-LORA, SCALE = Lora(rank=4, layers="all", targets="all linear"), 16.0 / 4
-ROWS = (3, 0, 2, 4)  # of unlike lengths
-WIDE: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
-                        "num_key_value_heads": 1, "initializer_range": 0.3, "max_position_embeddings": 96}  # fmt: skip
-KINDS: dict[str, dict[str, Any]] = {
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.3, "n_positions": 96, "attn_pdrop": 0.0},
-    "llama": WIDE,
-    "qwen2": WIDE,
-}
-
-
-def model_of(kind: str) -> Any:
-    ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), TOKENIZER.eos_token_id)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        config = AutoConfig.for_model(kind, vocab_size=len(TOKENIZER), **ids, **KINDS[kind])
-        return AutoModelForCausalLM.from_config(config).eval()
-
-
-def net_of(kind: str, adapt: Lora | None) -> Causal:
-    return Causal(model_of(kind), TOKENIZER, adapt, base=kind, max_length=24)
-
-
-def batch_of(net: Causal, *rows: int) -> Batch:
-    return pool_of(net).draw(np.array(rows), np.random.default_rng(0), 0).batch
-
-
-def plain_loss(model: Any, *rows: int) -> torch.Tensor:
-    """Text by text, nothing padded: the mean over all tokens of targets."""
-    losses = list[torch.Tensor]()
-    for row in rows:
-        prompt = TOKENIZER(SOURCES[row])["input_ids"]
-        told = [*TOKENIZER(f" {TARGETS[row]}", add_special_tokens=False)["input_ids"], TOKENIZER.eos_token_id]
-        logits = model(input_ids=torch.tensor([[*prompt, *told]])).logits[0]
-        losses += cross_entropy(logits[len(prompt) - 1 : -1], torch.tensor(told), reduction="none")
-    return torch.stack(losses).mean()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -91,17 +53,7 @@ def test_tasks_in_one_pass_are_those_of_passes_of_their_own(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("beams", [1, 3])
 def test_texts_are_those_of_plain_transformers(kind: str, beams: int) -> None:
-    """Prompt by prompt, nothing padded."""
-    net = net_of(kind, LORA)
-    adapters = stirred(net.init(torch.Generator().manual_seed(0)))
-    model = merged(model_of(kind), adapters, SCALE)
-    expected = list[str]()
-    for source in SOURCES:
-        read = TOKENIZER([source], return_tensors="pt")["input_ids"]
-        ids = model.generate(input_ids=read, attention_mask=torch.ones_like(read), num_beams=beams, do_sample=False,
-                             max_new_tokens=24)  # fmt: skip
-        expected.append(TOKENIZER.decode(ids[0, read.shape[1] :], skip_special_tokens=True).strip())
-    assert net.generate(phi_of(adapters), SOURCES, beams) == expected
+    check_texts(net_of(kind, LORA), model_of(kind), plain_texts, beams)
 
 
 def test_a_long_prompt_keeps_its_end_and_a_target_its_beginning() -> None:

@@ -10,16 +10,21 @@ import torch
 from near import LAYERS, near
 from seq2seq_models import (
     KINDS,
+    LORA,
+    ROWS,
+    SCALE,
     SOURCES,
     TOKENIZER,
     batch_of,
     check_all_weights_learn,
     check_tasks_apart,
+    check_texts,
     merged,
     model_of,
     net_of,
     phi_of,
     plain_loss,
+    plain_texts,
     stirred,
 )
 
@@ -30,9 +35,6 @@ from metanlp.backbone.seq2seq import Seq2Seq
 from metanlp.core import weights
 from metanlp.core.errors import InputError
 
-LORA = Lora(rank=4, layers="all", targets="all linear")
-ROWS = (3, 0, 2, 4)  # of unlike lengths
-
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_and_gradient_are_those_of_plain_transformers(kind: str) -> None:
@@ -40,7 +42,7 @@ def test_loss_and_gradient_are_those_of_plain_transformers(kind: str) -> None:
     net, method = net_of(kind, LORA), Finetune()
     batch = batch_of(net, *ROWS)
     adapters = stirred(net.init(torch.Generator().manual_seed(0)))
-    model = merged(model_of(kind), adapters, 16.0 / 4)
+    model = merged(model_of(kind), adapters, SCALE)
     expected = plain_loss(model, *ROWS)
     leaves = weights.leaves(adapters)
     loss = method.scores_loss(method.scores(net, phi_of(leaves), batch), batch)[0]
@@ -71,14 +73,7 @@ def test_tasks_in_one_pass_are_those_of_passes_of_their_own(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("beams", [1, 3])
 def test_texts_are_those_of_plain_transformers(kind: str, beams: int) -> None:
-    net = net_of(kind, LORA)
-    adapters = stirred(net.init(torch.Generator().manual_seed(0)))
-    model = merged(model_of(kind), adapters, 16.0 / 4)
-    read = TOKENIZER(list(SOURCES), padding=True, return_tensors="pt")
-    ids = model.generate(input_ids=read["input_ids"], attention_mask=read["attention_mask"], num_beams=beams,
-                         do_sample=False, max_new_tokens=24)  # fmt: skip
-    expected = [text.strip() for text in TOKENIZER.batch_decode(ids, skip_special_tokens=True)]
-    assert net.generate(phi_of(adapters), SOURCES, beams) == expected
+    check_texts(net_of(kind, LORA), model_of(kind), plain_texts, beams)
 
 
 def test_a_bias_a_word_decides_what_is_written() -> None:

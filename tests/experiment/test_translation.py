@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from causal_models import model_of
 from conftest import Here
 from languages import sentences, write_languages
 from near import LAYERS, near
 from seq2seq_models import TOKENIZER
-from test_causal import model_of
 from transformers import AutoTokenizer
 
 from metanlp.algorithms import Finetune
@@ -29,6 +29,8 @@ from metanlp.episodes.sentence_pairs import SentencePairs
 from metanlp.evaluation.translations import HeldOutPair
 from metanlp.experiment.options import Translation
 from metanlp.experiment.translation import translation
+from metanlp.learner.learner import Adapted, Learner
+from metanlp.share.publish import Publication, stage_folder
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "translation.py"
 METHODS = ("none", "finetune", "multitask", "reptile", "maml")
@@ -116,7 +118,8 @@ def test_scores_are_those_of_sacrebleu_and_of_the_model(made: Translation) -> No
     rows = sentences(2, 20)
     sources, targets = [source for source, _ in rows], [target for _, target in rows]
     pool, method = SentencePairs(*net.encode(sources, targets)), Finetune(Inner(1, 0.1, 1.0))
-    held = HeldOutPair("en_l2", pool, pool, Passages(), (4,), 2, 20, 0, texts=(sources, targets), beams=1)
+    held = HeldOutPair("en_l2", pool, pool, Passages(), (4,), 2, 20, 0, texts=(sources, targets), writes=net,
+                       beams=1)  # fmt: skip
     phi = method.adapt(net, method.init(net, torch.Generator().manual_seed(0)), held.supports[4][0])
     found = held.measures(method, net, phi)
     written = net.generate(phi, sources, 1)
@@ -142,6 +145,69 @@ def test_the_command_line(made: Translation, tmp_path: Path, here: Here) -> None
     assert "chrF2 of translations" in out
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {(each["a"], each["b"]) for each in found["paired"]} == {("none", "finetune"), ("maml", "finetune")}
+    use_it(tmp_path, made.out / "en_l0+en_l1" / "model", here)
+
+
+def use_it(home: Path, base: Path, here: Here) -> None:
+    """The learner of a run, by the commands that all learners have."""
+    names = ("english", "other", "a", "b")
+    rows = [f"{source},{target},en,new" for source, target in sentences(4, 9)]
+    for name, some in (("pairs", rows[:6]), ("more", rows[6:])):
+        (home / f"{name}.csv").write_text("\n".join([",".join(names), *some]) + "\n")
+    columns = "source=english,target=other,source_lang=a,target_lang=b"
+    adapt = ("metanlp", "adapt", "--from", home / "out", "--base", base, "--columns", columns)
+    code, out, said = here(*adapt, "--examples", home / "pairs.csv", "--out", home / "new")
+    assert (code, out.splitlines()[-1]) == (0, f"{home / 'new'}: adapted to 6 examples"), said
+    (home / "texts.txt").write_text("the dog\nmy old cat\n")
+    ask = ("metanlp", "predict", "--from", home / "new", "--base", base)
+    greedy, beams = (here(*ask, home / "texts.txt", *more) for more in ((), ("--beams", "2", "--format", "csv")))
+    told = [json.loads(line) for line in greedy[1].splitlines()]
+    assert [row["source"] for row in told] == ["the dog", "my old cat"]
+    assert all(isinstance(row["target"], str) for row in told)
+    assert beams[1].splitlines()[0] == "source,target"
+    code, out, said = here(*ask, home / "more.csv", "--columns", columns)
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert "nll" in said
+    judge = ("metanlp", "score", "--from", home / "new", "--base", base, "--json", "--columns", columns)
+    code, out, _ = here(*judge, home / "more.csv")
+    found = json.loads(out)
+    assert found.keys() == {"rows", "nll", "chrf", "bleu"}
+    near(
+        found["nll"], Adapted.load(home / "new", base=str(base)).score([(*row.split(","),) for row in rows[6:]])["nll"]
+    )
+    export = ("metanlp", "export", "--from", home / "new", "--base", base, "--out", home / "peft", "--to")
+    assert "is exported to lora alone, not to onnx; give --to lora" in here(*export, "onnx")[2]
+    assert here(*export, "lora")[0] == 0
+    assert "form: generate" in here("metanlp", "info", home / "out")[1]
+    (home / "tagless.csv").write_text("source,target\na,b\n")
+    code, _, said = here(*adapt[:-2], "--examples", home / "tagless.csv", "--out", home / "no")
+    assert (code, said.count("\n")) == (2, 1)
+    assert "a language tag is missing" in said
+
+
+def test_the_learners_that_it_leaves(made: Translation, tmp_path: Path) -> None:
+    """One for each two that are held out and each method that was trained, with its model beside it."""
+    fold = made.out / "en_l0+en_l1"
+    assert {path.parent.name for path in fold.glob("*/meta_config.json")} == {"multitask", "reptile", "maml"}
+    learner = Learner.load(fold / "maml")
+    assert learner.record["tasks"]["train"] == ["en_l2"]
+    assert learner.record["steps"] == 2
+    found = learner.adapt([(source, target, "en", "l0") for source, target in sentences(0, 4)])
+    assert len(found.predict(["the dog"])) == 1
+    stage = tmp_path / "stage"
+    stage.mkdir()
+    stage_folder(fold / "maml", stage, "lab/words", Publication())
+    page = (stage / "README.md").read_text()
+    assert "AutoModelForSeq2SeqLM" in page
+    assert '("A dog sleeps.", "Ein Hund schläft.", "en", "de")' in page
+
+
+def test_all_pairs_may_teach(made: Translation, tmp_path: Path) -> None:
+    given = replace(made, held_out=("none",), out=tmp_path / "out", methods=("maml",), steps=1)
+    assert translation(given) == []
+    learner = Learner.load(given.out)
+    assert learner.record["tasks"]["train"] == ["en_l0", "en_l1", "en_l2"]
+    assert learner.net.base.folder == str(given.out / "model")
 
 
 def test_a_model_without_an_encoder_reads_a_prompt(made: Translation, tmp_path: Path) -> None:
@@ -160,7 +226,7 @@ def test_a_model_without_an_encoder_reads_a_prompt(made: Translation, tmp_path: 
     ("others", "said"),
     [
         ({"held_out": ("en_l0", "fr")}, r"--held-out names 'fr', but .* has en_l0, en_l1, en_l2"),
-        ({"held_out": ("en_l0",)}, r"--held-out en_l0: give two pairs or more, each once"),
+        ({"held_out": ("en_l0",)}, r"--held-out en_l0: give two pairs or more, each once, or none"),
         ({"held_out": ("en_l0", "en_l0")}, r"give two pairs or more, each once"),
         ({"shots": (50,)}, r"'en_l0' has 30 .* but 50 shots"),
         ({"train_queries": 40}, r"'en_l0' has 30 .* but 3 shots and 40 beside them"),

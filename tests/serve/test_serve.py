@@ -6,6 +6,7 @@ import csv
 import html
 import importlib.util
 import io
+import json
 import re
 import shutil
 import socket
@@ -26,6 +27,7 @@ from conftest import Here
 from form_tasks import FORMS, rows_of
 from near import LAYERS, near
 from safetensors.torch import load_file, save_file
+from seq2seq_models import tiny_translator
 
 from metanlp.algorithms import ALGORITHMS, Maml, ProtoNet
 from metanlp.algorithms.inner import Inner
@@ -258,6 +260,16 @@ def test_the_zip_is_the_model(learner: Learner, words_alone: Path, tmp_path: Pat
     again = Adapted.load(tmp_path / "adapted", base=str(words_alone))
     assert np.array_equal(again.logits(texts), adapted.logits(texts))
     assert again.labels == adapted.labels
+
+
+def test_what_is_written_is_shown(tmp_path: Path) -> None:
+    learner = tiny_translator(tmp_path)
+    pair = {"source": "a cad", "target": "ein b", "source_lang": "en", "target_lang": "de"}
+    few = trial.adapt(learner, box.examples(json.dumps(pair)), "recipe")
+    rows = box.texts("a bad cab\na face", few.form, few.adapted.pairs)
+    said = cards.lines(few, rows, few.adapted.answers(rows))
+    assert [line.partition(" → ")[0] for line in said] == ["a bad cab", "a face"]
+    assert "a bad cab →" in cards.closer(few, rows[0])
 
 
 @pytest.mark.parametrize("form", FORMS)

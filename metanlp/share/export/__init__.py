@@ -12,9 +12,10 @@ from metanlp.core.errors import InputError
 from metanlp.core.outputs import OutputFolder
 from metanlp.core.storage import disk
 from metanlp.core.torch_modes import own_modes
+from metanlp.forms import FORMS
 from metanlp.learner.learner import Adapted
 from metanlp.share.export.onnx import Precision, check_libraries, write_onnx
-from metanlp.share.export.peft_adapter import write_lora
+from metanlp.share.export.peft_adapter import write_lora, write_writer
 from metanlp.share.export.pipeline import write_pipeline
 from metanlp.share.export.plain import parts_of
 
@@ -52,12 +53,16 @@ def export(
         check_libraries()
     out = OutputFolder(Path(folder), (base,) if base else (), replace)
     out.check()
-    parts = parts_of(adapted, base)
+    writes = FORMS[adapted.form].written
+    if writes and kind != "lora":
+        raise InputError(f"a model that writes is exported to lora alone, not to {kind}; give --to lora")
+    parts = None if writes else parts_of(adapted, base)
     with TemporaryDirectory() as scratch:  # what is refused on the way leaves nothing behind
         stage = Path(scratch) / out.path.resolve().name
         stage.mkdir()
         options: dict[str, Any] = {"onnx": {"precision": precision}, "pipeline": {"custom_code": custom_code}}
-        said = EXPORTS[kind](adapted, parts, stage, **options.get(kind, {}))
+        export_to = write_writer if writes else EXPORTS[kind]
+        said = export_to(adapted, parts, stage, **options.get(kind, {}))
         with out.claimed(), disk(out.path):
             shutil.copytree(stage, out.path, dirs_exist_ok=True)
     return said

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from metanlp.backbone.models import encoder_of
 from metanlp.backbone.tokens import between
 from metanlp.core.errors import InputError
 from metanlp.core.storage import disk
@@ -135,5 +136,5 @@ def run(file: Path, given: dict[str, torch.Tensor]) -> np.ndarray:
 def check_equal(adapted: Adapted, found: np.ndarray) -> None:
     """Raises RuntimeError where an export's scores differ from the model's; those of a bf16 model may."""
     gap = float(np.abs(found - adapted.logits(probes(adapted))).max())
-    if gap > NEAR and adapted.net.options.precision == "fp32":
+    if gap > NEAR and encoder_of(adapted.net).options.precision == "fp32":
         raise RuntimeError(f"{adapted.net.name}: the exported model's scores differ by {gap:.2g}; it is not to be used")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import cast
 
+from metanlp.backbone.languages import prompted
+from metanlp.backbone.writer import Writer
 from metanlp.core.errors import InputError
 from metanlp.core.storage import atomic_write
 from metanlp.core.weights import to_safetensors
@@ -29,4 +33,20 @@ def write_lora(adapted: Adapted, parts: Parts, folder: Path) -> str:
     views = [{"adapted": view.adapted, "layer": view.layer, "pooling": view.pooling} for view in reading.views]
     said = settings_of(adapted, parts) | {"base": adapted.net.name, "views": views}
     describe(folder, "lora.md", said, HEAD_CONFIG, **(PAIRS if adapted.pairs else SINGLE))
+    return "README.md there has the lines that open it with peft"
+
+
+def write_writer(adapted: Adapted, _: object, folder: Path) -> str:
+    """The same of a model that writes, whose head is a bias a word."""
+    net = cast(Writer, adapted.net)
+    write_adapter(folder, net, adapted.weights)
+    atomic_write(folder / HEAD, to_safetensors({"bias": adapted.weights["head/bias"]}))
+    prompt = prompted(net.prompt, net.languages, ["{source}"])[0]
+    said = {"base": net.name, "opens": net.opens, "prompt": prompt, "languages": list(net.languages),
+            "max_length": net.max_length, "cut": net.tokenizer.truncation_side, "begins": net.begins()}  # fmt: skip
+    atomic_write(folder / HEAD_CONFIG, (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode())
+    page = Path(__file__).with_name("writer.md").read_text(encoding="utf-8")
+    between = " to ".join(net.languages) or "texts that are written for others"
+    words = {"title": folder.resolve().name, "between": between, "base": net.name, "opens": net.opens}
+    atomic_write(folder / "README.md", page.format(**words).encode())
     return "README.md there has the lines that open it with peft"

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
+from metanlp.backbone.models import encoder_of
 from metanlp.backbone.views import View
 from metanlp.core.errors import InputError
 from metanlp.core.storage import disk
@@ -95,7 +96,7 @@ def check_takes_texts(adapted: Adapted, parts: Parts) -> None:
 
 def check_own_pooling(adapted: Adapted, parts: Parts) -> None:
     """Raises InputError."""
-    kind, own = cast(Any, parts.plain).config.model_type, View(True, adapted.net.depth, "cls")
+    kind, own = cast(Any, parts.plain).config.model_type, View(True, encoder_of(adapted.net).depth, "cls")
     if kind not in CLASSIFIERS:
         raise InputError(f"a classifier of {kind!r} has no bias to hold our head; known are {', '.join(CLASSIFIERS)}; "
                          "export to onnx, or with --custom-code, which have everything inside")  # fmt: skip

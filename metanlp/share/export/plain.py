@@ -17,6 +17,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from metanlp.backbone import phrase
+from metanlp.backbone.models import encoder_of
 from metanlp.backbone.phrase import segments_of
 from metanlp.backbone.pretrained import Base, base_of, check_same
 from metanlp.backbone.tokens import columns_of
@@ -50,20 +51,21 @@ class Parts:
 def parts_of(adapted: Adapted, base: str | None) -> Parts:
     """`base` is another place of the pretrained model. Raises InputError for a model without a linear head."""
     check_exportable(adapted)
-    found = base_of(base) if base else adapted.net.base
-    check_same(found, {"name": adapted.net.name, "sha256": adapted.net.base.sha256})
+    net = encoder_of(adapted.net)
+    found = base_of(base) if base else net.base
+    check_same(found, {"name": net.name, "sha256": net.base.sha256})
     with TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft's, of layers that a bare model need not have
-        write_adapter(Path(scratch), adapted.net, adapted.weights)
+        write_adapter(Path(scratch), net, adapted.weights)
         plain, changed = (_load(found) for _ in range(2))
         merged = cast(nn.Module, PeftModel.from_pretrained(cast(Any, changed), scratch).merge_and_unload())
     tokenizer, reading = found.tokenizer(), reading_of(adapted)
     tokenizer.padding_side = "right"
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token  # the mask hides it
-    given = [name for name in INPUTS if name in tokenizer("a") and (name != INPUTS[2] or adapted.net.family.types)]
+    given = [name for name in INPUTS if name in tokenizer("a") and (name != INPUTS[2] or net.family.types)]
     inputs = (*given, *([SEGMENTS] if reading.by_text else []))
     # RoBERTa's own count would pass over a mark for padding that stands in a text.
-    first = adapted.net.family.first_position(cast(Any, plain).config) if adapted.net.family.packed else None
+    first = net.family.first_position(cast(Any, plain).config) if net.family.packed else None
     return Parts(found, plain, merged.eval(), tokenizer, reading, inputs, first)
 
 
@@ -81,14 +83,14 @@ def check_exportable(adapted: Adapted) -> None:
             f"{kind.__name__} compares texts with its examples, which no linear layer does; export a model of a method "
             "whose head is one, as maml, protonet or finetune"
         )
-    if adapted.net.options.quantize != "none":
+    if encoder_of(adapted.net).options.quantize != "none":
         raise InputError("the adapter was learned on quantised weights, which no export has; adapt without --quantize")
 
 
 def reading_of(adapted: Adapted) -> Reading:
     """From hidden states to scores, as `Backbone.features` and a linear head; of single texts, a view of the second
     text, or of a phrase, reads all."""
-    net, frozen = adapted.net, not adapted.algorithm.adapters
+    net, frozen = encoder_of(adapted.net), not adapted.algorithm.adapters
     views = [view for view in net.views if not (frozen and view.adapted)]
     if not adapted.pairs:
         views = [replace(view, pooling="all") if view.pooling in ("second", "phrase") else view for view in views]

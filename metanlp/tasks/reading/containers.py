@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from metanlp.core.errors import InputError
+from metanlp.forms import DEFAULT, Form
 from metanlp.tasks.reading.records import check_distinct
 
 UNORDERED = (set, frozenset, bytes, bytearray, memoryview)  # or numbers where a text was meant
 NO_VALUE = ("NAType", "NaTType")  # of pandas
-LABELLED = {2: ("text", "label"), 3: ("text_a", "text_b", "label")}
-UNLABELLED = {1: ("text",), 2: ("text_a", "text_b")}
 
 
 def rows_of(given: Any, what: str) -> list[Any]:
@@ -43,17 +42,20 @@ def rows_of(given: Any, what: str) -> list[Any]:
     return [plain(item) for item in given]
 
 
-def labelled_rows_of(examples: Any, labels: Any = None) -> Iterator[Mapping[str, Any]]:
-    """Labelled examples in any container as one mapping a row; `labels`, where given, stand beside them. Raises
-    InputError for an example that is neither a row nor texts, and for labels that have no order."""
+def labelled_rows_of(examples: Any, labels: Any = None, form: Form = DEFAULT) -> Iterator[Mapping[str, Any]]:
+    """Labelled examples in any container as one mapping a row; `labels`, where given, stand beside them. The parts of a
+    tuple are what they are in `form`. Raises InputError for an example that is neither a row nor texts, and for labels
+    that have no order."""
     if isinstance(labels, str | Mapping):
         raise InputError(f"labels is {brief(labels)}; give a list, an array or a column with one label for each text")
     items = rows_of(examples, "examples")
     beside: list[dict[str, Any]]
-    beside = [{}] * len(items) if labels is None else [{"label": label} for label in rows_of(labels, "labels")]
+    answer = form.tuples[min(form.tuples)][-1]
+    beside = [{}] * len(items) if labels is None else [{answer: label} for label in rows_of(labels, "labels")]
     if len(beside) != len(items):
         raise InputError(f"{len(items)} texts came with {len(beside)} labels; give one label for each text")
-    names = LABELLED if labels is None else UNLABELLED
+    names = form.tuples if labels is None else {count - 1: names[:-1] for count, names in form.tuples.items()}
+    known = ", ".join(f"({', '.join(parts)})" for parts in form.tuples.values())
     for number, (item, label) in enumerate(zip(items, beside, strict=True), start=1):
         cells = (item,) if isinstance(item, str) else item
         if isinstance(cells, Mapping):
@@ -62,8 +64,7 @@ def labelled_rows_of(examples: Any, labels: Any = None) -> Iterator[Mapping[str,
             yield dict(zip(names[len(cells)], cells, strict=True)) | label
         else:
             raise InputError(
-                f"example {number} is {brief(item)}; give (text, label), (text, text, label), a row with names, or "
-                "texts with `labels` beside them"
+                f"example {number} is {brief(item)}; give {known}, a row with names, or texts with `labels` beside them"
             )
 
 

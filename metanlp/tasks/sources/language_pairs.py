@@ -17,10 +17,9 @@ from typing import NamedTuple
 
 from metanlp.core.errors import InputError
 from metanlp.forms.base import folded
+from metanlp.forms.generate import SIDES, TAGS, in_one_line, no_tag, require_side
 from metanlp.tasks.reading.layout import ENDINGS, POOLS, Part, entries, task_files
 from metanlp.tasks.reading.records import Record, check_regular, decoded_lines, read_records, shown
-
-TEXTS, TAGS = ("source", "target"), ("source_lang", "target_lang")
 
 
 class Sentence(NamedTuple):
@@ -82,15 +81,10 @@ def checked(where: str, cells: Mapping[str, object]) -> tuple[Sentence, tuple[st
     """A row and its languages. Raises InputError."""
     for name in TAGS:
         if not str(cells.get(name) or "").strip():
-            raise InputError(
-                f'{where}: has no language tag {name!r}; write the language of each side, as "source_lang": "en", '
-                '"target_lang": "de"'
-            )
-    for name, other in (TEXTS, TEXTS[::-1]):
-        text = cells.get(name)
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f"{where}: has a {other} without a {name}; add it, or remove the row")
-    source, target = (" ".join(str(cells[name]).split()) for name in TEXTS)
+            raise no_tag(where, name)
+    for name, other in (SIDES, SIDES[::-1]):
+        require_side(where, cells.get(name), name, other)
+    source, target = (in_one_line(str(cells[name])) for name in SIDES)
     return Sentence(source, target), (str(cells["source_lang"]).strip(), str(cells["target_lang"]).strip())
 
 
