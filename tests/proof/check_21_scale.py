@@ -23,7 +23,7 @@ from metanlp.tasks.taskset import TaskSet
 from metanlp.training.meta_train import Plan, meta_train
 from metanlp.training.processes import Ranks
 
-ROWS, WORDS, DRAWN, STEPS, PASSES, RANKS = 12, 1_600, 20_000, 60, 1_000_000, 1_000
+ROWS, WORDS, DRAWN, STEPS, PASSES, RANKS = 12, 1_850, 20_000, 60, 1_000_000, 1_000
 OPENS, A_SECOND, MEGABYTES, DEALS = 2.0, 2_000, 1_000, 1.0  # seconds, episodes, megabytes, seconds
 SHORT = Sampling(shots=(1, 2), queries=2)
 
