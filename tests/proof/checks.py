@@ -14,7 +14,7 @@ class Check:
 
 
 CHECKS = {
-    1: Check("a run killed at any moment ends as one undisturbed", "check_01_death", 200, 2),
+    1: Check("a run killed at any moment ends as one undisturbed", "check_01_death", 240, 2),
     2: Check("a run told to stop saves, ends within 10 s, and goes on as undisturbed", "check_02_polite_stop", 70, 2),
     3: Check("a damaged checkpoint or learner is refused before it is used", "check_03_damage", 1350, 54),
     4: Check("a hostile folder is refused; nothing is run, written or called", "check_04_hostile", 40, 30),
@@ -33,6 +33,6 @@ CHECKS = {
     17: Check("a run goes on as it was, or is refused by name", "check_17_resume", 19, 8),
     18: Check("two machines learn what one learns, also over a link that was cut", "check_18_two_machines", 4),
     19: Check("a launcher starts a killed rank again, to the same end", "check_19_elastic", 20),
-    20: Check("many people at one page each get their own answers", "check_20_serve", 400),
+    20: Check("many people at one page each get their own answers", "check_20_serve", 400, 5),
     21: Check("very many tasks open at once and are drawn fast", "check_21_scale", 100_000),
 }
