@@ -10,6 +10,7 @@ from datetime import timedelta
 from metanlp.core.errors import InputError
 
 LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")  # by these, launchers tell libraries of others
+ELASTIC = "TORCHELASTIC_RUN_ID"  # what torchrun and accelerate, which builds on it, set
 TIMEOUT = "METANLP_TIMEOUT"  # seconds that a process waits for an answer of the others; torch's half an hour without
 
 
@@ -21,7 +22,7 @@ def threads_each(environ: Mapping[str, str]) -> int | None:
     """
     from joblib import cpu_count
 
-    launched = bool(environ.keys() & {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"})
+    launched = bool(environ.keys() & {"ACCELERATE_MIXED_PRECISION", ELASTIC})
     given = environ.get("OMP_NUM_THREADS")
     if given and not (launched and given == "1"):
         return None

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from metanlp.core import weights
 from metanlp.core.errors import EXIT_CODES, InputError
-from metanlp.core.launched import threads_each, timeout
+from metanlp.core.launched import ELASTIC, threads_each, timeout
+from metanlp.core.signals import stop_with_launcher
 from metanlp.core.types import MetaGrad, Weights
 from metanlp.core.versions import versions
 
@@ -48,6 +49,8 @@ class Ranks:
         if wanted := threads or threads_each(os.environ):
             torch.set_num_threads(wanted)
         # Without a GPU and without being told so, accelerate takes every process for the only one, and says nothing.
+        if ELASTIC in os.environ:
+            stop_with_launcher()
         waits: dict[str, Any] = {"timeout": patience} if (patience := timeout(os.environ)) else {}
         state = PartialState(cpu=cpu or not torch.accelerator.is_available(), **waits)
         if state.num_processes != (started := int(os.environ.get("WORLD_SIZE", "1"))):

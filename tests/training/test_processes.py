@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,23 @@ with open(sys.argv[1], "w") as sys.stderr:
     guarded(lambda: ranks.any(False))
 """
 
+# A launcher that is killed when its only rank has started.
+ORPHAN = """
+import os, signal, sys, time
+from pathlib import Path
+from metanlp.training.processes import Ranks
+
+launcher = os.getpid()
+if not os.fork():
+    signal.signal(signal.SIGTERM, lambda *_: (Path(sys.argv[1]).write_text("told"), os._exit(0)))
+    os.environ["TORCHELASTIC_RUN_ID"] = "none"
+    Ranks.start(cpu=True)
+    os.kill(launcher, signal.SIGKILL)
+    time.sleep(30)
+    os._exit(1)
+time.sleep(60)
+"""
+
 Told = dict[str, Any]
 
 
@@ -245,6 +263,15 @@ def test_a_rank_that_says_nothing_is_one_line_after_the_time_that_was_set(tmp_pa
     said = (tmp_path / "said").read_text()
     assert said.startswith("another process of this run is gone, or did not answer in time")
     assert said.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes outlive their launcher")
+def test_a_rank_is_told_to_stop_when_its_launcher_is_killed(tmp_path: Path) -> None:
+    assert exit_codes(1, ORPHAN, tmp_path / "said") == [-9]
+    until = time.monotonic() + 20
+    while not (tmp_path / "said").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert (tmp_path / "said").read_text() == "told"
 
 
 @pytest.mark.parametrize("given", ["0", "-3", "soon", "nan", "inf"])
