@@ -14,7 +14,7 @@ from case import child as forked_child
 from lives import FEW, MODEL, STEPS, Lives, from_default, newest_loads, pretraining, small
 from tiny_learner import shared
 
-EACH = 10  # deaths of one run
+EACH, PATIENCE = 10, 900.0  # deaths of one run; seconds of the last life
 SHARE = 12  # one death of so many is that of a pretraining, and one of a run begun from the learner of the package
 
 
@@ -52,6 +52,6 @@ def one_run(run: Lives, deaths: int, chance: random.Random) -> list[str]:
         if code == 0:
             break
         said.append(attempt(lambda: newest_loads(run.into)) or ("" if code == -9 else f"exit code {code}"))
-    code = ended(forked_child(run.run))
+    code = ended(forked_child(run.run), PATIENCE)
     end = run.differs() if code == 0 else f"the last life ended with {code}"
     return [one or end for one in said]
