@@ -14,7 +14,7 @@ class Check:
 
 
 CHECKS = {
-    1: Check("a run killed at any moment ends as one undisturbed", "check_01_death", 240, 2),
+    1: Check("a run killed at any moment ends as one undisturbed", "check_01_death", 200, 2),
     2: Check("a run told to stop saves, ends within 10 s, and goes on as undisturbed", "check_02_polite_stop", 70, 2),
     3: Check("a damaged checkpoint or learner is refused before it is used", "check_03_damage", 1350, 54),
     4: Check("a hostile folder is refused; nothing is run, written or called", "check_04_hostile", 40, 30),
@@ -37,4 +37,10 @@ CHECKS = {
     21: Check("very many tasks open at once and are drawn fast", "check_21_scale", 100_000),
     22: Check("a clock that jumps and a tracker that breaks change nothing", "check_22_clock", 40, 3),
     23: Check("no bytes that a fuzzer finds end in another error than ours", "check_23_atheris", 10_000),
+    24: Check(
+        "a pretraining, or a run begun from a learner, killed at any moment ends as one undisturbed",
+        "check_24_other_deaths",
+        40,
+        1,
+    ),
 }
