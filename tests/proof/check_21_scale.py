@@ -23,7 +23,7 @@ from metanlp.tasks.taskset import TaskSet
 from metanlp.training.meta_train import Plan, meta_train
 from metanlp.training.processes import Ranks
 
-ROWS, WORDS, DRAWN, STEPS, PASSES, RANKS = 12, 1_850, 20_000, 60, 1_000_000, 1_000
+ROWS, WORDS, DRAWN, STEPS, PASSES, RANKS = 12, 1_850, 20_000, 30, 1_000_000, 1_000
 OPENS, A_SECOND, MEGABYTES, DEALS = 2.0, 2_000, 1_000, 1.0  # seconds, episodes, megabytes, seconds
 SHORT = Sampling(shots=(1, 2), queries=2)
 
@@ -70,7 +70,7 @@ def lines(number: int, chance: random.Random, fill: list[str]) -> Iterator[str]:
 
 
 def trained(tasks: tuple[Task, ...]) -> Cases:
-    """480 episodes, with a tokenizer that reads the texts."""
+    """240 episodes, with a tokenizer that reads the texts."""
     net, looks, plan = shared().net, list[float](), Plan(steps=STEPS, meta_batch=8, patience=0, validations=10)
     before = megabytes()
 
