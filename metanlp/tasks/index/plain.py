@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from metanlp.core.types import Row
 
@@ -18,7 +19,9 @@ def plain_rows(path: str | Path, columns: Mapping[str, str], labels: Sequence[st
     """The rows of a file of JSON lines; `columns` are our names of the cells of a row -> the file's, in the order of a
     row. A cell "label" names one of `labels`, where there are any, and becomes its number. Raises one of UNFIT."""
     with open(path, "rb") as lines:
-        rows = [{ours: record[theirs] for ours, theirs in columns.items()} for record in map(json.loads, lines)]
+        rows: list[Any] = [
+            {ours: record[theirs] for ours, theirs in columns.items()} for record in map(json.loads, lines)
+        ]
     if labels and "label" in columns:
         numbers = {label: number for number, label in enumerate(labels)}
         for row in rows:
