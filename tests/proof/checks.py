@@ -35,7 +35,7 @@ CHECKS = {
     19: Check("a launcher starts a killed rank again, to the same end; so does the next one", "check_19_elastic", 40),
     20: Check("many people at one page each get their own answers", "check_20_serve", 400, 5),
     21: Check("very many tasks open at once and are drawn fast", "check_21_scale", 100_000),
-    22: Check("a clock that jumps and a tracker that breaks change nothing", "check_22_clock", 40, 3),
+    22: Check("a clock that jumps and a tracker that breaks change nothing", "check_22_clock", 40, 2),
     23: Check("no bytes that a fuzzer finds end in another error than ours", "check_23_atheris", 10_000),
     24: Check(
         "a pretraining, or a run begun from a learner, killed at any moment ends as one undisturbed",

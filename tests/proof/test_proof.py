@@ -9,8 +9,10 @@ import pytest
 from checks import CHECKS
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of a tracker that breaks
 @pytest.mark.parametrize("number", [number for number, check in CHECKS.items() if check.short])
-def test_a_short_version_of_the_check(number: int, tmp_path: Path) -> None:
+def test_a_short_version_of_the_check(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "training")  # tests there are cases here
     check = CHECKS[number]
     found = [*importlib.import_module(check.module).cases(check.short, tmp_path)]
     if not found:
