@@ -31,6 +31,7 @@ HOUR, YEAR = 3_600, 31_557_600
 JUMPS = (-HOUR, -10 * YEAR, 10 * YEAR, -30)  # seconds
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 CLOCK = "FAKETIME_TIMESTAMP_FILE"
+LOOKS = 6  # of a run
 ALONE = 6  # cases from which on a process of its own is worth its start
 
 
@@ -54,7 +55,7 @@ def cases(count: int, folder: Path) -> Cases:
     found = folder / "said.json"
     yield from json.loads(found.read_text()) if found.exists() else ["the process with the clock ended before its time"]
     for number, how in enumerate(islice(cycle(BREAKS), count - clock)):
-        yield broken(how, number % 6, folder)
+        yield broken(how, number, folder)
 
 
 def jumped(count: int, folder: Path) -> None:
@@ -113,18 +114,19 @@ def under_an_index(seconds: int, number: int, folder: Path) -> str:
     return ""
 
 
-def broken(how: str, at: int, folder: Path) -> str:
+def broken(how: str, number: int, folder: Path) -> str:
     """A tracker breaks at one of the looks at θ."""
-    said = StringIO()
+    at, said = number // len(BREAKS) % LOOKS, StringIO()
     with redirect_stderr(said):
-        wrong = run(folder, f"tracker {how} {at}", {at: lambda into: BREAKS[how](into / "trackers")}, "tensorboard")
+        does = {at: lambda into: BREAKS[how](into / "trackers")}
+        wrong = run(folder, f"tracker {number}", does, "tensorboard")
     told = said.getvalue().count("tracker tensorboard failed (")
-    return wrong or ("" if told == 1 else f"{how}: told {told} times")
+    return wrong or ("" if told == 1 else f"{how} at look {at}: told {told} times")
 
 
 def run(folder: Path, name: str, does: dict[int, Callable[[Path], None]], *trackers: str) -> str:
     """A run as `small`, with something that happens at a look at θ; what it has otherwise than the undisturbed one."""
-    into, plan, looks = folder / name, {"validations": 6, "checkpoints": FEW // 2}, list[int]()
+    into, plan, looks = folder / name, {"validations": LOOKS, "checkpoints": FEW // 2}, list[int]()
 
     def look(theta: Weights) -> list[float]:
         looks.append(1)
