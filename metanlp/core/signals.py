@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shlex
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 from metanlp.core.errors import StoppedError
 
 ASKS_TO_STOP = (signal.SIGINT, signal.SIGTERM)
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 SOON = 0.01  # seconds until a signal comes again that came where no error can leave
 
 
@@ -66,6 +68,13 @@ def stoppable(*to_go_on: str) -> Generator[None]:
         sys.exit(128 + stopped.signal if isinstance(stopped, StoppedError) else 130)
     finally:
         _handle(before)
+
+
+def stop_with_launcher() -> None:
+    """From now on this process gets a SIGTERM when the process that started it ends. The launchers of torch leave their
+    processes behind when they are killed, and who starts them again then has two runs in one folder. On Linux alone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _farewell(stopped: KeyboardInterrupt, to_go_on: tuple[str, ...]) -> str:

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from metanlp.core import weights
 from metanlp.core.errors import EXIT_CODES, InputError
-from metanlp.core.launched import threads_each
+from metanlp.core.launched import ELASTIC, threads_each, timeout
+from metanlp.core.signals import stop_with_launcher
 from metanlp.core.types import MetaGrad, Weights
 from metanlp.core.versions import versions
 
@@ -41,14 +42,17 @@ class Ranks:
     @staticmethod
     def start(cpu: bool = False, threads: int | None = None) -> Ranks:
         """Join the processes that the launcher started, or be the only one, on the CPU with `cpu`. `threads` a process
-        are by default OMP_NUM_THREADS or its share of the cores. Raises InputError if accelerate sees fewer processes
-        than the launcher started."""
+        are by default OMP_NUM_THREADS or its share of the cores; METANLP_TIMEOUT is how many seconds it waits for the
+        others. Raises InputError if accelerate sees fewer processes than the launcher started."""
         from accelerate import PartialState
 
         if wanted := threads or threads_each(os.environ):
             torch.set_num_threads(wanted)
         # Without a GPU and without being told so, accelerate takes every process for the only one, and says nothing.
-        state = PartialState(cpu=cpu or not torch.accelerator.is_available())
+        if ELASTIC in os.environ:
+            stop_with_launcher()
+        waits: dict[str, Any] = {"timeout": patience} if (patience := timeout(os.environ)) else {}
+        state = PartialState(cpu=cpu or not torch.accelerator.is_available(), **waits)
         if state.num_processes != (started := int(os.environ.get("WORLD_SIZE", "1"))):
             raise InputError(
                 f"the launcher started {started} processes but accelerate joins {state.num_processes}: each would "

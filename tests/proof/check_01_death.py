@@ -8,34 +8,38 @@ from pathlib import Path
 
 from case import Cases, attempt, ended
 from case import child as forked_child
-from lives import FEW, STEPS, Lives, newest_loads
+from lives import FEW, STEPS, Lives, newest_loads, small
 from tiny_learner import shared
 
-EACH = 10  # deaths of one run
+EACH, PATIENCE = 10, 900.0  # deaths of one run; seconds of the last life
 
 
 def cases(count: int, folder: Path) -> Cases:
     """Of runs that die up to ten times each and then come to their end."""
-    tiny, chance, left = shared(), random.Random(0), count
-    steps = STEPS if count >= EACH else FEW
-    Lives(tiny, folder, folder / "whole", steps).run()
+    learn = small(shared(), STEPS if count >= EACH else FEW)
+    learn(folder / "whole")
+    yield from deaths(Lives(learn, folder / "whole", folder / "killed"), count, random.Random(0))
+
+
+def deaths(run: Lives, left: int, chance: random.Random) -> Cases:
+    """One word a death, of as many runs as it takes."""
     while left:
-        said = one_run(Lives(tiny, folder / "whole", folder / "killed", steps), min(EACH, left), chance)
+        said = one_run(run, min(EACH, left), chance)
         if not said:
             raise AssertionError("a run came to its end before it was killed")
-        shutil.rmtree(folder / "killed")
+        shutil.rmtree(run.into)
         left -= len(said)
         yield from said
 
 
-def one_run(run: Lives, deaths: int, chance: random.Random) -> list[str]:
+def one_run(run: Lives, most: int, chance: random.Random) -> list[str]:
     """One word a death; a life that came to its end is none."""
     said = list[str]()
-    for number in range(deaths):
+    for number in range(most):
         code = run.dies(chance, inside=number % 4 == 1)
         if code == 0:
             break
         said.append(attempt(lambda: newest_loads(run.into)) or ("" if code == -9 else f"exit code {code}"))
-    code = ended(forked_child(run.run))
+    code = ended(forked_child(run.run), PATIENCE)
     end = run.differs() if code == 0 else f"the last life ended with {code}"
     return [one or end for one in said]

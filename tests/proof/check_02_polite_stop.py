@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from case import Cases, child, ended
-from lives import FEW, STEPS, Lives
+from lives import FEW, STEPS, Lives, small
 from tiny_learner import shared
 
 from metanlp.training import checkpoint
@@ -18,11 +18,11 @@ EACH, SOON = 10, 10.0  # stops of one run; seconds
 
 def cases(count: int, folder: Path) -> Cases:
     """Two of seven by Ctrl-C."""
-    tiny, chance, left = shared(), random.Random(0), count
-    steps = STEPS if count >= EACH else FEW
-    Lives(tiny, folder, folder / "whole", steps).run()
+    chance, left = random.Random(0), count
+    learn = small(shared(), STEPS if count >= EACH else FEW)
+    learn(folder / "whole")
     while left:
-        run, said = Lives(tiny, folder / "whole", folder / "stopped", steps), list[str]()
+        run, said = Lives(learn, folder / "whole", folder / "stopped"), list[str]()
         while len(said) < min(EACH, left):
             one = stopped(run, chance, signal.SIGINT if (left - len(said)) % 7 in (2, 5) else signal.SIGTERM)
             if one is None:

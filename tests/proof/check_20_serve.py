@@ -21,7 +21,7 @@ from metanlp.cli.launch import guarded
 from metanlp.learner.learner import Learner
 from metanlp.serve import textbox, trial
 
-PEOPLE, PASTE = 20, 100_000_000
+PEOPLE, PASTE, LONG, MINUTES = 20, 100_000_000, 100, 2
 MORE = 1.3  # times the memory of the page after everybody was there once
 SCRIPT = "<script>alert(1)</script>"
 
@@ -46,7 +46,8 @@ class Visitor:
 
     def alone(self, learner: Learner) -> list[str]:
         task = textbox.examples(self.examples)
-        return trial.adapt(learner, task, "fast").adapted.predict(textbox.texts(self.texts, task))
+        found = trial.adapt(learner, task, "fast")
+        return found.adapted.predict(textbox.texts(self.texts, found.form, found.adapted.pairs))
 
     @cached_property
     def page(self) -> dict[str, Any]:
@@ -76,7 +77,8 @@ class Visitor:
 
 
 def cases(count: int, folder: Path) -> Cases:
-    """`count` times somebody adapts and asks, twenty at once; then a paste that is too large."""
+    """`count` times somebody adapts and asks, twenty at once and for two minutes at the least; then a paste that is too
+    large. Of fewer than `LONG` cases neither the minutes nor the paste."""
     learner = shared().trained(None)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -85,9 +87,10 @@ def cases(count: int, folder: Path) -> Cases:
     address = f"http://127.0.0.1:{port}"
     wait_for(address)
     try:
-        yield from everybody(learner, address, count - 2, page)
-        said = Visitor(address, 99).press("adapt", "x" * PASTE, "fast", None, None)
-        yield "" if "wrong" in said else f"a paste of 100 MB: {said[:200]}"
+        yield from everybody(learner, address, count - 1 - (count >= LONG), page)
+        if count >= LONG:
+            said = Visitor(address, 99).press("adapt", "x" * PASTE, "fast", None, None)
+            yield "" if "wrong" in said else f"a paste of 100 MB: {said[:200]}"
     finally:
         psutil.Process(page).terminate()
         code = ended(page)
@@ -104,13 +107,14 @@ def opened(learner: Learner, port: int) -> None:
 def everybody(learner: Learner, address: str, count: int, page: int) -> Cases:
     people = [Visitor(address, number) for number in range(PEOPLE)]
     alone = [person.alone(learner) for person in people]
-    before = 0.0
+    before, done, begun = 0.0, 0, time.monotonic()
     with ThreadPoolExecutor(PEOPLE) as together:
-        for turn in range(0, count, PEOPLE):
-            asked = people[: min(PEOPLE, count - turn)]
+        while done < count or (count > PEOPLE and time.monotonic() - begun < MINUTES * 60):
+            asked = people[: count - done if done < count else PEOPLE]
             yield from together.map(once, asked, alone)
-            before = before or megabytes(page)
+            before, done = before or megabytes(page), done + len(asked)
     after = megabytes(page)
+    print(f"  {done} times in {time.monotonic() - begun:.0f} s")
     yield "" if after < before * MORE else f"the page took {before:.0f} MB, and then {after:.0f} MB"
 
 

@@ -1,4 +1,5 @@
-"""A small meta-training that dies, or is told to stop, at chosen moments, and goes on from its checkpoint."""
+"""A small run that dies, or is told to stop, at chosen moments, and goes on from its checkpoint: a meta-training, one
+that begins from the learner of the package, or a pretraining."""
 
 from __future__ import annotations
 
@@ -15,29 +16,41 @@ from typing import Any
 from case import child, ended
 from tiny_learner import Tiny, moved
 
+from metanlp.algorithms import ProtoNet
 from metanlp.core.signals import stoppable
 from metanlp.core.types import Weights
+from metanlp.episodes.sampling import Episodes, Sampling
+from metanlp.experiment.options import Pretraining
+from metanlp.experiment.pretrain import pretrain
+from metanlp.learner.artefact import DEFAULT
+from metanlp.learner.learner import Learner
 from metanlp.training import checkpoint
+from metanlp.training.meta_train import Plan, meta_train
+from metanlp.training.processes import Ranks
 
 STEPS, FEW = 60, 12  # meta-steps of a run, and of one of few deaths
 PAUSE = 0.03  # seconds of a look at θ, of which a run has six
 CLOCK = ("seconds", "train_s")  # what differs from run to run
 
 
+Run = Callable[[Path], None]
+"""A whole run into a folder, from the newest checkpoint that is there."""
+
+
 @dataclass(frozen=True)
 class Lives:
-    """A run in a folder, in processes forked from this one; `whole` is the folder of the undisturbed one."""
+    """A run in a folder, in processes forked from this one; `whole` is the folder of the undisturbed one, `left` what
+    both hold in the end."""
 
-    tiny: Tiny
+    learn: Run
     whole: Path
     into: Path
-    steps: int = STEPS
+    left: tuple[str, ...] = ("checkpoints", "learner", "metrics.jsonl")
 
     def run(self) -> None:
-        """To the end, or to the death; what was learned is saved beside the checkpoints."""
+        """To the end, or to the death."""
         with stoppable("--resume"):
-            plan = {"validations": 6, "checkpoints": self.steps // 2}
-            self.tiny.trained(self.into, self.steps, validate=slowly, plan=plan).save(self.into / "learner")
+            self.learn(self.into)
 
     def dies(self, chance: random.Random, inside: bool) -> int:
         """One life, which ends by SIGKILL: in the middle of a save, or at any moment after some steps."""
@@ -74,12 +87,43 @@ class Lives:
     def differs(self) -> str:
         """What the newest checkpoint, the log and the learner have otherwise than the undisturbed run; "" where all is
         the same, byte by byte but for the clock."""
-        for name in ("checkpoints", "learner", "metrics.jsonl"):
+        for name in self.left:
             mine, theirs = (plain_of(folder / name) for folder in (self.into, self.whole))
             if mine != theirs:
                 wrong = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
                 return f"{name}: {wrong} differ from the undisturbed run"
         return ""
+
+
+def small(tiny: Tiny, steps: int) -> Run:
+    """A meta-training of a tiny model; the learner is saved beside the checkpoints."""
+    plan = {"validations": 6, "checkpoints": steps // 2}
+    return lambda into: tiny.trained(into, steps, validate=slowly, plan=plan).save(into / "learner")
+
+
+def from_default(tiny: Tiny, steps: int) -> Run:
+    """The same, begun from the learner that comes with the package."""
+    start, plan = Learner.load(DEFAULT), Plan(steps=steps, meta_batch=2, patience=0, checkpoints=steps // 2)
+    episodes = Episodes(tiny.tasks, start.net.encode, Sampling(shots=(1, 2), queries=2, ways=3), seed=3)
+    given: dict[str, Any] = {"resume": True, "seed": 1, "ranks": Ranks.alone(), "start": start}
+    return lambda into: meta_train(ProtoNet(), start.net, episodes, plan, folder=into, **given).save(into / "learner")
+
+
+def pretraining(tiny: Tiny, corpus: Path, steps: int) -> Run:
+    """A pretraining, from the texts of the tasks to a model. WordPiece breaks ties in another way in every process: a
+    run that dies before its tokenizer is saved would not end as an undisturbed one."""
+    rows = [row for task in tiny.tasks for row in task.pools["train"]]
+    corpus.write_text("\n".join(row[name] for row in rows for name in ("text", "text_a", "text_b") if name in row))
+    small: dict[str, Any] = {"layers": 2, "width": 32, "heads": 2, "vocabulary": 600, "max_length": 24, "batch": 16}
+    small |= {"steps": steps, "precision": "fp32", "threads": 1, "resume": True, "tokenizer": "bpe"}
+
+    def learn(into: Path) -> None:
+        pretrain(Pretraining(text=str(corpus), out=into, **small))
+
+    return learn
+
+
+MODEL = ("checkpoints", "metrics.jsonl", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
 def slowly(theta: Weights) -> list[float]:
@@ -107,10 +151,10 @@ def kill_in_a_save(calls: int) -> None:
 
 def plain_of(path: Path) -> dict[str, Any]:
     """Files by name, or lines of a log by number, without what the clock says and the checksums of that."""
-    if path.is_file():
+    if path.suffix == ".jsonl":
         return {f"line {n}": unclocked(json.loads(line)) for n, line in enumerate(path.read_text().splitlines())}
-    files = sorted(each for each in path.rglob("*") if each.is_file() and not each.name.startswith("."))
-    return {str(each.relative_to(path)): unclocked(json.loads(each.read_text())) if each.suffix == ".json"
+    files = sorted(each for each in (path, *path.rglob("*")) if each.is_file() and not each.name.startswith("."))
+    return {str(each.relative_to(path.parent)): unclocked(json.loads(each.read_text())) if each.suffix == ".json"
             else each.read_bytes() for each in files}  # fmt: skip
 
 

@@ -73,15 +73,24 @@ def circumstances() -> dict[str, Any]:
 
     from metanlp.core.versions import versions
 
-    git = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     kernels = torch.backends.cpu.get_cpu_capability()
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit or "no git here",
+        "commit": commit(),
         "processor": f"{platform.machine()}, {kernels} kernels, {torch.get_num_threads()} thread(s)",
         "versions": {"python": platform.python_version(), **versions()},
     }
+
+
+def commit() -> str:
+    """The commit that runs, `-dirty` where any other file than results.json was changed since."""
+
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", "-C", str(HERE), *words], capture_output=True, text=True, check=False)
+
+    changed = git("diff", "--quiet", "HEAD", "--", ":/", f":(exclude){RESULTS.name}").returncode
+    found = git("rev-parse", "--short=12", "HEAD").stdout.strip()
+    return f"{found}{'-dirty' if changed else ''}" if found else "no git here"
 
 
 if __name__ == "__main__":

@@ -34,8 +34,9 @@ from metanlp.forms import FORMS
 from metanlp.tasks.index import build as indexing
 from metanlp.tasks.index import index as index_module
 from metanlp.tasks.index.build import build_index
-from metanlp.tasks.index.files import FILE, HOME, has_index
+from metanlp.tasks.index.files import FILE, HOME, has_index, load
 from metanlp.tasks.index.index import IndexedRows, open_index
+from metanlp.tasks.index.plain import plain_columns
 from metanlp.tasks.leaks import drop_leaks, leakage
 from metanlp.tasks.reading.build import task_from_rows
 from metanlp.tasks.reading.files import read_tasks
@@ -244,6 +245,37 @@ def test_an_index_knows_every_form(tmp_path: Path, net: Backbone, form: str) -> 
     eager = Episodes(clean[1], net.encode, sampling, seed=1)
     assert lazy.counts == eager.counts
     assert [lazy[n].query_rows for n in range(9)] == [eager[n].query_rows for n in range(9)]
+
+
+def test_rows_that_stand_as_they_are_are_known(folder: Path) -> None:
+    """Those are read again without the checks of a reader."""
+    build_index(folder)
+    facts = [json.loads(task) for task in load(folder)[2]["task"].to_pylist()]
+    assert {each["task"]["name"]: each["plain"] for each in facts if each["plain"]} == {
+        "moods": {"text": "text", "label": "label"},
+        "ünder/numbers": {"text": "text", "label": "label"},
+    }
+
+
+def test_a_score_is_no_plain_cell_where_it_changes_its_type(tmp_path: Path) -> None:
+    jsonl(tmp_path / "a.jsonl", [{"body": f"row {n}", "score": n} for n in range(5)])
+    task = read_tasks(tmp_path, columns={"text": "body"})[0]
+    sets, path = row_sets(task), tmp_path / "a.jsonl"
+    assert plain_columns([path], sets, {"text": "body"}, ()) is None
+    jsonl(tmp_path / "a.jsonl", [{"body": f"row {n}", "score": n / 1} for n in range(5)])
+    assert plain_columns([path], sets, {"text": "body"}, ()) == {"text": "body", "score": "score"}
+    assert plain_columns([path, path], sets, {"text": "body"}, ()) is None
+    assert plain_columns([tmp_path / "b.jsonl"], sets, {}, ()) is None
+
+
+def test_a_plain_file_that_lost_its_form_unnoticed_is_refused_by_its_reader(tmp_path: Path) -> None:
+    many(tmp_path, 1)
+    build_index(tmp_path)
+    (task,), path = open_index(tmp_path), tmp_path / "t000.jsonl"
+    path.write_text(path.read_text().replace('"text"', '"t\'xt"'))
+    os.utime(path, (OLD, OLD))
+    with pytest.raises(InputError, match="t000"):
+        _ = task.pools["train"][0]
 
 
 def test_episodes_are_those_of_direct_tasks(tmp_path: Path, net: Backbone) -> None:
@@ -695,6 +727,7 @@ def test_the_command_misspelt(command: Callable[..., tuple[int, str, str]], word
 MEASURE = """
 import json, random, sys, time
 from pathlib import Path
+from metanlp.tasks.index.plain import plain_columns
 from metanlp.tasks.leaks import drop_leaks
 from metanlp.tasks.taskset import TaskSet
 import pyarrow.parquet

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from near import near
 from safetensors.torch import load_file
 
 from metanlp.core import weights
-from metanlp.core.launched import threads_each
+from metanlp.core.errors import InputError
+from metanlp.core.launched import threads_each, timeout
 from metanlp.core.types import MetaGrad, Weights
 from metanlp.training.processes import Ranks
 
@@ -140,6 +143,38 @@ with open(sys.argv[1], "w") as sys.stderr:
     guarded(work)
 """
 
+# One of two ranks lives and says nothing, as one does that no cable leads to.
+SILENT = """
+import os, sys, time
+from metanlp.cli.launch import guarded
+from metanlp.training.processes import Ranks
+
+os.environ["METANLP_TIMEOUT"] = "0.5"
+ranks = Ranks.start(cpu=True)
+if ranks.index == 1:
+    time.sleep(3)
+    os._exit(0)
+with open(sys.argv[1], "w") as sys.stderr:
+    guarded(lambda: ranks.any(False))
+"""
+
+# A launcher that is killed when its only rank has started.
+ORPHAN = """
+import os, signal, sys, time
+from pathlib import Path
+from metanlp.training.processes import Ranks
+
+launcher = os.getpid()
+if not os.fork():
+    signal.signal(signal.SIGTERM, lambda *_: (Path(sys.argv[1]).write_text("told"), os._exit(0)))
+    os.environ["TORCHELASTIC_RUN_ID"] = "none"
+    Ranks.start(cpu=True)
+    os.kill(launcher, signal.SIGKILL)
+    time.sleep(30)
+    os._exit(1)
+time.sleep(60)
+"""
+
 Told = dict[str, Any]
 
 
@@ -221,6 +256,33 @@ def test_a_rank_that_is_gone_is_one_line_for_the_others(tmp_path: Path) -> None:
     assert said.startswith("another process of this run is gone, or did not answer in time")
     assert "start all of them again with --resume" in said
     assert said.count("\n") == 1
+
+
+def test_a_rank_that_says_nothing_is_one_line_after_the_time_that_was_set(tmp_path: Path) -> None:
+    assert exit_codes(2, SILENT, tmp_path / "said") == [1, 0]
+    said = (tmp_path / "said").read_text()
+    assert said.startswith("another process of this run is gone, or did not answer in time")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes outlive their launcher")
+def test_a_rank_is_told_to_stop_when_its_launcher_is_killed(tmp_path: Path) -> None:
+    assert exit_codes(1, ORPHAN, tmp_path / "said") == [-9]
+    until = time.monotonic() + 20
+    while not (tmp_path / "said").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert (tmp_path / "said").read_text() == "told"
+
+
+@pytest.mark.parametrize("given", ["0", "-3", "soon", "nan", "inf"])
+def test_a_time_that_is_none_is_refused(given: str) -> None:
+    with pytest.raises(InputError, match=f"METANLP_TIMEOUT is '{given}'; give the seconds"):
+        timeout({"METANLP_TIMEOUT": given})
+
+
+def test_a_time_is_seconds() -> None:
+    assert timeout({}) is timeout({"METANLP_TIMEOUT": ""}) is None
+    assert timeout({"METANLP_TIMEOUT": "2.5"}) == timedelta(seconds=2, milliseconds=500)
 
 
 def test_rank_0_works_for_all_and_is_refused_for_all(

@@ -23,6 +23,7 @@ from metanlp.core.storage import disk, sha256_of
 from metanlp.core.types import Task
 from metanlp.forms import FORMS
 from metanlp.tasks.index.files import HOME, Columns, names_in, table, write_index
+from metanlp.tasks.index.plain import plain_columns
 from metanlp.tasks.reading.columns import column_names
 from metanlp.tasks.reading.files import naming_all, read_task
 from metanlp.tasks.reading.layout import ENDINGS, task_files, task_paths
@@ -120,8 +121,9 @@ def _row(name: str, path: Path, folder: Path, columns: Columns, drop: bool) -> d
         for file, (size, changed_at), sha256 in zip(found, before, hashes, strict=True)
     ]
     form, sets = FORMS[task.form], row_sets(task)
+    how = {"drop_repeats": drop, "plain": plain_columns(found, sets, columns, task.labels)}
     return {
-        "task": json.dumps(_facts(task) | {"path": str(path.relative_to(folder)), "drop_repeats": drop}),
+        "task": json.dumps(_facts(task) | {"path": str(path.relative_to(folder))} | how),
         "files": json.dumps(stamps),
         "keys": np.concatenate([keys_of(rows, form) for rows in sets]),
         "targets": np.concatenate([targets_of(rows, form) for rows in sets]),
