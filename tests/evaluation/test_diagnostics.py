@@ -77,7 +77,7 @@ def test_a_view_that_is_trusted_counts_more(net: Backbone, toy_tasks: tuple[Task
     support = HeldOutTask(toy_tasks[0], net, PROTOCOL).supports[0]
     for algorithm in (ProtoNet(), Maml(inner=Inner(steps=2)), Hypernet()):
         learner = untrained(net, algorithm)
-        theta = learner.theta | {"views/prior": torch.tensor([0.0, 9.0, 0.0, 0.0, 0.0])}
+        theta = learner.theta | {"views/prior": torch.tensor([0.0, 9.0, 0.0, 0.0, 0.0, 0.0])}
         share, prior = view_shares(replace(learner, theta=theta), support)
         assert share.argmax() == prior.argmax() == 1
         assert not share.requires_grad

@@ -81,7 +81,7 @@ def in_text(pooling: str, segments: Tensor) -> Tensor:
     phrase, second = segments == 3, segments == 2
     if pooling == "first":
         return (segments == 1) | phrase
-    return torch.where(phrase.any(1, keepdim=True), phrase, second) if pooling == "phrase" else second
+    return phrase | (second & ~phrase.any(1, keepdim=True)) if pooling == "phrase" else second
 
 
 class Scorer(nn.Module):
