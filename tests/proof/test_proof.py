@@ -15,7 +15,5 @@ def test_a_short_version_of_the_check(number: int, tmp_path: Path, monkeypatch: 
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "training")  # tests there are cases here
     check = CHECKS[number]
     found = [*importlib.import_module(check.module).cases(check.short, tmp_path)]
-    if not found:
-        pytest.skip("needs the rights of root")  # to make network namespaces
     assert len(found) >= check.short
     assert [said for said in found if said] == []
