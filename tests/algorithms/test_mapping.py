@@ -99,7 +99,7 @@ def test_a_query_s_features_reach_its_own_scores_only(algorithm: Mapping) -> Non
 
 @every
 def test_the_gradient_is_that_of_finite_differences(net: Backbone, toy_pass: Pass, algorithm: Algorithm) -> None:
-    """Central differences along the gradient itself, in fp32: to 1 % of the slope."""
+    """Central differences along the gradient itself, in fp32: to 2 % of the slope."""
     theta = start(algorithm, net)
     found = algorithm.meta_grad(net, theta, toy_pass).grad
     for prefix in ("lora/", "views/", "head/", "hypernet/" if isinstance(algorithm, Hypernet) else "mapping/"):
@@ -108,7 +108,7 @@ def test_the_gradient_is_that_of_finite_differences(net: Backbone, toy_pass: Pas
         assert length > 1e-3
         ends = [weights.add(theta, part, by / length) for by in (3e-3, -3e-3)]
         high, low = (float(algorithm.meta_grad(net, end, toy_pass).loss.double().sum()) for end in ends)
-        assert (high - low) / 6e-3 == pytest.approx(length, rel=1e-2)
+        assert (high - low) / 6e-3 == pytest.approx(length, rel=2e-2)
 
 
 @every
