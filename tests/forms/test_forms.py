@@ -366,8 +366,8 @@ def test_first_order_gradient_is_that_of_the_query_loss_at_the_adapted_weights(n
 @pytest.mark.parametrize("form", NAMES)
 def test_steps_of_the_head_never_run_away(net: Backbone, form: str) -> None:
     """At the highest rate that the recipe search tries. A loss that bends more than cross-entropy would swing from one
-    side of its minimum to the other, and further each time. Every view makes the head's loss bend more: of six it swings
-    a little, and comes back."""
+    side of its minimum to the other, and further each time. Every view makes the head's loss bend more: of six it
+    swings a little, and comes back."""
     support, losses = pass_of(net, form, count=1).support, list[float]()
     for steps in range(5):
         algorithm = Finetune(inner=Inner(steps=steps, lr=0.0, head_lr=1.0))
