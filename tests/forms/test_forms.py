@@ -321,7 +321,7 @@ def plan_of(form: str, name: str) -> Plan:
     if form in WORDS and name != "multitask":
         steps, lr = (6, 5e-3) if name not in USUAL else (2, 5e-3) if form == "tag" else (3, 2e-2)
     elif name in USUAL or form == "regress":
-        steps, lr = (16, 5e-2) if form == "multilabel" and name != "multitask" else (12, 2e-2)
+        steps, lr = (16, 5e-2) if form == "multilabel" and name != "multitask" else (24, 2e-2)
     else:
         steps, lr = 24 if form == "choose" else 60, 2e-2 if form == "multilabel" else 5e-3
     return Plan(steps=steps, meta_batch=2, lr=lr)
