@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import socket
 import sys
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 
 import torch
@@ -26,6 +28,18 @@ def served(serve: Callable[[int], None]) -> Iterator[str]:
     process.terminate()
     process.join(60)
     assert process.exitcode == 143
+
+
+def endpoints(serve: Callable[[int], None]) -> Iterator[str]:
+    """The same of endpoints, once they answer."""
+    for address in served(serve):
+        for _ in range(3000):
+            try:
+                urllib.request.urlopen(f"{address}healthz").close()
+                break
+            except OSError:
+                time.sleep(0.02)
+        yield address
 
 
 def forked(size: int, script: str, *words: object) -> None:

@@ -8,7 +8,6 @@ import csv
 import json
 import re
 import shlex
-import time
 import urllib.request
 from pathlib import Path
 
@@ -83,13 +82,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served_answer(model: Path, base: Path, text: str) -> str:
     """What the endpoints of a model say of a text."""
     label = ""
-    for address in forked.served(lambda port: Serve(source=model, base=str(base), api=True, port=port).run()):
-        for _ in range(3000):
-            try:
-                urllib.request.urlopen(f"{address}healthz").close()
-                break
-            except OSError:
-                time.sleep(0.02)
+    for address in forked.endpoints(lambda port: Serve(source=model, base=str(base), api=True, port=port).run()):
         body = json.dumps({"rows": [text]}).encode()
         asked = urllib.request.Request(f"{address}predict", body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(asked) as answer:

@@ -8,7 +8,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +46,9 @@ def adapted(learner: Learner) -> Adapted:
     return learner.adapt(ROWS)
 
 
-def served(serve: Callable[[int], None]) -> Iterator[str]:
-    for address in forked.served(serve):
-        for _ in range(3000):
-            try:
-                urllib.request.urlopen(f"{address}healthz").close()
-                break
-            except OSError:
-                time.sleep(0.02)
-        yield address
-
-
 @pytest.fixture(scope="module")
 def address(learner: Learner) -> Iterator[str]:
-    yield from served(lambda port: api.serve(api.app_of(learner), "127.0.0.1", port))
+    yield from forked.endpoints(lambda port: api.serve(api.app_of(learner), "127.0.0.1", port))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +56,7 @@ def of_adapted(adapted: Adapted, tiny: Path, tmp_path_factory: pytest.TempPathFa
     """What the command serves of a folder."""
     folder = tmp_path_factory.mktemp("models") / "adapted"
     adapted.save(folder)
-    yield from served(lambda port: Serve(source=folder, base=str(tiny), api=True, port=port).run())
+    yield from forked.endpoints(lambda port: Serve(source=folder, base=str(tiny), api=True, port=port).run())
 
 
 def asked(url: str, body: Any = None, kind: str = "application/json") -> tuple[int, Any]:
