@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,3 +29,11 @@ def _files(folder: Path) -> list[Path]:
 
 
 BREAKS: dict[str, Callable[[Path], None]] = {"gone": _gone, "full": _full, "folders": _folders}
+
+
+def writers_end() -> None:
+    """Waits for tensorboard's threads: the error one dies of is pytest's to hear before the next test, not in it."""
+    for thread in threading.enumerate():
+        if type(thread).__module__.startswith("tensorboard."):
+            thread.join(30)
+            assert not thread.is_alive()

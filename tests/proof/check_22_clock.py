@@ -16,7 +16,7 @@ from io import StringIO
 from itertools import cycle, islice
 from pathlib import Path
 
-from broken import BREAKS
+from broken import BREAKS, writers_end
 from case import Cases, attempt, child, ended
 from form_tasks import write_tasks
 from lives import FEW, Lives, small
@@ -120,6 +120,7 @@ def broken(how: str, number: int, folder: Path) -> str:
     with redirect_stderr(said):
         does = {at: lambda into: BREAKS[how](into / "trackers")}
         wrong = run(folder, f"tracker {number}", does, "tensorboard")
+        writers_end()
     told = said.getvalue().count("tracker tensorboard failed (")
     return wrong or ("" if told == 1 else f"{how} at look {at}: told {told} times")
 

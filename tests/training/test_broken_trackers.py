@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from broken import BREAKS
+from broken import BREAKS, writers_end
 
 from metanlp.training.log import log
 
@@ -19,6 +19,7 @@ def test_a_broken_tracker_is_left_out(tmp_path: Path, how: str, capsys: pytest.C
             write({"step": step, "loss": 0.5})
             if step == 2:
                 BREAKS[how](tmp_path / "trackers")
+    writers_end()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("toy: ")]
