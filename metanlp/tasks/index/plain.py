@@ -18,10 +18,11 @@ UNFIT = (OSError, ValueError, LookupError, TypeError, RecursionError)  # what re
 def plain_rows(path: str | Path, columns: Mapping[str, str], labels: Sequence[str]) -> list[Row]:
     """The rows of a file of JSON lines; `columns` are our names of the cells of a row -> the file's, in the order of a
     row. A cell "label" names one of `labels`, where there are any, and becomes its number. Raises one of UNFIT."""
-    with open(path, "rb") as lines:
-        rows: list[Any] = [
-            {ours: record[theirs] for ours, theirs in columns.items()} for record in map(json.loads, lines)
-        ]
+    with open(path, "rb") as file:
+        lines = file.read().decode().strip("\n").replace("\n", ",")  # no record holds a line's end: one array is faster
+    rows: list[Any] = [
+        {ours: record[theirs] for ours, theirs in columns.items()} for record in json.loads(f"[{lines}]")
+    ]
     if labels and "label" in columns:
         numbers = {label: number for number, label in enumerate(labels)}
         for row in rows:
