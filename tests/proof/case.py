@@ -16,6 +16,10 @@ import pytest
 Cases = Iterator[str]
 
 
+class UnableError(Exception):
+    """This machine has not what the cases need: what it is, in one line."""
+
+
 def refused(work: Callable[[], object], kinds: type[Exception] | tuple[type[Exception], ...], *words: object) -> str:
     """ "" where `work` raises one of these errors, in one line with all of the words."""
     try:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from case import Cases, child, ended
+from case import Cases, UnableError, child, ended
 from test_meta_train import SCRIPT, environment, here, read_ranks
 from tiny_learner import shared
 
@@ -55,8 +55,7 @@ def cases(count: int, folder: Path) -> Cases:
     """Runs of three methods and several seeds by processes that talk over the link, a case each; the last five are
     started by accelerate: one undisturbed, two with the link cut for a while, two with it cut for good."""
     if not shutil.which("ip") or subprocess.run(["ip", "netns", "add", SPARE], capture_output=True).returncode:
-        print("skipped: network namespaces need root and iproute2")
-        return
+        raise UnableError("network namespaces need root and iproute2")
     subprocess.run(["ip", "netns", "del", SPARE], check=True)
     launches = max(0, min(LAUNCHES, count - 1))
     with two_machines():
@@ -90,7 +89,9 @@ def compared(count: int, folder: Path) -> Cases:
 def talking(rank: int, base: Path, into: list[Path]) -> None:
     """This process, as rank `rank` in its namespace."""
     import torch
+    from accelerate import PartialState
 
+    PartialState._reset_state()  # of the process that this one was forked from, which is a run alone
     with open(f"/run/netns/{NAMES[rank]}") as network:
         if ctypes.CDLL(None, use_errno=True).setns(network.fileno(), NEW_NETWORK):
             raise OSError(ctypes.get_errno(), "setns")

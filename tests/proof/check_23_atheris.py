@@ -1,5 +1,5 @@
 """Bytes made up by atheris, which is guided by the lines of metanlp that they reach: an error of ours or an answer.
-Where atheris is not installed there is no case, as a line says; check 7 needs hypothesis alone."""
+Where atheris is not installed there is no case; check 7 needs hypothesis alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from case import Cases
+from case import Cases, UnableError
 
 ENDINGS = (".jsonl", ".csv", ".json", ".tsv", ".txt", ".parquet")
 SETTINGS, CONFIG = len(ENDINGS), len(ENDINGS) + 1  # what the first byte of a case asks for beside readers of files
@@ -25,8 +25,7 @@ Read = Callable[[int, bytes], object]
 def cases(count: int, folder: Path) -> Cases:
     """So many runs of one fuzzer, which begins at good files of every form, good settings and a good learner."""
     if not find_spec("atheris"):
-        print("skipped: pip install atheris")
-        return
+        raise UnableError("pip install atheris")
     (folder / "corpus").mkdir()
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     words = [str(folder / "corpus"), f"-runs={count}", "-seed=1", f"-max_len={LONGEST}", "-verbosity=0"]
