@@ -28,6 +28,7 @@ class Options:
 
     out: Path = Path("out/default")  # folder of the learner, and of its checkpoints while it learns
     steps: int = 2000  # meta-steps of four episodes
+    unlabelled: float = 0.0  # share of the episodes from masked words and neighbouring sentences of `mlm`
     resume: bool = False  # go on from the newest checkpoint in --out
 
 
@@ -41,11 +42,12 @@ def run(asked: Options) -> None:
         raise InputError("METANLP_DATA has to name the folder of the training sets")
     root = Path(named)
     graded = read_task(root / "education/beetle/train.jsonl", name="education/beetle", columns=GRADED)
-    found = [task for name in SETS for task in read_role(name, "train", root, None)] + [graded]
+    texts = [f"{kind}:{root / 'mlm'}" for kind in ("masked", "adjacent") if asked.unlabelled]
+    found = [task for name in (*SETS, *texts) for task in read_role(name, "train", root, None)] + [graded]
     tasks = TaskSet(tuple(replace(task, pools={"train": task.pools["train"]}) for task in found)).tasks
     adapters = Lora(rank=16, alpha=32, layers="top half", targets="all linear")
     net = Backbone.load("minilm", adapters, precision="bf16")
-    episodes = Episodes(tasks, net.encode, Sampling(shots=(2, 8), queries=4, ways=8), seed=0)
+    episodes = Episodes(tasks, net.encode, Sampling(shots=(2, 8), queries=4, ways=8, mix=asked.unlabelled), seed=0)
     plan = Plan(steps=asked.steps, meta_batch=4, lr=1e-3, checkpoints=40)
     learned = meta_train(ProtoNet(), net, episodes, plan, folder=asked.out, resume=asked.resume)
     # fp32, so that it answers alike on all processors, and with the head that validation chose: see the card.
