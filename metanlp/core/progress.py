@@ -26,6 +26,7 @@ class Speech:
 
     at: float = 0.0  # when, last
     open: int = 0  # pieces of work whose share is told
+    part: str = ""  # of what larger work all that begins now is a part
 
 
 SPEECH = Speech()
@@ -59,6 +60,16 @@ def at_work(name: str) -> Generator[None]:
         telling.join()
 
 
+@contextmanager
+def part(name: str) -> Generator[None]:
+    """Inside, the names of pieces of work begin with that of the larger one that they are a part of."""
+    before, SPEECH.part = SPEECH.part, f"{SPEECH.part}{name}, "
+    try:
+        yield
+    finally:
+        SPEECH.part = before
+
+
 def said_line(line: str) -> None:
     """A line on standard error, above a bar where there is one."""
     SPEECH.at = monotonic()
@@ -72,10 +83,10 @@ class Progress:
     bar appears after `delay` seconds. A run that is resumed has `done` a share before."""
 
     def __init__(self, name: str, *, quiet: bool = False, delay: float = 0.0, done: float = 0.0) -> None:
-        self._name, self._speaks = name, not quiet and bool(sys.stderr)  # None where it is closed
+        self._name, self._speaks = f"{SPEECH.part}{name}", not quiet and bool(sys.stderr)  # None where it is closed
         self._watched = self._speaks and watched()
         self._bar: Any = tqdm(
-            total=1.0, initial=done, desc=name, bar_format=LAYOUT, disable=not self._watched, delay=delay
+            total=1.0, initial=done, desc=self._name, bar_format=LAYOUT, disable=not self._watched, delay=delay
         )
         self._done = self._before = done
         self._begun = self._told = monotonic()

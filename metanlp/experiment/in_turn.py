@@ -22,7 +22,7 @@ from metanlp.algorithms.base import Inner, Net
 from metanlp.core import storage
 from metanlp.core.errors import InputError
 from metanlp.core.outputs import CORPUS, RESULTS, OutputFolder
-from metanlp.core.progress import Progress
+from metanlp.core.progress import Progress, part
 from metanlp.core.settings import require_same, to_json
 from metanlp.core.types import Weights
 from metanlp.core.versions import versions
@@ -90,7 +90,8 @@ def in_turn(
                     shutil.rmtree(fold.folder)
         for number, fold in enumerate(folds, start=1):
             say({"held out": f"{' and '.join(fold.names) or 'none'}, {number} of {len(folds)}"})
-            stored = done(asked, fold) or run_fold(asked, fold, methods, make, ranks, keep)
+            with part(f"{number} of {len(folds)}"):
+                stored = done(asked, fold) or run_fold(asked, fold, methods, make, ranks, keep)
             cells += cells_of(stored["cells"])
             costs.append(stored["cost"])
             left = sum(cost["seconds"] for cost in costs) / number * (len(folds) - number)

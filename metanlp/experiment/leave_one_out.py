@@ -20,6 +20,7 @@ import numpy as np
 from metanlp.backbone.pretrained import MINILM
 from metanlp.core import storage
 from metanlp.core.errors import InputError
+from metanlp.core.progress import part
 from metanlp.core.settings import require_same
 from metanlp.core.types import Roles
 from metanlp.evaluation.answers import STARTS
@@ -53,7 +54,8 @@ def run(asked: Experiment) -> Report:
         for number, (name, roles) in enumerate(folds.items(), start=1):
             fold = replace(asked, out=asked.out / name)
             anew = () if reports else (asked.out, *(asked.out / other for other in folds))
-            found = done(fold) or experiment.run(fold, roles, anew=anew, fold=number, folds=len(folds))
+            with part(f"{number} of {len(folds)}"):
+                found = done(fold) or experiment.run(fold, roles, anew=anew, fold=number, folds=len(folds))
             assert found is not None  # one process is rank 0
             reports[name] = found
             say({f"{number} of {len(folds)}, {name} left out": in_a_line(found)})

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from metanlp.core import progress
-from metanlp.core.progress import Progress, at_work
+from metanlp.core.progress import Progress, at_work, part
 
 LINE = r"maml: 50% done after 00:00, about 00:00 left; loss 0.250, validation 0.750\n"
 
@@ -57,6 +57,18 @@ def test_what_is_left_is_told_at_the_pace_of_this_run(
         time.sleep(0.1)
         shown.show(0.6)
     assert capsys.readouterr().err == "maml: 60% done after 0.1 s, about 0.4 s left\n"
+
+
+def test_a_part_of_a_larger_work_is_named_after_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    with part("2 of 5"):
+        work(pieces=1)
+    work(pieces=1)
+    inside, after = capsys.readouterr().err.splitlines()
+    assert inside == f"2 of 5, {after}"
+    assert after.startswith("maml: 100% done")
 
 
 def test_notes_are_said_and_quiet_is_quiet(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
