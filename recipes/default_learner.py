@@ -19,6 +19,7 @@ SETS = (
     "open", "glue/mnli", "glue/snli", "glue/qnli", "glue/stsb", "intents/clinc150", "intents/hwu64", "topics/dbpedia14",
     "shopping/product_category", "shopping/drug_reviews", "education/arc_easy", "mini",
 )  # fmt: skip
+VIEWS = ("adapted.6.all", "adapted.6.second", "frozen.6.all", "frozen.4.all", "frozen.3.second")  # without a phrase's
 GRADED = {"text_a": "reference", "text_b": "text", "label": "label_text"}  # short answers, in a file of its own
 
 
@@ -29,6 +30,7 @@ class Options:
     out: Path = Path("out/default")  # folder of the learner, and of its checkpoints while it learns
     steps: int = 2000  # meta-steps of four episodes
     unlabelled: float = 0.0  # share of the episodes from masked words and neighbouring sentences of `mlm`
+    views: tuple[str, ...] = VIEWS  # what is read off the encoder
     resume: bool = False  # go on from the newest checkpoint in --out
 
 
@@ -46,14 +48,14 @@ def run(asked: Options) -> None:
     found = [task for name in (*SETS, *texts) for task in read_role(name, "train", root, None)] + [graded]
     tasks = TaskSet(tuple(replace(task, pools={"train": task.pools["train"]}) for task in found)).tasks
     adapters = Lora(rank=16, alpha=32, layers="top half", targets="all linear")
-    net = Backbone.load("minilm", adapters, precision="bf16")
+    net = Backbone.load("minilm", adapters, views=asked.views, precision="bf16")
     episodes = Episodes(tasks, net.encode, Sampling(shots=(2, 8), queries=4, ways=8, mix=asked.unlabelled), seed=0)
     plan = Plan(steps=asked.steps, meta_batch=4, lr=1e-3, checkpoints=40)
     learned = meta_train(ProtoNet(), net, episodes, plan, folder=asked.out, resume=asked.resume)
     # fp32, so that it answers alike on all processors, and with the head that validation chose: see the card.
     adapts = replace(learned.algorithm, classifier="mixture")
     record = {"tasks": {"train": [task.name for task in tasks]}, "seed": 0} | dict(learned.record)
-    exact = Backbone.load("minilm", adapters, precision="fp32")
+    exact = Backbone.load("minilm", adapters, views=asked.views, precision="fp32")
     replace(learned, algorithm=adapts, net=exact, record=record).save(asked.out)
 
 
