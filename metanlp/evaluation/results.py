@@ -271,9 +271,11 @@ class Report:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """What the file says, unchecked. Raises DamagedError for one that can't be read."""
+    """What the file says, unchecked. Raises InputError for one that is not there, DamagedError where it can't be read."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; give the {RESULTS} that a run left") from None
     except (OSError, ValueError, TypeError) as error:
         raise DamagedError(f"{path} is damaged: {type(error).__name__} {error}; remove it") from error
 
