@@ -271,7 +271,7 @@ class Report:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """What the file says, unchecked. Raises InputError for one that is not there, DamagedError where it can't be read."""
+    """What the file says, unchecked. Raises InputError where it is not there, DamagedError where it is no JSON."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:

@@ -400,7 +400,7 @@ def test_results_that_are_none(home: Path, tmp_path: Path) -> None:
     with pytest.raises(DamagedError, match=r"r\.json is damaged"):
         staged(home / "run", tmp_path / "stage", results=tmp_path / "r.json")
     with pytest.raises(InputError, match=r"none\.json: no such file; give the results\.json that a run left"):
-        staged(home / "run", tmp_path / "stage", results=tmp_path / "none.json")
+        staged(home / "run", tmp_path / "other", results=tmp_path / "none.json")
 
 
 def test_examples_that_are_no_task(home: Path, tmp_path: Path) -> None:
