@@ -24,6 +24,7 @@ from metanlp.report.canvas import (
 
 LINE = 0.24  # inches a row of names
 MARKER, MOST = 0.055, 6.0  # inches that a dot takes, and that all tasks take before dots lie closer
+SOME = 10  # answers from which on a share of them says something
 SPREAD = 0.4  # of the way from one place to the next that the methods of a place take
 
 Frame = Any
@@ -160,12 +161,14 @@ def training(rows: Frame, look: PlotStyle) -> Any:
 
 
 def calibration(rows: Frame, look: PlotStyle) -> Any:
-    """On the diagonal an answer is right as often as it is sure. Below, how many answers of ours are how sure."""
+    """On the diagonal an answer is right as often as it is sure. A share of fewer than `SOME` answers is no point,
+    except where none is of more. Below, how many answers of ours are how sure."""
     names = list(rows["method"].unique())
     figure, (axes, below) = canvas(2.5, 0.6, head=0.35 + legend_height(names, look))
     axes.plot([0, 100], [0, 100], color=COLOURS["ink"], linewidth=1, linestyle=(0, (2, 2)))
     for name in sorted(names, key=look.strong):
         mine = rows[rows["method"] == name]
+        mine = mine[mine["answers"] >= min(SOME, mine["answers"].max())]
         style = look.line(name) if look.strong(name) else {"color": COLOURS["other"], "linewidth": 0.8, "alpha": 0.7}
         axes.plot(mine["sure"], mine["right"], **style)
     mine = rows[rows["method"] == look.sides.ours]

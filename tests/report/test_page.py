@@ -209,6 +209,16 @@ def test_chance_is_in_every_plot_of_a_share_that_is_right() -> None:
 
 
 @drawn
+@pytest.mark.parametrize(("answers", "shown"), [((90, 3), [55.0]), ((4, 4), [55.0, 95.0])])
+def test_a_share_of_a_handful_of_answers_is_no_point(answers: tuple[int, int], shown: list[float]) -> None:
+    look = canvas.PlotStyle(("maml",), findings.Compared("maml", "frozen"), "accuracy")
+    rows = [{"method": "maml", "bin": f"{at - 5}-{at + 5} %", "answers": count, "sure": float(at), "right": 0.0}
+            for at, count in zip((55, 95), answers, strict=True)]  # fmt: skip
+    line = next(line for line in plots.calibration(pd.DataFrame(rows), look).axes[0].lines if line.get_marker() == "o")
+    assert list(line.get_xdata()) == shown
+
+
+@drawn
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_plot_stands_in_the_page_and_in_three_files(pages: dict[str, Path], shape: str) -> None:
     page, plots = pages[shape].read_text(), pages[shape].parent / "plots"
