@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,16 @@ def test_it_is_small_and_its_card_says_what_taught_it() -> None:
         )
     for file in (ADAPTER, META):
         assert config["files"][file][:12] in card
+
+
+def test_its_recipe_makes_one_of_its_shape() -> None:
+    """Defaults may become others; the card's command still gives a learner with these views."""
+    made, config = runpy.run_path(str(ROOT / "recipes" / "default_learner.py")), read_config(FOLDER, "learner")
+    assert list(made["Options"]().views) == config["backbone"]["views"]
+    assert made["Options"]().steps == config["record"]["steps"]
+    assert {name.partition("/")[0] for name in made["SETS"]} | {"education"} == {
+        name.partition("/")[0] for name in config["record"]["tasks"]["train"]
+    }
 
 
 @needs_minilm

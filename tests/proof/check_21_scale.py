@@ -73,7 +73,8 @@ def lines(number: int, chance: random.Random, fill: list[str]) -> Iterator[str]:
 
 def trained(tasks: tuple[Task, ...], steps: int) -> Cases:
     """Steps of eight episodes, with a tokenizer that reads the texts."""
-    net, looks, plan = shared().net, list[float](), Plan(steps=steps, meta_batch=8, patience=0, validations=2)
+    net, looks = shared().net, list[float]()
+    plan = Plan(steps=steps, meta_batch=8, patience=0, validations=min(10, steps))
     before = megabytes()
 
     def look(_: object) -> list[float]:
