@@ -12,7 +12,7 @@ from metanlp.core.errors import InputError
 from metanlp.core.offsets import counts, spread
 from metanlp.core.types import Batch, Meaning, Row, Task, Tokens
 from metanlp.forms import FORMS, Form
-from metanlp.tasks.rowset import keys_of
+from metanlp.tasks.rowset import keys_of, targets_of, where
 
 Encode = Callable[..., Tokens]
 """`Backbone.encode`: a sequence of texts, and whether word numbers are needed, to tokens."""
@@ -34,9 +34,12 @@ class Pool:
     @staticmethod
     def of(task: Task, encode: Encode) -> Pool:
         """The training rows of a task; of rows with equal texts the first."""
-        rows = tuple(task.pools["train"])
-        first = np.unique(keys_of(task.pools["train"], FORMS[task.form]), return_index=True)[1]
-        return Pool(task.meaning, [rows[n] for n in np.sort(first)], encode)
+        rows, form = task.pools["train"], FORMS[task.form]
+        first = np.unique(keys_of(rows, form), return_index=True)[1]
+        # Rows of an index stay in their file: those of thousands of pools would fill the memory.
+        if len(first) < len(rows):
+            rows = where(rows, np.isin(np.arange(len(rows)), first), form)
+        return Pool(task.meaning, rows, encode)
 
     @cached_property
     def tokens(self) -> Tokens:
@@ -48,6 +51,10 @@ class Pool:
         """For each class the numbers of the rows that are a shot of it; without classes one list of all rows."""
         if not self.form.by_class:
             return [np.arange(len(self.rows))]
+        if self.form.single_label:
+            targets = targets_of(self.rows, self.form)
+            ends = np.bincount(targets, minlength=len(self.classes)).cumsum()
+            return np.split(np.argsort(targets, kind="stable"), ends[:-1])
         found: list[list[int]] = [[] for _ in self.meaning.labels]
         for number, row in enumerate(self.rows):
             for label in dict.fromkeys(self.form.shots_of(row)):

@@ -29,6 +29,7 @@ from metanlp.backbone import Backbone
 from metanlp.cli.commands import main
 from metanlp.core.errors import DamagedError, InputError, StorageError
 from metanlp.core.types import Roles, Task
+from metanlp.episodes.pool import Pool
 from metanlp.episodes.sampling import Episodes, Sampling
 from metanlp.forms import FORMS
 from metanlp.tasks.index import build as indexing
@@ -290,6 +291,20 @@ def test_episodes_are_those_of_direct_tasks(tmp_path: Path, net: Backbone) -> No
         assert (one.task, one.support_rows, one.query_rows) == (other.task, other.support_rows, other.query_rows)
         assert one.support.ids.equal(other.support.ids)
         assert one.query.targets.equal(other.query.targets)
+
+
+def test_drawn_rows_are_not_kept_in_memory(tmp_path: Path, net: Backbone) -> None:
+    """Thousands of pools would hold gigabytes of texts; what an episode needs of them are tokens and classes."""
+    jsonl(tmp_path / "distinct.jsonl", texts("distinct", 14))
+    jsonl(tmp_path / "repeats.jsonl", [*texts("repeats", 14), *texts("REPEATS", 3)])
+    direct = read_tasks(tmp_path)
+    build_index(tmp_path)
+    for lazy, eager in zip(open_index(tmp_path), direct, strict=True):
+        pools = [Pool.of(task, net.encode) for task in (lazy, eager)]
+        assert isinstance(pools[0].rows, IndexedRows)
+        assert [*pools[0].rows] == [*pools[1].rows] == [*eager.pools["train"][:14]]
+        assert [rows.tolist() for rows in pools[0].by_class] == [rows.tolist() for rows in pools[1].by_class]
+        assert [rows.tolist() for rows in pools[0].by_class] == [[*range(0, 14, 2)], [*range(1, 14, 2)]][::-1]
 
 
 # Leaks.

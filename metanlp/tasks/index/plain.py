@@ -5,10 +5,11 @@ readers gave. Files that changed since are noticed before."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import from_json
 
 from metanlp.core.types import Row
 
@@ -19,10 +20,10 @@ def plain_rows(path: str | Path, columns: Mapping[str, str], labels: Sequence[st
     """The rows of a file of JSON lines; `columns` are our names of the cells of a row -> the file's, in the order of a
     row. A cell "label" names one of `labels`, where there are any, and becomes its number. Raises one of UNFIT."""
     with open(path, "rb") as file:
-        lines = file.read().decode().strip("\n").replace("\n", ",")  # no record holds a line's end: one array is faster
-    rows: list[Any] = [
-        {ours: record[theirs] for ours, theirs in columns.items()} for record in json.loads(f"[{lines}]")
-    ]
+        lines = file.read().strip(b"\n").replace(b"\n", b",")  # no record holds a line's end: one array is faster
+    # Reads long texts in less than half the time of the standard library, and raises ValueError as that does.
+    records: list[Any] = from_json(b"[%b]" % lines)
+    rows: list[Any] = [{ours: record[theirs] for ours, theirs in columns.items()} for record in records]
     if labels and "label" in columns:
         numbers = {label: number for number, label in enumerate(labels)}
         for row in rows:
