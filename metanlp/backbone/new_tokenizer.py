@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -18,29 +19,61 @@ Kind = Literal["wordpiece", "bpe"]
 
 def train_tokenizer(texts: Iterable[str], kind: Kind, size: int, lower: bool, *, written: bool = False) -> Any:
     """WordPiece as BERT has it, or byte-level BPE, of at most `size` tokens. Texts to be `written` word by word
-    have no token in front. Ties are broken in another way in every process, so a tokenizer is learned once and saved.
-    Raises InputError for a size below the alphabet's."""
-    alphabet = pre_tokenizers.ByteLevel.alphabet() if kind == "bpe" else []
-    least = len(SPECIAL) + (len(alphabet) or 100)
+    have no token in front. Equal texts give equal tokenizers. Raises InputError for a size below the alphabet's."""
+    letters = pre_tokenizers.ByteLevel.alphabet() if kind == "bpe" else []
+    least = len(SPECIAL) + (len(letters) or 100)
     if size < least:
         raise InputError(f"a vocabulary of {size} tokens is smaller than its alphabet and special tokens; from {least}")
-    rules: dict[str, Any] = {"vocab_size": size, "special_tokens": [*SPECIAL.values()], "show_progress": False}
-    if kind == "bpe":
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-        tokenizer.decoder = decoders.ByteLevel()
-        trainer: Any = trainers.BpeTrainer(initial_alphabet=alphabet, min_frequency=2, **rules)
-    else:
-        tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk_token"]))
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = decoders.WordPiece()
-        trainer = trainers.WordPieceTrainer(min_frequency=2, limit_alphabet=max(100, size // 4), **rules)
-    if lower or kind == "wordpiece":
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower)
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer: Any = _bpe(texts, size, letters, lower) if kind == "bpe" else _wordpiece([*texts], size, lower)
     ends = [(name, tokenizer.token_to_id(name)) for name in (SPECIAL["cls_token"], SPECIAL["sep_token"])]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A [SEP]" if written else "[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
     )
     more = {"eos_token": SPECIAL["sep_token"]} if written else {}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL, **more)
+
+
+def _bpe(texts: Iterable[str], size: int, letters: list[str], lower: bool) -> Any:
+    tokenizer: Any = Tokenizer(models.BPE())
+    if lower:
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer: Any = trainers.BpeTrainer(
+        vocab_size=size, min_frequency=2, special_tokens=[*SPECIAL.values()], initial_alphabet=letters,
+        show_progress=False,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _wordpiece(texts: Sequence[str], size: int, lower: bool) -> Any:
+    """Of equally frequent pieces the trainer takes those with the lowest numbers, and numbers letters and "##letters"
+    in the order of a hash table, another one in every process. So these get their numbers beforehand."""
+    counts, normalizer = Counter[str](), normalizers.BertNormalizer(lowercase=lower)
+    for text in texts:
+        counts.update(normalizer.normalize_str(text))
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    letters = [letter for letter, _ in ranked if not letter.isspace()][: max(100, size // 4)]
+    pieces = sorted(_trained(texts, normalizer, letters, [], len(letters)).get_vocab())  # the smallest: nothing merged
+    numbered = [*SPECIAL.values(), *pieces]
+    vocabulary = _trained(texts, normalizer, letters, numbered, size).get_vocab()
+    # Without what the trainer has noted of `numbered`, which it takes for special tokens.
+    tokenizer: Any = Tokenizer(models.WordPiece(vocabulary, unk_token=SPECIAL["unk_token"]))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def _trained(texts: Sequence[str], normalizer: Any, letters: list[str], numbered: list[str], size: int) -> Any:
+    """A vocabulary of at most `size` pieces, of which `numbered` have the first numbers."""
+    tokenizer: Any = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk_token"]))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer: Any = trainers.WordPieceTrainer(
+        vocab_size=size, min_frequency=2, special_tokens=numbered, initial_alphabet=letters,
+        limit_alphabet=len(letters), show_progress=False,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer

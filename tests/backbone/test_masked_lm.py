@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any, cast
 
@@ -121,6 +122,18 @@ def test_a_tokenizer_of_ones_own(kind: Any, tmp_path: Path) -> None:
     assert AutoTokenizer.from_pretrained(tmp_path)("the cat")["input_ids"] == made("the cat")["input_ids"]
     if kind == "bpe":  # any text can be told
         assert made.unk_token_id not in made("日本 \N{GRINNING FACE}")["input_ids"]
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_equal_texts_give_an_equal_tokenizer(kind: Any) -> None:
+    """Though nearly all of their pieces are equally frequent, and letters are more than the alphabet may hold."""
+    chance = random.Random(0)
+    letters = [
+        chr(number) for number in (*range(97, 123), *range(0x3B1, 0x3C9), *range(0x430, 0x450), *range(0x5D0, 0x5EA))
+    ]
+    texts = [" ".join("".join(chance.choices(letters, k=4)) for _ in range(30)) for _ in range(40)]
+    made = {train_tokenizer(texts, kind, 420, lower=True).backend_tokenizer.to_str() for _ in range(4)}
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize(("kind", "least"), [("bpe", 261), ("wordpiece", 105)])

@@ -110,12 +110,11 @@ def from_default(tiny: Tiny, steps: int) -> Run:
 
 
 def pretraining(tiny: Tiny, corpus: Path, steps: int) -> Run:
-    """A pretraining, from the texts of the tasks to a model. WordPiece breaks ties in another way in every process: a
-    run that dies before its tokenizer is saved would not end as an undisturbed one."""
+    """A pretraining, from the texts of the tasks to a model."""
     rows = [row for task in tiny.tasks for row in task.pools["train"]]
     corpus.write_text("\n".join(row[name] for row in rows for name in ("text", "text_a", "text_b") if name in row))
     small: dict[str, Any] = {"layers": 2, "width": 32, "heads": 2, "vocabulary": 600, "max_length": 24, "batch": 16}
-    small |= {"steps": steps, "precision": "fp32", "threads": 1, "resume": True, "tokenizer": "bpe"}
+    small |= {"steps": steps, "precision": "fp32", "threads": 1, "resume": True}
 
     def learn(into: Path) -> None:
         pretrain(Pretraining(text=str(corpus), out=into, **small))
