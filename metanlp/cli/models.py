@@ -73,9 +73,7 @@ class Written:
 class Predict(Source, Columns, Answers, Written):
     """Answer for new rows with an adapted model: one line a row, JSON or CSV."""
 
-    texts: Annotated[Path | None, tyro.conf.Positional] = (
-        None  # lines of text, CSV, Excel or JSONL; else, or as "-", stdin
-    )
+    texts: Annotated[Path | None, tyro.conf.Positional] = None  # text lines, CSV, Excel, JSONL; else, or as "-", stdin
 
     def run(self) -> None:
         from metanlp.learner.learner import Adapted

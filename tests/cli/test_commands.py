@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +219,23 @@ def test_every_other_command_speaks_json(here: Here, work: Path, tiny: Path, tmp
 
 
 # Help, completion, options misspelt
+
+
+def test_every_option_has_its_sentence() -> None:
+    """It is read from beside a field, above it, or a string below it; a comment on a later line would be lost."""
+    asked, bare = 0, list[str]()
+    for path in [*(ROOT / "metanlp" / "cli").glob("*.py"), ROOT / "metanlp" / "experiment" / "options.py"]:
+        source = path.read_text("utf-8")
+        lines = source.splitlines()
+        bodies = (node.body for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef))
+        for field, after in (pair for body in bodies for pair in pairwise([*body, None])):
+            if isinstance(field, ast.AnnAssign) and not ast.unparse(field.target).startswith("_"):
+                asked += 1
+                told = "#" in lines[field.lineno - 1] or lines[field.lineno - 2].lstrip().startswith("#")
+                if not told and not (isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)):
+                    bare.append(f"{path.name}:{field.lineno}")
+    assert asked > 150
+    assert not bare
 
 
 def test_help_lists_commands_in_order_and_exit_codes_and_loads_nothing() -> None:
