@@ -78,7 +78,7 @@ DOORS = {
     "regex": ("metanlp.forms.words",),
     "tyro": ("metanlp.core.settings", "metanlp.cli", "recipes"),
     "pydantic": ("metanlp.core.settings",),
-    "pydantic_core": ("metanlp.tasks.index.plain",),
+    "pydantic_core": ("metanlp.tasks.index.index", "metanlp.tasks.index.plain"),
     "rich": ("metanlp.report.tables", "recipes.bench.bench_engine"),
     "matplotlib": ("metanlp.report.canvas",),
     "pandas": ("metanlp.report.page", "metanlp.learner.prediction_table"),

@@ -30,10 +30,11 @@ def pack(
     words that `words_of` lists."""
     picked = np.asarray(rows, dtype=np.int64)
     lengths = counts(tokens.starts, picked)
-    order = np.argsort(lengths, kind="stable")
-    ends = np.cumsum(lengths[order])
-    texts = np.repeat(np.arange(len(order)), lengths[order])  # in the order of their length
-    positions = np.arange(len(texts)) - (ends - lengths[order])[texts]
+    order = lengths.argsort(kind="stable")
+    ordered = lengths[order]
+    ends = ordered.cumsum()
+    texts = np.arange(len(order)).repeat(ordered)  # in the order of their length
+    positions = np.arange(len(texts)) - (ends - ordered)[texts]
     places = positions + tokens.starts[picked[order]][texts]
     unit_of = None
     if by_word:

@@ -14,4 +14,4 @@ def spread(first: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Indices of the members of the given rows, row after row: (R + 1,), (r,) -> (members,)."""
     members = counts(first, rows)
     ends = members.cumsum()
-    return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(first[rows] - ends + members, members)
+    return np.arange(int(ends[-1]) if len(ends) else 0) + (first[rows] - ends + members).repeat(members)

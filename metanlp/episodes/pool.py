@@ -68,14 +68,17 @@ class Pool:
 
     def pack(self, rows: Sequence[int] | np.ndarray, classes: Sequence[int] | np.ndarray | None = None) -> Batch:
         """Packs rows into one batch. Targets are indices into `classes`, by default all classes of the task."""
-        rows, classes = np.asarray(rows), self.classes if classes is None else classes
-        (units, places), texts, form = self.units(rows), spread(self._first_text, rows), self.form
-        owner = np.repeat(np.arange(len(rows)), units)  # which of `rows` a unit belongs to
-        targets = form.renumbered(self._gold[self._first[rows[owner]] + places], classes)
-        group = owner if form.words or len(texts) > len(rows) else None
+        rows, classes, form = np.asarray(rows), self.classes if classes is None else classes, self.form
+        if self._single:
+            texts, gold, group = rows, self._gold[rows], None
+        else:
+            (units, places), texts = self.units(rows), spread(self._first_text, rows)
+            owner = np.arange(len(rows)).repeat(units)  # which of `rows` a unit belongs to
+            gold = self._gold[self._first[rows[owner]] + places]
+            group = owner if form.words or len(texts) > len(rows) else None
         return pack(
-            self.tokens, texts, targets, len(classes), form=form.name, group=group, by_word=form.words,
-            background=form.background,
+            self.tokens, texts, form.renumbered(gold, classes), len(classes), form=form.name, group=group,
+            by_word=form.words, background=form.background,
         )  # fmt: skip
 
     def whole(self) -> Batch:
@@ -116,6 +119,13 @@ class Pool:
     def _first(self) -> np.ndarray:
         """Row r has units [first[r], first[r + 1]): (R + 1,)."""
         return np.cumsum([0, *map(len, self._answers)])
+
+    @cached_property
+    def _single(self) -> bool:
+        """Whether each row is one text and one unit, so that all three have the same numbers."""
+        numbers = np.arange(len(self.rows) + 1)
+        same = np.array_equal(self._first, numbers) and np.array_equal(self._first_text, numbers)
+        return same and not self.form.words
 
     @cached_property
     def _first_word(self) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+from pydantic_core import from_json
 
 from metanlp.core.errors import InputError
 from metanlp.core.storage import sha256_of
@@ -85,9 +85,11 @@ class Index:
         of_rows, at = [column.values.to_numpy() for column in self._of_rows], 0
         same = dict[tuple[Any, ...], tuple[Any, ...]]()  # most tasks have the labels of others
         for number, line in enumerate(self._task.to_pylist()):
-            facts = json.loads(line)
+            facts = from_json(line)
             fields: dict[str, Any] = facts["task"]
-            fields |= {name: same.setdefault(tuple(v), tuple(v)) for name, v in fields.items() if isinstance(v, list)}
+            for name in ("labels", "scale", "notes"):
+                value = tuple(fields[name])
+                fields[name] = same.setdefault(value, value)
             fields["name"] = f"{above}/{fields['name']}" if above else fields["name"]
             pools, supports = dict[str, IndexedRows](), dict[int, list[IndexedRows]]()
             for place, (pool, shots, size, counts) in enumerate(facts["sets"]):
@@ -106,7 +108,7 @@ class Index:
 
     def check(self, task: int) -> None:
         """Raises InputError where a file of the task has changed since it was indexed, or is gone."""
-        for name, size, changed_at, sha256 in json.loads(self._files[task].as_py()):
+        for name, size, changed_at, sha256 in from_json(self._files[task].as_py()):
             path = f"{self._folder}/{name}"  # a Path would take longer to make than the file to be looked at
             try:
                 found = os.stat(path)
@@ -119,7 +121,7 @@ class Index:
 
     def _read_anew(self, task: int) -> Sequence[Sequence[Row]]:
         self.check(task)
-        facts = json.loads(self._task[task].as_py())
+        facts = from_json(self._task[task].as_py())
         sizes = [size for _, _, size, _ in facts["sets"]]
         with suppress(*UNFIT):  # of a file that changes just now; the readers say what is wrong with it
             found = self._plain(task, facts)
@@ -135,7 +137,7 @@ class Index:
         """The sets of a task whose rows stand in its files as they are; none for other tasks."""
         if not (columns := facts.get("plain")):
             return []
-        files = json.loads(self._files[task].as_py())
+        files = from_json(self._files[task].as_py())
         labels = facts["task"]["labels"]
         return [tuple(plain_rows(f"{self._folder}/{name}", columns, labels)) for name, *_ in files]
 
