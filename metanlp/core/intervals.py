@@ -108,13 +108,13 @@ def bootstrap(values: np.ndarray, seed: int = 0) -> Interval:
     return Interval(float(values.mean()), float(low), float(high))
 
 
-def as_good(each: np.ndarray, best: np.ndarray) -> bool:
-    """Whether accuracies (E,) lie within one standard error of the best ones, trial by trial: few trials can't tell
-    more (Breiman et al. 1984, the 1-SE rule)."""
+def as_good(each: np.ndarray, best: np.ndarray, errors: float = 1.0) -> bool:
+    """Whether accuracies (E,) lie within so many standard errors of the best ones, trial by trial: few trials can't
+    tell more (Breiman et al. 1984, the 1-SE rule)."""
     behind = best - each
     if len(behind) < 2:
         return bool((behind <= 0).all())
-    return bool(behind.mean() <= behind.std(ddof=1) / len(behind) ** 0.5)
+    return bool(behind.mean() <= errors * behind.std(ddof=1) / len(behind) ** 0.5)
 
 
 def interval_of_share(hits: int, rows: int) -> tuple[float, float]:

@@ -54,6 +54,7 @@ class Draws(Protocol):
 
 Validate = Callable[[Weights], Sequence[float]]
 """θ -> its score on each of the same trials: accuracy, or what a form is judged by."""
+CLEARLY = 2.0  # standard errors of few trials by which θ is clearly worse than the best: the highest of many is lucky
 PATIENCE_NAN = 10  # bad steps in a row that end a run
 KEPT_ROWS = 1_000_000  # most training rows whose identities a learner keeps: 5 MB
 CHECKED_EVERY = 10  # steps after which the ranks are compared, beside every checkpoint
@@ -75,10 +76,11 @@ def meta_train(
     trackers: Sequence[str] = (),
     start: Learner | None = None,
 ) -> Learner:
-    """Learn θ, from that of `start`, a learner on `net`, or anew: the latest as good as any on `validate`, or the last
-    without it; a collapse goes back to it, and on at half the rate. Into `folder` go `metrics.jsonl`, what `trackers`
-    write and `checkpoints/`; `resume` goes on from the newest. Raises InputError for `resume` with other settings, or a
-    folder with checkpoints without it, and where ranks differ; DivergedError after ten bad steps; StoppedError."""
+    """Learn θ, from that of `start`, a learner on `net`, or anew: the latest that `validate` finds not clearly worse
+    than another, or the last without it; a collapse goes back to it, and on at half the rate. Into `folder` go
+    `metrics.jsonl`, what `trackers` write and `checkpoints/`; `resume` goes on from the newest. Raises InputError for
+    `resume` with other settings, or a folder with checkpoints without it, and where ranks differ; DivergedError after
+    ten bad steps; StoppedError."""
     theta = _begun(algorithm.init(net, torch.Generator().manual_seed(seed)), start, net)
     identity = _identity(algorithm, net, episodes, plan, seed) | _begins(start)
     learned, state = outer_loop(
@@ -182,11 +184,11 @@ def _looked(
 
 
 def _validated(state: State, kept: Weights, theta: Weights, trials: Sequence[float]) -> tuple[State, Weights]:
-    """Keeps θ unless it is worse than the best so far: of two that the trials can't tell apart, the later one has
-    learned more, and at a falling rate."""
+    """Keeps θ unless it is clearly worse than the best so far: of two that the trials can't tell apart, the later one
+    has learned more, and at a falling rate."""
     mean, reference = float(np.mean(trials)), np.array(state.best_trials)
     state = replace(state, validation=mean)
-    if len(reference) and not as_good(np.array(trials), reference):
+    if len(reference) and not as_good(np.array(trials), reference, CLEARLY):
         return replace(state, since_best=state.since_best + 1), kept
     if not len(reference) or mean > reference.mean():
         state = replace(state, best_trials=tuple(trials))

@@ -24,7 +24,7 @@ class Plan:
     weight_decay: float = 0.0  # of AdamW
     clip: float = 1.0  # longest meta-gradient
     validations: int = 8  # spread evenly over the run
-    patience: int = 4  # validations in a row that are worse than the best and end the run; 0 never
+    patience: int = 0  # validations in a row that are clearly worse than the best and end the run; 0 never
     checkpoints: int = 20  # spread evenly over the run; at each it is looked whether all texts become alike
     exact: bool = True  # add gradients in one order, so that any number of processes gives the same bits
 

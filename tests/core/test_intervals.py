@@ -100,6 +100,8 @@ def test_as_good_is_within_one_standard_error() -> None:
     assert as_good(best, best)
     assert as_good(best - np.array([0.1, -0.1, 0.1, 0.0]), best)  # behind by 0.025, standard error 0.048
     assert not as_good(best - 0.05, best)  # behind by as much in every trial
+    assert not as_good(best - np.array([0.06, 0.0, 0.06, 0.0]), best)  # behind by 0.03, standard error 0.017
+    assert as_good(best - np.array([0.06, 0.0, 0.06, 0.0]), best, 2.0)
     assert not as_good(np.array([0.4]), np.array([0.5]))  # one trial has no standard error
     assert as_good(np.array([0.5]), np.array([0.4]))
 

@@ -340,18 +340,26 @@ def test_the_best_weights_are_kept(run: Callable[..., Learner]) -> None:
 
 
 def test_later_weights_that_are_as_good_are_kept(run: Callable[..., Learner], tmp_path: Path) -> None:
-    """Within one standard error of the highest, trial by trial; not of the last that was kept, which could drift."""
+    """Within two standard errors of the highest, trial by trial; not of the last that was kept, which could drift."""
     seen: list[Weights] = []
-    answers = [[0.1, 0.2, 0.3], [0.6, 0.5, 0.7], [0.5, 0.6, 0.69], [0.4, 0.7, 0.6], [0.5, 0.4, 0.6], [0.4, 0.3, 0.5]]
+    answers = [[0.1, 0.2, 0.3], [0.6, 0.5, 0.7], [0.5, 0.6, 0.69], [0.5, 0.5, 0.6], [0.5, 0.4, 0.6], [0.4, 0.3, 0.5]]
     learned = run(validate=remembering(seen, answers))
     assert weights.equal(learned.theta, seen[3])
-    assert (learned.record["best_step"], learned.record["validation"]) == (4, pytest.approx(1.7 / 3))
+    assert (learned.record["best_step"], learned.record["validation"]) == (4, pytest.approx(1.6 / 3))
     lines = log(tmp_path / "run")
     assert [line["since_best"] for line in lines] == [0, 0, 0, 0, 1, 2]
     assert [line["validation"] for line in lines] == [pytest.approx(sum(answer) / 3) for answer in answers]
     assert weights.equal(
         run(plan=replace(PLAN, patience=1), validate=remembering([], answers), folder=None).theta, seen[3]
     )
+
+
+def test_a_run_has_its_whole_length_unless_patience_is_asked_for(run: Callable[..., Learner]) -> None:
+    """The highest of a few validations is lucky, and what is learned at the end, at a falling rate, is worth most."""
+    seen: list[Weights] = []
+    plan = Plan(steps=6, meta_batch=2, lr=1e-2, validations=6)
+    learned = run(plan=plan, validate=remembering(seen, [0.5, 0.4, 0.4, 0.4, 0.4, 0.4]), folder=None)
+    assert (learned.record["steps"], len(seen)) == (6, 6)
 
 
 def test_patience_ends_a_run(run: Callable[..., Learner], tmp_path: Path) -> None:
