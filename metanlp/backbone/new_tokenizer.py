@@ -55,25 +55,27 @@ def _wordpiece(texts: Sequence[str], size: int, lower: bool) -> Any:
         counts.update(normalizer.normalize_str(text))
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     letters = [letter for letter, _ in ranked if not letter.isspace()][: max(100, size // 4)]
-    pieces = sorted(_trained(texts, normalizer, letters, [], len(letters)).get_vocab())  # the smallest: nothing merged
-    numbered = [*SPECIAL.values(), *pieces]
-    vocabulary = _trained(texts, normalizer, letters, numbered, size).get_vocab()
-    # Without what the trainer has noted of `numbered`, which it takes for special tokens.
+    pieces = sorted(_vocabulary(texts, lower, letters, [], len(letters)))  # the fewest: none is merged of others
+    # A new one, without what the trainer notes of pieces that are numbered: it takes them for special tokens.
+    return _untrained(lower, _vocabulary(texts, lower, letters, [*SPECIAL.values(), *pieces], size))
+
+
+def _untrained(lower: bool, vocabulary: dict[str, int]) -> Any:
     tokenizer: Any = Tokenizer(models.WordPiece(vocabulary, unk_token=SPECIAL["unk_token"]))
-    tokenizer.normalizer = normalizer
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     return tokenizer
 
 
-def _trained(texts: Sequence[str], normalizer: Any, letters: list[str], numbered: list[str], size: int) -> Any:
-    """A vocabulary of at most `size` pieces, of which `numbered` have the first numbers."""
-    tokenizer: Any = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk_token"]))
-    tokenizer.normalizer = normalizer
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+def _vocabulary(
+    texts: Sequence[str], lower: bool, letters: list[str], numbered: list[str], size: int
+) -> dict[str, int]:
+    """At most `size` pieces of the texts and their numbers, of which `numbered` have the first."""
+    tokenizer = _untrained(lower, {})
     trainer: Any = trainers.WordPieceTrainer(
         vocab_size=size, min_frequency=2, special_tokens=numbered, initial_alphabet=letters,
         limit_alphabet=len(letters), show_progress=False,
     )  # fmt: skip
     tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
+    return tokenizer.get_vocab()
