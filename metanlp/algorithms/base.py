@@ -193,7 +193,8 @@ class Algorithm(ABC):
         return Cost()
 
     def recipes(self) -> tuple[Algorithm, ...]:
-        """Other settings of the adaptation that the recipe search may try on validation tasks; itself first."""
+        """Settings of the adaptation that the recipe search may try on validation tasks; first, at its own rates, the
+        one that stays unless another is clearly better."""
         return (self,)
 
     # what methods share

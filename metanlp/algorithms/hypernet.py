@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metanlp.algorithms.base import Algorithm, Cost, Net, Reader
+from metanlp.algorithms.base import Cost, Net, Reader
 from metanlp.algorithms.networks import set_attention as attention
 from metanlp.algorithms.protonet import ProtoNet
 from metanlp.core import weights
@@ -91,9 +91,6 @@ class Hypernet(ProtoNet):
         mine = attention.unseen(tasks[:, None] == support.task_of)[:, None, None] + votes(support).log()  # (T, 1, 1, N)
         seeds = w["seeds"].expand(len(tasks), -1, -1)
         return attention.block(weights.pick_inside(w, "pool/"), seeds, x.expand(len(tasks), -1, -1), mine)
-
-    def recipes(self) -> tuple[Algorithm, ...]:
-        return (self,)
 
     def cost(self) -> Cost:
         """Support rows are read twice: at θ and under the adapters written for them."""

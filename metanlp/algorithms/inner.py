@@ -86,15 +86,16 @@ class InnerLoop(Readout):
         return None
 
     def recipes(self) -> tuple[Algorithm, ...]:
-        """Rates of the inner loop to try, its own first; step counts are read off one trajectory and not listed."""
+        """Rates of the inner loop to try, its own first, read by a mixture; and its own as they were trained. Step
+        counts are read off one trajectory and not listed."""
         inner, unit = self.inner, 0.01 if self.inner.optimiser == "adam" else 1.0
         rates = [(inner.lr, inner.head_lr), (0.0, unit), (0.5 * unit, 0.5 * unit)]
         inners = [replace(inner, steps=max(5, inner.steps), lr=lr, head_lr=head_lr) for lr, head_lr in rates]
-        return *dict.fromkeys(replace(self, inner=inner) for inner in inners), self.regressed()
+        return self.each_mixed([replace(self, inner=inner) for inner in inners])
 
-    def regressed(self) -> Self:
-        """The same without a step, and with a logistic regression beside the prototypes."""
-        return replace(self, classifier="mixture", inner=replace(self.inner, steps=0))
+    def each_mixed(self, settings: Sequence[Self]) -> tuple[Self, ...]:
+        """The settings read by a mixture, and the first of them as it is, each once."""
+        return tuple(dict.fromkeys([*(setting.mixed() for setting in settings), settings[0]]))
 
 
 def trajectory(

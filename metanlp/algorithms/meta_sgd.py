@@ -47,7 +47,7 @@ class MetaSgd(Maml):
         ]
 
     def recipes(self) -> tuple[Algorithm, ...]:
-        """The learned rates as they are, halved and doubled; and no step but a regression."""
+        """The learned rates as they are, halved and doubled, read by a mixture; and as they were trained."""
         inner = replace(self.inner, steps=max(5, self.inner.steps))
         scaled = (replace(inner, lr=by * inner.lr, head_lr=by * inner.head_lr) for by in (1.0, 0.5, 2.0))
-        return *(replace(self, inner=each) for each in scaled), self.regressed()
+        return self.each_mixed([replace(self, inner=each) for each in scaled])

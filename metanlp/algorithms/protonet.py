@@ -21,4 +21,4 @@ class ProtoNet(InnerLoop, Guided):
         yield 1.0, self.head.finish(theta, moved, support(moved), support.batch), support(moved), query(moved)
 
     def recipes(self) -> tuple[Algorithm, ...]:
-        return self, self.regressed()
+        return self.each_mixed([self])

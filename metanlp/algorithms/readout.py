@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 from torch import Tensor
 
@@ -22,6 +22,11 @@ class Readout(Algorithm):
 
     classifier: Literal["prototypes", "logistic", "mixture"] = "prototypes"  # what reads the features
     c: float = 10.0  # inverse strength of the logistic regression's L2 penalty
+
+    def mixed(self) -> Self:
+        """The same with a mixture, whose answers are as often right and better calibrated; itself where another reading
+        was asked for."""
+        return replace(self, classifier="mixture") if self.classifier == "prototypes" else self
 
     def read_head(self, theta: Weights, moved: Weights, features: Tensor, batch: Batch) -> Weights:
         """φ's head: `head/weight` (T, K, V·D), `head/bias` (T, K)."""

@@ -32,17 +32,19 @@ def choose(
     trials: Sequence[tuple[HeldOutTask, Support]],
     tick: Callable[[], object] = lambda: None,
 ) -> Search:
-    """Of at most 12 settings the method's own, as it was trained, unless it is worse than the best; else the one with
-    fewest steps and smallest rates that is not: moving far is a risk."""
+    """Of at most 16 settings the first of the method's `recipes`, with as many steps as it was trained with, unless it
+    is worse than the best; else the one with fewest steps and smallest rates that is not: moving far is a risk."""
     begun = time.perf_counter()
+    recipes = algorithm.recipes()
+    preferred = replace(recipes[0], inner=algorithm.inner)
     found: list[tuple[Algorithm, np.ndarray, dict[int, list[float]]]] = []
-    for setting in algorithm.recipes():
+    for setting in recipes:
         by_step = score_by_step(setting, net, theta, trials, steps_to_try(algorithm), tick)
         found += [
             (replace(setting, inner=replace(setting.inner, steps=step)), np.array(each), by_step)
             for step, each in by_step.items()
         ]
-    found.sort(key=lambda item: (item[0] != algorithm, item[0].inner.steps, item[0].inner.lr))
+    found.sort(key=lambda item: (item[0] != preferred, item[0].inner.steps, item[0].inner.lr))
     best = max((each for _, each, _ in found), key=lambda each: float(each.mean()))
     chosen, each, by_step = next(item for item in found if as_good(item[1], best))
     return Search(chosen, float(each.mean()), time.perf_counter() - begun, by_step)

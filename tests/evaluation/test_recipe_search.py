@@ -38,14 +38,14 @@ def test_the_own_setting_stays_unless_another_is_better(net: Backbone, toy_tasks
     own = Finetune(inner=Inner(steps=3, lr=0.01, head_lr=0.02))
     theta = own.init(net, torch.Generator().manual_seed(0))
     found = {
-        (setting.inner.lr, step): np.array(each)
+        (setting.classifier, setting.inner.lr, step): np.array(each)
         for setting in own.recipes()
         for step, each in score_by_step(setting, net, theta, trials, steps_to_try(own)).items()
     }
-    assert {step for _, step in found} == {0, 1, 3, 5}
+    assert {step for *_, step in found} == {0, 1, 3, 5}
     best = max(found.values(), key=lambda each: float(each.mean()))
     search = choose(own, net, theta, trials)
-    assert (search.algorithm == own) == as_good(found[0.01, 3], best)
+    assert (search.algorithm == replace(own, classifier="mixture")) == as_good(found["mixture", 0.01, 3], best)
     hopeless = replace(own, inner=Inner(steps=3, lr=50.0, head_lr=50.0))  # one that is worse must give way
     other = choose(hopeless, net, theta, trials)
     assert other.algorithm != hopeless
