@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from metanlp.algorithms.base import Adaptations, Algorithm, Inner, Net, Reader
-from metanlp.algorithms.readout import Readout
+from metanlp.algorithms.readout import Factors, Readout
 from metanlp.algorithms.steps import Rates, Step, Update, adam, by_update, sgd
 from metanlp.core import weights
 from metanlp.core.types import Batch, Weights
@@ -28,19 +28,31 @@ class InnerLoop(Readout):
 
     def adapting(self, net: Net, theta: Weights, support: Batch, steps: Collection[int]) -> Adaptations:
         theta, rows = weights.detach(theta), Reader(net, support)
-        for step, moved in enumerate(self.inner_loop(theta, rows)):
-            if step in steps:
-                with torch.set_grad_enabled(step < self.inner.steps):  # the next step differentiates what is read here
-                    features = rows(moved).detach()
-                head = self.read_head(theta, moved, features, rows.batch)
-                yield step, weights.detach(weights.pick(moved, "lora/") | head)
+        for step, moved, features, factors in self._read_after(steps, theta, rows):
+            head = self.read_head(theta, moved, features, rows.batch, factors)
+            yield step, weights.detach(weights.pick(moved, "lora/") | head)
 
     def left_out(self, net: Net, theta: Weights, support: Batch) -> tuple[Tensor, Tensor]:
         """By a head without the row. The inner steps have seen every row: after many of them the scores flatter."""
         theta, rows = weights.detach(theta), Reader(net, support)
-        moved = last(self.inner_loop(theta, rows))
+        ((_, moved, features, factors),) = self._read_after([self.inner.steps], theta, rows)
         with torch.no_grad():
-            return self.read_left_out(theta, moved, rows(moved), rows.batch)
+            return self.read_left_out(theta, moved, features, rows.batch, factors)
+
+    def _read_after(
+        self, steps: Collection[int], theta: Weights, support: Reader
+    ) -> Iterator[tuple[int, Weights, Tensor, Factors | None]]:
+        """After those of `steps`: what has moved, features there, and the factors of a mixture. Where there are steps
+        these are from before the first, as rows that were learned from flatter whatever scores them."""
+        factors = None
+        for step, moved in enumerate(self.inner_loop(theta, support)):
+            if not step or step in steps:
+                with torch.set_grad_enabled(step < self.inner.steps):  # the next step differentiates what is read here
+                    features = support(moved).detach()
+                if not step and self.inner.steps:
+                    factors = self.factors(theta, moved, features, support.batch)
+                if step in steps:
+                    yield step, moved, features, factors
 
     def inner_loop(
         self, theta: Weights, support: Reader, *others: Reader, differentiable: bool = False

@@ -14,6 +14,9 @@ from metanlp.forms.heads.base import view_weights
 from metanlp.forms.heads.logistic import logistic_heads, logistic_left_out
 from metanlp.forms.heads.mixture import mixed_heads, mixed_scores, mixture_factors
 
+Factors = tuple[Tensor, Tensor]
+"""What a mixture multiplies its heads with: (T, H), and for each row without it (N, H)."""
+
 
 @dataclass(frozen=True)
 class Readout(Algorithm):
@@ -28,18 +31,27 @@ class Readout(Algorithm):
         was asked for."""
         return replace(self, classifier="mixture") if self.classifier == "prototypes" else self
 
-    def read_head(self, theta: Weights, moved: Weights, features: Tensor, batch: Batch) -> Weights:
-        """φ's head: `head/weight` (T, K, V·D), `head/bias` (T, K)."""
+    def factors(self, theta: Weights, moved: Weights, features: Tensor, batch: Batch) -> Factors | None:
+        """Of a mixture, from what these features say of left-out rows; None without one."""
+        if self.classifier != "mixture" or self._has_own_head(batch):
+            return None
+        return mixture_factors(*self._each_left_out(theta, moved, features, batch), batch)
+
+    def read_head(
+        self, theta: Weights, moved: Weights, features: Tensor, batch: Batch, factors: Factors | None = None
+    ) -> Weights:
+        """φ's head: `head/weight` (T, K, V·D), `head/bias` (T, K). A mixture's factors are by default those of
+        `features`."""
         prototypes = self.head.finish(theta, moved, features, batch)
         if self._has_own_head(batch):
             return prototypes
         logistic = logistic_heads(features, batch, self.c, self.views_share(theta, moved, features, batch))
-        if self.classifier == "logistic":
-            return logistic
-        factors, _ = mixture_factors(*self._each_left_out(theta, moved, features, batch), batch)
-        return mixed_heads([prototypes, logistic], factors)
+        factors = factors or self.factors(theta, moved, features, batch)
+        return mixed_heads([prototypes, logistic], factors[0]) if factors else logistic
 
-    def read_left_out(self, theta: Weights, moved: Weights, features: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def read_left_out(
+        self, theta: Weights, moved: Weights, features: Tensor, batch: Batch, factors: Factors | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Every unit scored by a head without it, and in a mixture by factors without it: (N, K), and which count (N,).
         The evidence about views alone, by which they are weighed, is that of all units."""
         if self._has_own_head(batch):
@@ -47,8 +59,8 @@ class Readout(Algorithm):
         (prototypes, logistic), usable = self._each_left_out(theta, moved, features, batch)
         if self.classifier == "logistic":
             return logistic, usable
-        _, factors = mixture_factors([prototypes, logistic], usable, batch)
-        return mixed_scores([prototypes, logistic], factors, batch), usable
+        _, each = factors or mixture_factors([prototypes, logistic], usable, batch)
+        return mixed_scores([prototypes, logistic], each, batch), usable
 
     def views_share(self, theta: Weights, moved: Weights, features: Tensor, batch: Batch) -> Tensor:
         """Of a row's squared length in the regression. Half evenly over the views, as a regression finds out by itself

@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import normalize
 
 from metanlp.algorithms import Frozen, Maml, ProtoNet
+from metanlp.algorithms.base import Reader
 from metanlp.algorithms.inner import Inner
 from metanlp.backbone import Backbone
 from metanlp.core import weights
@@ -121,3 +122,20 @@ def test_a_row_a_class_of_many_classes_is_scikit_learns_and_no_warning() -> None
         expected = LogisticRegression(C=10.0, max_iter=1000).fit(x, batch.targets.numpy()).decision_function(x)
     scores = linear_scores(heads["head/weight"], heads["head/bias"], features, batch)
     near(scores.softmax(1), torch.tensor(expected, dtype=torch.float32).softmax(1), 4 * INNER_STEPS)
+
+
+def test_how_a_mixture_weighs_and_scales_is_from_before_the_inner_steps(net: Backbone, toy_pass: Pass) -> None:
+    """Rows that steps have learned from would speak too well of any head."""
+    support = toy_pass.support
+    method = Maml(inner=Inner(steps=2, lr=0.5, head_lr=0.5), classifier="mixture")
+    theta = method.init(net, torch.Generator().manual_seed(0))
+    before, *_, after = method.inner_loop(theta, Reader(net, support))
+    there, here = (net.features(moved, support).detach() for moved in (before, after))
+    factors = method.factors(theta, before, there, support)
+    assert factors is not None
+    expected = weights.detach(method.read_head(theta, after, here, support, factors))
+    near(weights.pick(method.adapt(net, theta, support), "head/"), expected, INNER_STEPS)
+    scores, _ = method.read_left_out(theta, after, here, support, factors)
+    near(method.left_out(net, theta, support)[0], scores.detach(), INNER_STEPS)
+    flattered = weights.detach(method.read_head(theta, after, here, support))
+    assert max(float((flattered[key] - expected[key]).abs().max()) for key in expected) > 1e-3
