@@ -11,8 +11,11 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from metanlp.core.errors import InputError, StorageError
+
+LOCK = ".lock"  # the file of a folder that its run holds
 
 
 @contextmanager
@@ -84,34 +87,45 @@ def lock(folder: Path) -> Generator[None]:
     The operating system drops the lock of a process that dies, however it dies.
     """
     new = not folder.exists()
+    try:  # from here on, as a signal may come at any moment
+        with _opened(folder) as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                new = False
+                raise InputError(
+                    f"{folder} is in use by {_owner(folder)}; wait for it to end, stop it, or choose another folder"
+                ) from None
+            try:
+                with disk(folder):
+                    handle.truncate(0)
+                    handle.write(f"{os.getpid()} {socket.gethostname()}")
+                    handle.flush()
+                yield
+            finally:
+                handle.truncate(0)
+    finally:
+        if new and [path.name for path in folder.glob("*")] in ([], [LOCK]):
+            with suppress(OSError):
+                (folder / LOCK).unlink(missing_ok=True)
+                folder.rmdir()
+
+
+def _opened(folder: Path) -> TextIO:
+    """The file that is locked, in a folder that is made where it is missing."""
     with disk(folder):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise InputError(f"{folder} is a file or lies under one; choose a folder") from None
-        handle = (folder / ".lock").open("a+")
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.2)  # an owner that took the lock this moment has signed it by then
-            pid, _, host = (folder / ".lock").read_text().partition(" ")
-            owner = f"process {pid} on {host}" if pid else "another process"
-            raise InputError(
-                f"{folder} is in use by {owner}; wait for it to end, stop it, or choose another folder"
-            ) from None
-        with disk(folder):
-            handle.truncate(0)
-            handle.write(f"{os.getpid()} {socket.gethostname()}")
-            handle.flush()
-        try:
-            yield
-        finally:
-            handle.truncate(0)
-            if new and [path.name for path in folder.glob("*")] == [".lock"]:
-                with suppress(OSError):
-                    (folder / ".lock").unlink()
-                    folder.rmdir()
+        return (folder / LOCK).open("a+")
+
+
+def _owner(folder: Path) -> str:
+    """Who holds the folder."""
+    time.sleep(0.2)  # an owner that took the lock this moment has signed it by then
+    pid, _, host = (folder / LOCK).read_text().partition(" ")
+    return f"process {pid} on {host}" if pid else "another process"
 
 
 def temporary_beside(path: Path) -> Path:
