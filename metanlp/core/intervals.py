@@ -14,6 +14,7 @@ import numpy as np
 
 from metanlp.core.errors import InputError
 
+CLEARLY = 2.0  # standard errors of few trials by which one is clearly worse than the best: the highest of many is lucky
 Bounds = tuple[float, float]
 Verdict = Literal["better", "worse", "unclear"]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from metanlp.algorithms import Algorithm
 from metanlp.backbone import Backbone
-from metanlp.core.intervals import as_good
+from metanlp.core.intervals import CLEARLY, as_good
 from metanlp.core.types import Weights
 from metanlp.evaluation.held_out import HeldOutTask, Support
 
@@ -33,7 +33,8 @@ def choose(
     tick: Callable[[], object] = lambda: None,
 ) -> Search:
     """Of at most 16 settings the first of the method's `recipes`, with as many steps as it was trained with, unless it
-    is worse than the best; else the one with fewest steps and smallest rates that is not: moving far is a risk."""
+    is clearly worse than the best; else the one with fewest steps and smallest rates that is no worse: moving far is a
+    risk."""
     begun = time.perf_counter()
     recipes = algorithm.recipes()
     preferred = replace(recipes[0], inner=algorithm.inner)
@@ -46,7 +47,9 @@ def choose(
         ]
     found.sort(key=lambda item: (item[0] != preferred, item[0].inner.steps, item[0].inner.lr))
     best = max((each for _, each, _ in found), key=lambda each: float(each.mean()))
-    chosen, each, by_step = next(item for item in found if as_good(item[1], best))
+    chosen, each, by_step = next(
+        item for item in found if as_good(item[1], best, CLEARLY if item[0] == preferred else 1)
+    )
     return Search(chosen, float(each.mean()), time.perf_counter() - begun, by_step)
 
 

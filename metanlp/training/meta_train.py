@@ -20,7 +20,7 @@ from metanlp.backbone import Backbone
 from metanlp.backbone.cpu_threads import whole_passes
 from metanlp.core import signals, weights
 from metanlp.core.errors import DivergedError, InputError, StoppedError
-from metanlp.core.intervals import as_good
+from metanlp.core.intervals import CLEARLY, as_good
 from metanlp.core.progress import Progress
 from metanlp.core.settings import flat, require_same, to_json
 from metanlp.core.torch_modes import own_modes
@@ -54,7 +54,6 @@ class Draws(Protocol):
 
 Validate = Callable[[Weights], Sequence[float]]
 """θ -> its score on each of the same trials: accuracy, or what a form is judged by."""
-CLEARLY = 2.0  # standard errors of few trials by which θ is clearly worse than the best: the highest of many is lucky
 PATIENCE_NAN = 10  # bad steps in a row that end a run
 KEPT_ROWS = 1_000_000  # most training rows whose identities a learner keeps: 5 MB
 CHECKED_EVERY = 10  # steps after which the ranks are compared, beside every checkpoint

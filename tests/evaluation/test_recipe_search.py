@@ -10,7 +10,7 @@ import torch
 from metanlp.algorithms import Finetune, Frozen, ProtoNet
 from metanlp.algorithms.inner import Inner
 from metanlp.backbone import Backbone
-from metanlp.core.intervals import as_good
+from metanlp.core.intervals import CLEARLY, as_good
 from metanlp.core.types import Task
 from metanlp.evaluation.held_out import HeldOutTask, Protocol
 from metanlp.evaluation.recipe_search import choose, score_by_step, steps_to_try
@@ -45,7 +45,7 @@ def test_the_own_setting_stays_unless_another_is_better(net: Backbone, toy_tasks
     assert {step for *_, step in found} == {0, 1, 3, 5}
     best = max(found.values(), key=lambda each: float(each.mean()))
     search = choose(own, net, theta, trials)
-    assert (search.algorithm == replace(own, classifier="mixture")) == as_good(found["mixture", 0.01, 3], best)
+    assert (search.algorithm == replace(own, classifier="mixture")) == as_good(found["mixture", 0.01, 3], best, CLEARLY)
     hopeless = replace(own, inner=Inner(steps=3, lr=50.0, head_lr=50.0))  # one that is worse must give way
     other = choose(hopeless, net, theta, trials)
     assert other.algorithm != hopeless
