@@ -47,9 +47,8 @@ def choose(
         ]
     found.sort(key=lambda item: (item[0] != preferred, item[0].inner.steps, item[0].inner.lr))
     best = max((each for _, each, _ in found), key=lambda each: float(each.mean()))
-    chosen, each, by_step = next(
-        item for item in found if as_good(item[1], best, CLEARLY if item[0] == preferred else 1)
-    )
+    errors = {preferred: CLEARLY}
+    chosen, each, by_step = next(item for item in found if as_good(item[1], best, errors.get(item[0], 1.0)))
     return Search(chosen, float(each.mean()), time.perf_counter() - begun, by_step)
 
 
