@@ -47,7 +47,7 @@ class Frozen(Readout):
 
     def recipes(self) -> tuple[Algorithm, ...]:
         tried = [replace(self, classifier="logistic", c=c) for c in (1.0, 10.0, 100.0)]
-        return (*dict.fromkeys((self.mixed(), self, *tried)),)
+        return tuple(dict.fromkeys((*self.each_mixed([self]), *tried)))
 
     def _seen(self, net: Net, theta: Weights, support: Batch) -> tuple[Weights, Weights, Tensor]:
         """θ whose heads have the frozen views alone, a residual of zero, and the features (N, frozen views, D)."""

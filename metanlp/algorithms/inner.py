@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -104,10 +103,6 @@ class InnerLoop(Readout):
         rates = [(inner.lr, inner.head_lr), (0.0, unit), (0.5 * unit, 0.5 * unit)]
         inners = [replace(inner, steps=max(5, inner.steps), lr=lr, head_lr=head_lr) for lr, head_lr in rates]
         return self.each_mixed([replace(self, inner=inner) for inner in inners])
-
-    def each_mixed(self, settings: Sequence[Self]) -> tuple[Self, ...]:
-        """The settings read by a mixture, and the first of them as it is, each once."""
-        return tuple(dict.fromkeys([*(setting.mixed() for setting in settings), settings[0]]))
 
 
 def trajectory(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
@@ -30,6 +31,10 @@ class Readout(Algorithm):
         """The same with a mixture, whose answers are as often right and better calibrated; itself where another reading
         was asked for."""
         return replace(self, classifier="mixture") if self.classifier == "prototypes" else self
+
+    def each_mixed(self, settings: Sequence[Self]) -> tuple[Self, ...]:
+        """The settings read by a mixture, and the first of them as it is, each once."""
+        return tuple(dict.fromkeys([*(setting.mixed() for setting in settings), settings[0]]))
 
     def factors(self, theta: Weights, moved: Weights, features: Tensor, batch: Batch) -> Factors | None:
         """Of a mixture, from what these features say of left-out rows; None without one."""

@@ -280,7 +280,6 @@ def test_prune_keeps_the_newest(tmp_path: Path) -> None:
 KILLS = """
 import os, random, signal, sys, time
 from pathlib import Path
-from types import FrameType
 import torch
 from metanlp.training import checkpoint
 
@@ -328,7 +327,6 @@ def test_the_newest_loads_after_a_kill_at_any_moment(tmp_path: Path) -> None:
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from types import FrameType
 import torch
 from metanlp.core import storage
 from metanlp.training import checkpoint
@@ -450,7 +448,6 @@ def test_a_file_cannot_be_locked_as_a_folder(tmp_path: Path) -> None:
 RACE = """
 import os, signal, sys, time
 from pathlib import Path
-from types import FrameType
 from metanlp.core import storage
 from metanlp.core.errors import InputError
 
