@@ -31,11 +31,14 @@ class Options:
     steps: int = 2000  # meta-steps of four episodes
     unlabelled: float = 0.0  # share of the episodes from masked words and neighbouring sentences of `mlm`
     views: tuple[str, ...] = VIEWS  # what is read off the encoder
+    start: str | None = None  # a learner to go on from, instead of from nothing: default, or a folder
+    seed: int = 0  # of the episodes
+    decorrelate: float = 0.0  # weight of a regulariser of the features in the outer loss
     resume: bool = False  # go on from the newest checkpoint in --out
 
 
 def run(asked: Options) -> None:
-    from metanlp import Backbone, Episodes, Lora, Plan, ProtoNet, Sampling, TaskSet, meta_train
+    from metanlp import Backbone, Episodes, Learner, Lora, Plan, ProtoNet, Sampling, TaskSet, meta_train
     from metanlp.core.errors import InputError
     from metanlp.tasks.reading.files import read_task
     from metanlp.tasks.roles import read_role
@@ -49,9 +52,12 @@ def run(asked: Options) -> None:
     tasks = TaskSet(tuple(replace(task, pools={"train": task.pools["train"]}) for task in found)).tasks
     adapters = Lora(rank=16, alpha=32, layers="top half", targets="all linear")
     net = Backbone.load("minilm", adapters, views=asked.views, precision="bf16")
-    episodes = Episodes(tasks, net.encode, Sampling(shots=(2, 8), queries=4, ways=8, mix=asked.unlabelled), seed=0)
+    episodes = Episodes(tasks, net.encode, Sampling(shots=(2, 8), queries=4, ways=8, mix=asked.unlabelled),
+                        asked.seed)  # fmt: skip
     plan = Plan(steps=asked.steps, meta_batch=4, lr=1e-3, checkpoints=40)
-    learned = meta_train(ProtoNet(), net, episodes, plan, folder=asked.out, resume=asked.resume)
+    start = Learner.load(asked.start, net=net) if asked.start else None
+    method = ProtoNet(decorrelate=asked.decorrelate)
+    learned = meta_train(method, net, episodes, plan, folder=asked.out, resume=asked.resume, start=start)
     # fp32, so that it answers alike on all processors, and with the head that validation chose: see the card.
     adapts = replace(learned.algorithm, classifier="mixture")
     record = {"tasks": {"train": [task.name for task in tasks]}, "seed": 0} | dict(learned.record)
