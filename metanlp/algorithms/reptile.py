@@ -40,6 +40,6 @@ class Reptile(InnerLoop):
         return MetaGrad(grad, loss.detach(), self.cost().tokens(net.work, episodes))
 
     def cost(self) -> Cost:
-        """Each step reads one side in turn, both are read once more at φ, and only that graph is kept."""
+        """Each step reads one side in turn and differentiates it; both are read once more at φ, without a graph."""
         steps = self.inner.steps
-        return Cost(2 + 2 * ((steps + 1) // 2), 1 + 2 * (steps // 2))
+        return Cost(1 + 2 * ((steps + 1) // 2), 1 + 2 * (steps // 2))

@@ -11,7 +11,19 @@ from gradients import ADAM, FREE, Toy, toy_episode
 from kinds import start
 from torch import Tensor
 
-from metanlp.algorithms import Algorithm, Anil, Finetune, LearnedOptimizer, Maml, Matching, ProtoNet, Reptile
+from metanlp.algorithms import (
+    Algorithm,
+    Anil,
+    Finetune,
+    LearnedOptimizer,
+    Maml,
+    Matching,
+    Memory,
+    MetaSgd,
+    ProtoNet,
+    Reptile,
+    Siamese,
+)
 from metanlp.algorithms.inner import Inner
 from metanlp.core.types import Batch, Pass, Weights
 from metanlp.episodes.sampling import group
@@ -20,15 +32,19 @@ TWO, ADAM_TWO = Inner(steps=2), Inner(steps=2, lr=0.02, head_lr=0.01, optimiser=
 
 
 class Counting(Toy):
-    """Counts what goes through it, by the number of rows."""
+    """Counts what goes through it, forward and back, by the number of rows."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.runs = Counter[int]()
+        self.runs, self.back = Counter[int](), Counter[int]()
 
     def features(self, w: Weights, batch: Batch) -> Tensor:
-        self.runs[len(batch.targets)] += 1
-        return super().features(w, batch)
+        rows = len(batch.targets)
+        self.runs[rows] += 1
+        found = super().features(w, batch)
+        if found.requires_grad:
+            found.register_hook(lambda gradient: self.back.update([rows]))
+        return found
 
 
 @pytest.fixture
@@ -76,10 +92,22 @@ def test_adapting_with_every_step_looked_at(net: Counting, given: Pass, inner: I
     assert net.runs == {18: runs}
 
 
-def test_tokens_are_counted_as_they_go_through(net: Counting, given: Pass) -> None:
-    """A forward and a backward pass for each run, where all of it is differentiated once."""
-    for algorithm in (ProtoNet(), Maml(TWO), Anil(TWO), Matching()):
-        net.runs.clear()
-        found = algorithm.meta_grad(net, start(algorithm, net), given)
-        sides = {18: given.support, 10: given.query}
-        assert found.tokens == sum(2 * count * sides[rows].count_tokens for rows, count in net.runs.items())
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        *(method() for method in (ProtoNet, Matching, Siamese, Memory)),
+        *(method(TWO) for method in (Maml, Anil, MetaSgd, LearnedOptimizer)),
+        Maml(TWO, multi_step=0.5),
+        *(Reptile(Inner(steps=steps)) for steps in (1, 2, 3, 4)),
+    ],
+    ids=str,
+)
+def test_tokens_are_counted_as_they_go_through(net: Counting, given: Pass, algorithm: Algorithm) -> None:
+    """Forward, and backward where there is a way back; second order is counted apart."""
+    theta = start(algorithm, net)
+    net.runs.clear()
+    found = algorithm.meta_grad(net, theta, given)
+    sides = {18: given.support, 10: given.query}
+    passes = net.runs + net.back
+    assert (algorithm.cost().support, algorithm.cost().query) == (passes[18], passes[10])
+    assert found.tokens == sum(count * sides[rows].count_tokens for rows, count in passes.items())
