@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
@@ -62,6 +62,15 @@ class Run:
     leakage: Leakage = Leakage(())  # where they stand
     start: Learner | None = None  # where θ begins
     known: Mapping[str, int] = field(default_factory=dict)  # rows that `start` has seen, left out of judging, by task
+
+    @cached_property
+    def validated_on(self) -> dict[str, str]:
+        """What the validation tasks judge by, so that a run goes on with no other."""
+        found = dict[str, list[str]]()
+        for held_out, support in self.trials:
+            found.setdefault(held_out.task.name, []).append(f"{support.shots} shots, set {support.number}")
+        rows = {held_out.task.name: held_out.fingerprint()[:12] for held_out, _ in self.trials}
+        return {name: f"rows {rows[name]}, {', '.join(sets)}" for name, sets in found.items()}
 
 
 def methods(asked: Experiment) -> tuple[str, ...]:
@@ -231,7 +240,7 @@ def begins(shared: Run) -> str:
 def validation_trials(tasks: Sequence[Task], net: Backbone, asked: Experiment) -> list[tuple[HeldOutTask, Support]]:
     """Support sets of the validation tasks, evenly spread over tasks and the two fewest shots of the test."""
     episodes = 1 + asked.validation_trials // max(1, len(tasks))
-    protocol = Protocol(asked.shots[:2], episodes, test_rows=64, seed=asked.seed + 1)
+    protocol = Protocol(tuple(sorted({*asked.shots}))[:2], episodes, test_rows=64, seed=asked.seed + 1)
     every = [HeldOutTask(task, net, protocol) for task in tasks]
     turns = zip_longest(*(held_out.supports for held_out in every))
     trials = [(held_out, s) for turn in turns for held_out, s in zip(every, turn, strict=True) if s]

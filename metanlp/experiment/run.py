@@ -164,6 +164,7 @@ def trained(shared: Run, name: str, plan: Plan) -> Learner:
         algorithm,
         shared.net,
         shared.episodes,
+        validated_on=shared.validated_on,
         resume=asked.resume,
         seed=asked.seed,
         ranks=ranks,

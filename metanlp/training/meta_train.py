@@ -56,6 +56,7 @@ Validate = Callable[[Weights], Sequence[float]]
 """θ -> its score on each of the same trials: accuracy, or what a form is judged by."""
 PATIENCE_NAN = 10  # bad steps in a row that end a run
 KEPT_ROWS = 1_000_000  # most training rows whose identities a learner keeps: 5 MB
+VALIDATION = "validation"  # in the identity of a run: what its θ is chosen by
 CHECKED_EVERY = 10  # steps after which the ranks are compared, beside every checkpoint
 
 
@@ -67,6 +68,7 @@ def meta_train(
     plan: Plan,
     *,
     validate: Validate | None = None,
+    validated_on: Mapping[str, str] | None = None,
     folder: Path | None = None,
     resume: bool = False,
     seed: int = 0,
@@ -78,10 +80,10 @@ def meta_train(
     """Learn θ, from that of `start`, a learner on `net`, or anew: the latest that `validate` finds not clearly worse
     than another, or the last without it; a collapse goes back to it, and on at half the rate. Into `folder` go
     `metrics.jsonl`, what `trackers` write and `checkpoints/`; `resume` goes on from the newest. Raises InputError for
-    `resume` with other settings, or a folder with checkpoints without it, and where ranks differ; DivergedError after
-    ten bad steps; StoppedError."""
+    `resume` with other settings, `validated_on`, what `validate` judges by, among them, or a folder with checkpoints
+    without it, and where ranks differ; DivergedError after ten bad steps; StoppedError."""
     theta = _begun(algorithm.init(net, torch.Generator().manual_seed(seed)), start, net)
-    identity = _identity(algorithm, net, episodes, plan, seed) | _begins(start)
+    identity = _identity(algorithm, net, episodes, plan, seed) | _begins(start) | {VALIDATION: dict(validated_on or {}) or None}
     learned, state = outer_loop(
         algorithm, net, theta, episodes, plan, identity, validate=validate, folder=folder, resume=resume, ranks=ranks,
         name=name, trackers=trackers, likeness=Likeness(net, episodes, theta),
@@ -186,6 +188,10 @@ def _validated(state: State, kept: Weights, theta: Weights, trials: Sequence[flo
     """Keeps θ unless it is clearly worse than the best so far: of two that the trials can't tell apart, the later one
     has learned more, and at a falling rate."""
     mean, reference = float(np.mean(trials)), np.array(state.best_trials)
+    if len(reference) and len(trials) != len(reference):
+        raise InputError(
+            f"`validate` gave {len(trials)} scores, and {len(reference)} before; give those of the same trials each time"
+        )
     state = replace(state, validation=mean)
     if len(reference) and not as_good(np.array(trials), reference, CLEARLY):
         return replace(state, since_best=state.since_best + 1), kept
@@ -273,7 +279,8 @@ def _resumed(
     """State and best θ of a checkpoint; `outer` and `heads` are restored from it. Raises InputError where its run had
     other settings; the number of processes may differ. Raises DivergedError where it had diverged."""
     tensors, stored = checkpoint.load(saved)
-    require_same(saved, stored["run"], identity)
+    unknown = {VALIDATION} - stored["run"].keys()  # to checkpoints of before 2026-12
+    require_same(saved, stored["run"], {key: value for key, value in identity.items() if key not in unknown})
     tensors = weights.to(tensors, device)
     outer.restore(tensors)
     heads.restore(tensors, stored["task_heads"])

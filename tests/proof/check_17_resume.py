@@ -21,6 +21,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "plan.clip": {"plan": {"clip": 0.5}},
     "plan.exact": {"plan": {"exact": False}},
     "algorithm.": {"method": Maml()},
+    "validation.": {"validated_on": {"mini/politeness": "4 shots, set 0"}},
 }
 
 

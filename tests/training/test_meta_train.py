@@ -235,6 +235,7 @@ def test_without_resume_an_older_run_stays(run: Callable[..., Learner], older: P
         ({"method": Maml(inner=Inner(steps=2))}, "algorithm.inner.steps = 1, now it is 2"),
         ({"episodes": 4}, "episodes.seed = 3, now it is 4"),
         ({"sampling": replace(SAMPLING, queries=3)}, "episodes.sampling.queries = 2, now it is 3"),
+        ({"validated_on": {"emails": "4 shots, set 0"}}, "validation.emails = None, now it is 4 shots, set 0"),
     ],
 )
 def test_other_settings_are_refused_by_name(
@@ -251,6 +252,20 @@ def test_other_settings_are_refused_by_name(
         run(resume=True, folder=older, episodes=Episodes(toy_tasks, net.encode, sampling, seed), **others)
     assert key in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_validation_judges_by_may_not_become_other_trials(
+    run: Callable[..., Learner], older: Path, tmp_path: Path
+) -> None:
+    """Scores are compared trial by trial. Checkpoints that were made before it was noted what judges go on."""
+    with pytest.raises(CutError):
+        run(plan=(plan := replace(PLAN, checkpoints=6)), validate=stopping(2))
+    with pytest.raises(InputError, match="`validate` gave 2 scores, and 1 before"):
+        run(plan=plan, validate=lambda theta: moved(theta) * 2, resume=True)
+    tensors, stored = checkpoint.load(older / "checkpoints" / "step_6")
+    del stored["run"]["validation"]
+    checkpoint.save(tmp_path / "old" / "checkpoints" / "step_6", tensors, stored)
+    assert run(resume=True, folder=tmp_path / "old", validated_on={"emails": "4 shots"}).record["steps"] == 6
 
 
 def test_other_tasks_and_another_base_are_refused(
