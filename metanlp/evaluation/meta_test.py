@@ -24,11 +24,11 @@ from metanlp.evaluation.diagnostics import Diagnostics
 from metanlp.evaluation.external import ExternalBaseline
 from metanlp.evaluation.external import examine as examine_external
 from metanlp.evaluation.held_out import HeldOutTask, Protocol, Support, check_forms, check_shots, count_repeats
-from metanlp.evaluation.results import BLOCKS, SETS, Report, Result
+from metanlp.evaluation.results import BLOCKS, LEAST_ROWS, SETS, Report, Result
 from metanlp.forms import FORMS, Scored
 from metanlp.learner.learner import Learner
 
-MOST_BLOCKS, LEAST_ROWS = 10, 5  # blocks of query rows, rows of each
+MOST_BLOCKS, BLOCK_ROWS = 10, 5  # blocks of query rows, rows of each; of fewer rows two, from `LEAST_ROWS` on
 
 Judge = Callable[[Support], dict[str, float]]
 """Metrics on the query rows that a support set does not exclude."""
@@ -122,10 +122,15 @@ def examine(
 
 
 def blocks_of(held_out: HeldOutTask) -> np.ndarray:
-    """The query rows dealt at random into at most 10 blocks of at least 5: the block of each, (R,)."""
-    rows = len(held_out.rows)
-    order = np.random.default_rng([held_out.protocol.seed, rows]).permutation(rows)
-    return order % max(1, min(MOST_BLOCKS, rows // LEAST_ROWS))
+    """The query rows dealt at random into blocks: the block of each, (R,)."""
+    return dealt(len(held_out.rows), held_out.protocol.seed)
+
+
+def dealt(rows: int, seed: int) -> np.ndarray:
+    """So many rows in at most 10 blocks of at least 5, or two smaller ones: the block of each, (R,); one where the
+    spread can't be told, below `LEAST_ROWS`."""
+    blocks = max(min(MOST_BLOCKS, rows // BLOCK_ROWS), 2 if rows >= LEAST_ROWS else 1)
+    return np.random.default_rng([seed, rows]).permutation(rows) % blocks
 
 
 def by_block(judge: Judge, support: Support, blocks: np.ndarray) -> dict[str, np.ndarray]:

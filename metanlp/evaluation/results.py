@@ -24,7 +24,8 @@ PRETRAINING = "pretraining"  # what results.json says of itself that holds no me
 SETS, BLOCKS = "episodes", "blocks"  # the parts of a cell of results.json that hold the table
 ACCURACY, RECALL = "accuracy", "recall"  # shown beside each other: recall counts small classes as much as large ones
 BESIDE = {ACCURACY: RECALL, "f1": "exact_match"}  # what is shown beside a metric, where all cells have it
-ENOUGH_SETS, ENOUGH_ROWS = 5, 100  # below them no verdict is given: different support sets a task, query rows in all
+# Below them no verdict is given: different support sets a task, query rows in all, and of each task.
+ENOUGH_SETS, ENOUGH_ROWS, LEAST_ROWS = 5, 100, 4
 TOO_LITTLE = "too little data"
 
 
@@ -170,11 +171,13 @@ class Report:
 
     def _more_rows(self, tasks: Sequence[str]) -> str:
         used, there = np.array([[self.counts[t][key] for t in tasks] for key in ("query_rows", "available")])
-        if used.sum() >= ENOUGH_ROWS:
+        if used.sum() >= ENOUGH_ROWS and used.min() >= LEAST_ROWS:
             return ""
         if there.sum() < ENOUGH_ROWS:
             return f"give {ENOUGH_ROWS - there.sum()} more rows to judge by, in all {ENOUGH_ROWS}"
-        rows = next(n for n in range(ENOUGH_ROWS + 1) if there.clip(max=n).sum() >= ENOUGH_ROWS)
+        if there.min() < LEAST_ROWS:
+            return f"give task {tasks[there.argmin()]} {LEAST_ROWS} rows to judge by, as it has {there.min()}"
+        rows = next(n for n in range(LEAST_ROWS, ENOUGH_ROWS + 1) if there.clip(max=n).sum() >= ENOUGH_ROWS)
         return f"use --test-rows {rows}"
 
     def _asked(self, task: str | None, shots: int | None) -> list[tuple[str, tuple[int, ...]]]:

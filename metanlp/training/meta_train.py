@@ -83,7 +83,11 @@ def meta_train(
     `resume` with other settings, `validated_on`, what `validate` judges by, among them, or a folder with checkpoints
     without it, and where ranks differ; DivergedError after ten bad steps; StoppedError."""
     theta = _begun(algorithm.init(net, torch.Generator().manual_seed(seed)), start, net)
-    identity = _identity(algorithm, net, episodes, plan, seed) | _begins(start) | {VALIDATION: dict(validated_on or {}) or None}
+    identity = (
+        _identity(algorithm, net, episodes, plan, seed)
+        | _begins(start)
+        | {VALIDATION: dict(validated_on or {}) or None}
+    )
     learned, state = outer_loop(
         algorithm, net, theta, episodes, plan, identity, validate=validate, folder=folder, resume=resume, ranks=ranks,
         name=name, trackers=trackers, likeness=Likeness(net, episodes, theta),
@@ -190,7 +194,7 @@ def _validated(state: State, kept: Weights, theta: Weights, trials: Sequence[flo
     mean, reference = float(np.mean(trials)), np.array(state.best_trials)
     if len(reference) and len(trials) != len(reference):
         raise InputError(
-            f"`validate` gave {len(trials)} scores, and {len(reference)} before; give those of the same trials each time"
+            f"`validate` gave {len(trials)} scores, and {len(reference)} before; give those of the same trials"
         )
     state = replace(state, validation=mean)
     if len(reference) and not as_good(np.array(trials), reference, CLEARLY):

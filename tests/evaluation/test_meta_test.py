@@ -23,6 +23,7 @@ from metanlp.evaluation.meta_test import (
     blocks_of,
     by_block,
     count_trials,
+    dealt,
     examine,
     meta_test,
     overlap,
@@ -225,6 +226,13 @@ def test_blocks_of_query_rows_are_dealt_once_for_all(net: Backbone, tasks: tuple
     blocks = blocks_of(held_out)
     assert np.bincount(blocks).tolist() == [5, 5, 5, 5]
     assert (blocks == blocks_of(HeldOutTask(tasks[2], net, replace(PROTOCOL, episodes=1)))).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "sizes"), [(3, [3]), (4, [2, 2]), (9, [5, 4]), (15, [5, 5, 5]), (101, [11] + [10] * 9)]
+)
+def test_as_many_blocks_as_tell_the_spread(rows: int, sizes: list[int]) -> None:
+    assert np.bincount(dealt(rows, seed=0)).tolist() == sizes
 
 
 def test_a_block_of_a_mean_over_rows_is_its_own_mean() -> None:

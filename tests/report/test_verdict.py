@@ -26,12 +26,12 @@ from metanlp.tasks.reading.build import task_from_rows
 SIMULATED = runpy.run_path(str(Path(__file__).parents[2] / "recipes/bench/null_verdict.py"), run_name="null_verdict")
 
 
-@pytest.mark.parametrize("episodes", [2, 4, 5, 10])
-def test_of_methods_that_are_equal_few_tests_say_yes_or_no(episodes: int) -> None:
+@pytest.mark.parametrize(("episodes", "sizes"), [(2, "FEW"), (4, "FEW"), (5, "FEW"), (10, "FEW"), (10, "MANY")])
+def test_of_methods_that_are_equal_few_tests_say_yes_or_no(episodes: int, sizes: str) -> None:
     """At most 5 % to each question, though the best of three or four methods is taken, with 1 to 6 tasks, 20 to 200
-    query rows, and support sets that overlap."""
+    query rows, and support sets that overlap; and with 12 to 25 tasks of 4 to 9 rows."""
     rng, runs = np.random.default_rng(episodes), 120 if episodes >= 5 else 20
-    for words in zip(*(SIMULATED["said"](rng, episodes, 0.0) for _ in range(runs)), strict=True):
+    for words in zip(*(SIMULATED["said"](rng, episodes, 0.0, SIMULATED[sizes]) for _ in range(runs)), strict=True):
         assert sum(word in ("Yes", "No") for word in words) <= (0.05 * runs if episodes >= 5 else 0)
 
 
@@ -72,6 +72,16 @@ def test_a_task_alone_needs_as_much_for_a_star() -> None:
         for task, count in found.counts.items()
     })  # fmt: skip
     assert own.lacking() == "give task a 5 support sets of 4 shots, as it brings 3"
+
+
+def test_each_task_needs_rows_enough_to_spread() -> None:
+    """Of three rows nobody can say how far others would lie, however many such tasks there are."""
+    names = [f"task {number}" for number in range(40)]
+    found = scored({"frozen": 0.5, "maml": 0.7}, names, (4,), rows=3)
+    assert found.lacking() == "use --test-rows 4"
+    few = {name: count | {"available": 3} for name, count in found.counts.items()}
+    assert replace(found, counts=few).lacking() == "give task task 0 4 rows to judge by, as it has 3"
+    assert not scored({"frozen": 0.5, "maml": 0.7}, names, (4,), rows=4).lacking()
 
 
 def test_the_same_support_set_again_and_again_is_one(net: Backbone) -> None:
