@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from metanlp.algorithms import Frozen
 from metanlp.core import storage
@@ -106,10 +107,14 @@ def opened(group: Named, base: str | None) -> dict[str, Learner]:
 
 
 def beside_frozen(learners: Mapping[str, Learner], several: bool) -> dict[str, Learner]:
-    """With the encoder as it was before any learning, which shows what the learning gave; of `several` it has the name
-    of the first learner that is read off it."""
+    """With the encoder as it was before any learning, which shows what the learning gave, read as a run prefers to read
+    it; of `several` it has the name of the first learner that is read off it. Without a frozen view there is none."""
     name, first = next(iter(learners.items()))
-    return {f"{FROZEN}, as for {name}" if several else FROZEN: Learner(Frozen(), first.net, first.theta), **learners}
+    if not any(view.startswith("frozen.") for view in first.net.view_names):
+        return dict(learners)
+    nothing = Frozen().init(first.net, torch.Generator().manual_seed(0))  # no weights of heads and views of `first`
+    frozen = Learner(Frozen().mixed(), first.net, nothing)
+    return {f"{FROZEN}, as for {name}" if several else FROZEN: frozen, **learners}
 
 
 def joined(parts: Sequence[Report], main: str) -> Report:

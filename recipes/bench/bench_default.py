@@ -54,9 +54,10 @@ def main(
     judged = Learner.load(learner)
     judging, left_out = without_seen([with_test(task) for task in given], judged.seen)
     protocol = Protocol(shots, episodes, rows)
-    nothing = judged.net.init(torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    nothing, untrained = judged.net.init(generator), Frozen().init(judged.net, generator)
     ours: dict[str, Learner | ExternalBaseline] = {
-        "frozen": Learner(Frozen(), judged.net, judged.theta),
+        "frozen": Learner(Frozen(), judged.net, untrained),
         **({"finetune": Learner(Finetune(), judged.net, judged.theta | nothing)} if finetune else {}),
         **({"setfit": SetFit("minilm", answer_cache=AnswerCache(out / KEPT))} if setfit else {}),
         "prototypes": replace(judged, algorithm=replace(judged.algorithm, classifier="prototypes")),

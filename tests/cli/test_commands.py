@@ -15,6 +15,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,18 @@ def test_beside_a_frozen_learner_there_is_no_second(net: Backbone) -> None:
 
     assert list(beside_frozen({"frozen": learner(Frozen(), net, 0)}, False)) == ["frozen"]
     assert list(beside_frozen({"maml": learner(Maml(), net, 0)}, False)) == ["frozen", "maml"]
+
+
+def test_the_frozen_encoder_beside_a_learner_has_nothing_of_what_it_learned(net: Backbone) -> None:
+    from metanlp.experiment.evaluate import beside_frozen
+
+    given = learner(Maml(), net, 0)
+    moved = {key: value + 3.0 for key, value in given.theta.items()}
+    one, other = (
+        beside_frozen({"maml": replace(given, theta=theta)}, False)["frozen"] for theta in (given.theta, moved)
+    )
+    assert weights.equal(one.theta, other.theta)
+    assert one.algorithm == Frozen(classifier="mixture"), "as a run prefers it, so that readings are not compared"
 
 
 def test_evaluate_refuses_in_one_line(here: Here, work: Path, tiny: Path, tmp_path: Path) -> None:
