@@ -17,7 +17,7 @@ from metanlp.core.errors import InputError
 from metanlp.core.outputs import OutputFolder, check_file, check_standard_output
 
 if TYPE_CHECKING:
-    from metanlp.core.types import Task
+    from metanlp.core.types import Row, Task
     from metanlp.forms.reading import LabelledRow
     from metanlp.learner.learner import Adapted
 
@@ -74,25 +74,28 @@ class Predict(Source, Columns, Answers, Written):
     """Answer for new rows with an adapted model: one line a row, JSON or CSV."""
 
     texts: Annotated[Path | None, tyro.conf.Positional] = None  # text lines, CSV, Excel, JSONL; else, or as "-", stdin
+    # How standard input is read; by default as lines of text, unless it begins like one of the others.
+    stdin: Literal["txt", "csv", "tsv", "jsonl"] | None = None
 
     def run(self) -> None:
         from metanlp.learner.learner import Adapted
         from metanlp.learner.prediction_table import as_table, rounded
         from metanlp.report.tables import score_line
         from metanlp.tasks.reading.columns import parse_columns
-        from metanlp.tasks.reading.files import read_asked
+        from metanlp.tasks.reading.files import check_lines, read_asked
 
         kind = self._check()
         columns, adapted = parse_columns(self.columns), Adapted.load(self.source, base=self.base)
         stream, words = self._file or sys.stdin.buffer, adapted.label_words
-        asked = read_asked(stream, columns=columns, labels=words, form=adapted.form)
+        ending = None if self._file else f".{self.stdin}" if self.stdin else check_lines(stream, columns)
+        asked = read_asked(stream, columns=columns, ending=ending, labels=words, form=adapted.form)
+        check_kept(asked)
         judging = labelled(self._file, columns, adapted) if self._file else []
         if judging:
             answers, found = adapted.answers_and_score(judging, self.beams)
         else:
             answers, found = adapted.answers([row for row, _ in asked], beams=self.beams), None
-        # What the file calls as an answer is called gives way.
-        said = [{**others, **row, **rounded(answer)} for (row, others), answer in zip(asked, answers, strict=True)]
+        said = [beside(*each, rounded(answer)) for each, answer in zip(asked, answers, strict=True)]
         write(as_table(said, kind), self.out)
         warn(adapted.net.notice())
         if found:
@@ -150,15 +153,20 @@ class Score(Columns, Written, Json):
         return judge(adapted, rows, self.beams)
 
     def _apart(self, rows: list[LabelledRow], task: Task) -> list[LabelledRow]:
-        """The rows that judge: where that is asked, without those of the examples, which are counted."""
+        """The rows that judge: where that is asked, without those of the examples; else these are counted aloud."""
         from metanlp.tasks.rowset import pool_keys
 
-        taught = {*pool_keys(task, "train").tolist()} if self.drop_repeats else set[int]()
+        taught = {*pool_keys(task, "train").tolist()}
         kept = [row for row in rows if row.key not in taught]
+        lost, said = len(rows) - len(kept), f"{self.rows} stand in {self.examples} too"
+        if not self.drop_repeats:
+            if lost:
+                warn(f"{lost} of the {len(rows)} rows of {said}, and were seen; --drop-repeats leaves them out")
+            return rows
         if not kept:
             raise InputError(f"{self.rows}: every row of it stands in {self.examples}; give others to judge by")
-        if lost := len(rows) - len(kept):
-            print(f"{lost} of the {len(rows)} rows of {self.rows} stand in {self.examples} too, and are left out")
+        if lost:
+            print(f"{lost} of the {len(rows)} rows of {said}, and are left out")
         return kept
 
 
@@ -232,12 +240,28 @@ def check_answers(asked: Answers, sources: Sequence[Path]) -> str:
     return kind
 
 
+def beside(row: Row, others: Mapping[str, object], answer: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the answers: what the file has besides, the row, its answer. What the file calls as an answer is
+    called gives way."""
+    return {**{name: value for name, value in others.items() if name not in answer}, **row, **answer}
+
+
+def check_kept(asked: Sequence[tuple[Row, Mapping[str, object]]]) -> None:
+    """Raises InputError where another column would stand in the answers under the name of the text."""
+    for row, others in asked:
+        if taken := next((name for name in row if name in others), None):
+            raise InputError(
+                f"there is a column {taken!r} besides the one that is read as our `{taken}`, under which the answers "
+                "have it; rename it"
+            )
+
+
 def write(answers: str, out: Path | None) -> None:
     """Into a file, whole or not at all; without one to standard output."""
     from metanlp.core.storage import atomic_write
 
     if out:
-        atomic_write(out, answers.encode())
+        atomic_write(out, answers.encode(errors="json"))  # as on the streams: see `prepare_streams`
     else:
         print(answers, end="")
 

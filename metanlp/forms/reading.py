@@ -80,6 +80,8 @@ Numbering = Callable[[LabelledRow], Mapping[str, Any]]
 
 def texts(value: object, what: str) -> tuple[str, ...]:
     """A list of texts, whole and without NUL. Raises InputError."""
+    if isinstance(value, str) and value.strip().startswith("["):
+        raise InputError(f'{what} begins like a list and is not valid JSON; write ["one", "two"]')
     if not isinstance(value, list | tuple):
         raise InputError(f'{what} is {came(value)}; write a list, ["one", "two"]')
     for item in cast("list[object]", value):
@@ -91,9 +93,9 @@ def texts(value: object, what: str) -> tuple[str, ...]:
 
 
 def label_word(word: str, what: str) -> str:
-    """`word`, fit for the name of a class: composed (NFC), without invisible characters or spaces around it, so that
-    labels that look the same are the same. Raises InputError."""
-    word = word.strip() if word.isascii() else INVISIBLE.sub("", unicodedata.normalize("NFC", word))
+    """`word`, `composed`, so that labels that look the same are the same, and fit for the name of a class. Raises
+    InputError."""
+    word = composed(word)
     if not word:
         raise InputError(f"{what} is blank; write a word or an integer")
     if not is_plain(word) or len(word) > 200:
@@ -103,6 +105,11 @@ def label_word(word: str, what: str) -> str:
             f"{what} is {word!r}, which says that there is none; write one, or give the class another name"
         )
     return word
+
+
+def composed(word: str) -> str:
+    """In letters that are whole (NFC), without invisible characters or spaces around it."""
+    return word.strip() if word.isascii() else INVISIBLE.sub("", unicodedata.normalize("NFC", word))
 
 
 def taught_words(

@@ -44,7 +44,7 @@ from metanlp.learner.scoring import judged
 from metanlp.learner.seen import SEEN, as_bytes, from_bytes, nothing_seen
 from metanlp.learner.settings import algorithm_from_json, algorithm_to_json
 from metanlp.learner.writing import support_of, written
-from metanlp.tasks.reading.build import rows_for, rows_from, task_from_rows
+from metanlp.tasks.reading.build import build_task, rows_for, rows_from, task_from_rows
 from metanlp.tasks.reading.containers import labelled_rows_of
 
 WAITS = 2.0  # seconds of answering before there is a bar
@@ -93,12 +93,11 @@ class Learner:
         called, or a text for each label, counts too, as far as it agrees with the examples: it helps most where these
         are few.
         Raises InputError for rows that can't be used, naming the row."""
-        rows = list(labelled_rows_of(examples, labels, meant(not isinstance(self.net, Backbone))))
-        adapted = self.adapt_to(
-            task_from_rows("examples", rows, columns=columns), effort=effort, label_names=label_names
-        )
-        label = (columns or {}).get("label", "label")
-        return replace(adapted, labels=_as_given(adapted.labels, (row.get(label) for row in rows)))
+        given = labelled_rows_of(examples, labels, meant(not isinstance(self.net, Backbone)))
+        rows = rows_from("examples", given, columns)
+        task = build_task("examples", {"train": rows}, source="python")
+        adapted = self.adapt_to(task, effort=effort, label_names=label_names)
+        return replace(adapted, labels=_as_given(adapted.labels, (row.label for row in rows)))
 
     @own_modes()
     def adapt_to(

@@ -6,22 +6,27 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from itertools import chain
 from typing import Any
 
 
 def as_table(records: Sequence[Mapping[str, Any]], kind: str) -> str:
-    """Each record as a row of JSONL or CSV, where lists stand in JSON; a column that one has is there for all."""
+    """Each record as a row of JSONL or CSV, where lists stand in JSON; a column that one has is there for all. What
+    JSON does not know, as a date of Parquet, is text."""
     if kind == "jsonl":
-        return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        return "".join(in_json(record) + "\n" for record in records)
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(dict.fromkeys(chain.from_iterable(records))), lineterminator="\n")
     writer.writeheader()
     for record in records:
-        flat = (json.dumps(v, ensure_ascii=False) if isinstance(v, list | tuple | dict) else v for v in record.values())
+        flat = (in_json(v) if isinstance(v, list | tuple | dict) else v for v in record.values())
         writer.writerow(dict(zip(record, flat, strict=True)))
     return stream.getvalue()
+
+
+in_json = partial(json.dumps, ensure_ascii=False, default=str)
 
 
 def as_column(answers: list[Any], rows: Any, name: str) -> Any:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from reprlib import repr as brief
-from typing import Any
+from typing import Any, cast
 
 from metanlp.core.errors import InputError
 from metanlp.core.types import Row
 from metanlp.forms import DEFAULT, Form
 from metanlp.forms.reading import encodable, require_pairs
 from metanlp.tasks.reading.containers import rows_of
+from metanlp.tasks.reading.rows import respelt
 
 
 def as_questions(form: Form, rows: Any, pairs: bool | None = None) -> list[Row]:
@@ -18,6 +20,10 @@ def as_questions(form: Form, rows: Any, pairs: bool | None = None) -> list[Row]:
     found: list[Row] = []
     for number, item in enumerate(rows_of(rows, "rows"), start=1):
         row = form.question(item)
+        if row is None and isinstance(item, Mapping):  # `Text`, as examples may have it
+            item = cast("Mapping[str, Any]", item)
+            ours = respelt(item, {})
+            row = form.question({ours.get(name, name): value for name, value in item.items()})
         if row is None:
             raise InputError(f"row {number} is {brief(item)}; give {form.asks}")
         check_readable(row, f"row {number}", form.words)

@@ -18,7 +18,7 @@ from sklearn.utils.validation import assert_all_finite, check_is_fitted, column_
 
 from metanlp.core.effort import Effort
 from metanlp.core.errors import InputError
-from metanlp.learner.artefact import DEFAULT
+from metanlp.learner.artefact import CONFIG, DEFAULT
 from metanlp.learner.learner import Learner
 from metanlp.learner.questions import as_texts
 from metanlp.tasks.reading.columns import TEXTS
@@ -38,11 +38,18 @@ class Suspect(NamedTuple):
 
 
 def taught(learner: Learner | str | Path) -> Learner:
-    """The learner, or the one of that name, which is loaded once a process."""
-    return learner if isinstance(learner, Learner) else _loaded(str(learner))
+    """The learner, or the one of that name, which is loaded once a process, and again where its folder was written
+    anew."""
+    if isinstance(learner, Learner):
+        return learner
+    written = Path(learner) / CONFIG
+    return _loaded(str(learner), written.stat().st_mtime_ns if written.exists() else 0)
 
 
-_loaded = lru_cache(maxsize=4)(Learner.load)
+@lru_cache(maxsize=4)
+def _loaded(name: str, written: int) -> Learner:
+    """`written` is when its configuration was: nanoseconds, 0 for what is no folder."""
+    return Learner.load(name)
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):

@@ -11,7 +11,7 @@ from functools import partial
 from reprlib import repr as brief
 from secrets import token_urlsafe
 from time import perf_counter
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import uvicorn
 from fastapi import Body, FastAPI, Request
@@ -26,6 +26,8 @@ from metanlp.core.versions import versions
 from metanlp.learner.learner import Adapted, Learner
 from metanlp.learner.prediction_table import rounded
 from metanlp.serve.textbox import MOST_BYTES, MOST_ROWS, Columns
+from metanlp.tasks.reading.columns import all_columns, in_file
+from metanlp.tasks.reading.rows import under_our_names
 
 MOST_KEPT = 256_000_000  # bytes of weights of adapted models; beyond, those that were longest not asked are forgotten
 MOST_WAITING = 64  # requests at once; more are answered with 503
@@ -34,8 +36,8 @@ EXAMPLES = [{"text": text, "label": label} for text, label in (
     ("The printer jams again", "equipment"), ("My badge stopped working", "access"),
     ("Monitor stays black", "equipment"), ("Please reset my password", "access"))]  # fmt: skip
 ABOUT = f"""A body is JSON of at most {MOST_BYTES / 1e6:g} MB and {MOST_ROWS:,} rows. What can't be used is refused with
-`{{"error": "one line"}}`: 422 what is asked, 404 a model that is not here, 413 too much. One request is computed at a
-time."""
+`{{"error": "one line"}}`: 422 what is asked, 404 a model that is not here; 413, in plain text, too much. One request is
+computed at a time."""
 
 
 PLAINLY = {
@@ -173,7 +175,16 @@ class Service:
             raise InputError("there is no `model`; say which one: POST /adapt gives an id")
         adapted = self.kept.named(asked.model) if asked.model is not None else self.model
         assert isinstance(adapted, Adapted)
-        return Answers([rounded(answer) for answer in adapted.answers(asked.rows)])
+        rows = [self._ours(row, f"row {number}") for number, row in enumerate(asked.rows, start=1)]
+        return Answers([rounded(answer) for answer in adapted.answers(rows)])
+
+    def _ours(self, row: Any, where: str) -> Any:
+        """A row with our names of columns, as examples have them."""
+        if not self.columns or not isinstance(row, dict):
+            return row
+        cells = cast("dict[str, object]", row)
+        ((_, found),) = under_our_names([(where, cells)], in_file(self.columns, cells, where))
+        return {name: found[name] for name in all_columns() if name in found}
 
 
 def app_of(model: Learner | Adapted, columns: Columns = None) -> FastAPI:
@@ -190,6 +201,7 @@ def app_of(model: Learner | Adapted, columns: Columns = None) -> FastAPI:
     app.get("/healthz")(service.health)
     for kind in EXIT_CODES:
         app.exception_handler(kind)(refused)
+    app.exception_handler(RecursionError)(nested)
     app.exception_handler(RequestValidationError)(misshapen)
     app.exception_handler(HTTPException)(plainly)
     return app
@@ -198,6 +210,11 @@ def app_of(model: Learner | Adapted, columns: Columns = None) -> FastAPI:
 async def refused(_: Request, error: Exception) -> JSONResponse:
     """What the library says of what it can't use."""
     return told(404 if isinstance(error, UnknownModelError) else 422, str(error))
+
+
+async def nested(_: Request, error: Exception) -> JSONResponse:
+    """Lists in lists in lists."""
+    return told(422, "the body is nested too deeply; give texts, or objects as in the examples")
 
 
 async def misshapen(_: Request, error: Exception) -> JSONResponse:

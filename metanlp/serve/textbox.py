@@ -13,8 +13,8 @@ from metanlp.forms import DEFAULT, FORMS, Form
 from metanlp.forms.reading import PAIR, SINGLE, TEXTS
 from metanlp.tasks.reading.build import build_task
 from metanlp.tasks.reading.columns import all_columns, column_names, in_file, tell_columns
-from metanlp.tasks.reading.records import BY_LINE, Record, decoded_lines
-from metanlp.tasks.reading.rows import as_typed, labelled_rows, unlabelled_rows, with_joined
+from metanlp.tasks.reading.records import BY_LINE, Record, decoded_lines, mark_of
+from metanlp.tasks.reading.rows import as_typed, labelled_rows, spelled, under_our_names, unlabelled_rows
 
 BAR = "|"  # between a text and its label, as a tab is
 MOST_BYTES, MOST_ROWS = 1_000_000, 1_000  # limits of a box; the commands take larger files
@@ -115,8 +115,10 @@ def _task(records: Sequence[Record]) -> Task:
 
 
 def _records(box: str, columns: Columns) -> list[Record]:
-    header = {cell.strip().strip('"') for cell in box.lstrip().partition("\n")[0].split(",")}
-    answers = {column_names(in_file(columns, header, "examples"))[answer] for answer in tell_columns()}
+    line = box.lstrip().partition("\n")[0]
+    header = {cell.strip().strip('"').casefold() for cell in line.split(mark_of(line))}
+    named = column_names(in_file(columns, header, "examples"))
+    answers = {named[answer].casefold() for answer in tell_columns()}
     if _is_json(box):
         return _read(_lines(box, "examples"), ".jsonl", columns)
     if header & answers and len(header) > 1:
@@ -127,9 +129,8 @@ def _records(box: str, columns: Columns) -> list[Record]:
 def _read(lines: Iterator[tuple[str, str]], ending: str, columns: Columns) -> list[Record]:
     """Records with our column names; numeric columns of a CSV are converted."""
     records = _few(BY_LINE[ending](lines))
-    names = column_names(in_file(columns, records[0][1], records[0][0]) if records else None)
-    found = ((where, {**cells, **{ours: cells[theirs] for ours, theirs in names.items() if theirs in cells}})
-             for where, cells in with_joined(records, names))  # fmt: skip
+    columns = in_file(columns, records[0][1], records[0][0]) if records else {}
+    found = under_our_names(spelled(iter(records), columns), columns)
     return _few(as_typed(found, column_names(None)) if ending == ".csv" else found)
 
 

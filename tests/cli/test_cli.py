@@ -12,7 +12,9 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -47,6 +49,12 @@ def python(*words: str, stdin: bytes = b"", **options: str) -> subprocess.Comple
 
 def metanlp_command(*words: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     return python("-c", "from metanlp.cli.commands import main; main()", *map(str, words), stdin=stdin)
+
+
+def in_csv(rows: Sequence[Sequence[object]], delimiter: str = ",") -> str:
+    stream = io.StringIO()
+    csv.writer(stream, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    return stream.getvalue()
 
 
 def one_line(said: str) -> str:
@@ -157,6 +165,86 @@ def test_predict_into_files(
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == [row["label"] for row in expected]
     assert [row["id"] for row in rows] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("name", ["texts", "texts.log", "texts.md"])
+def test_predict_reads_what_has_no_known_ending_as_lines(
+    command: Command, work: Path, tiny: Path, tmp_path: Path, expected: list[dict[str, object]], name: str
+) -> None:
+    (tmp_path / name).write_bytes((work / "texts.txt").read_bytes())
+    code, out, said = command("predict", "--from", work / "adapted", tmp_path / name, "--base", tiny)
+    assert (code, said) == (0, NOTICE)
+    assert [json.loads(line) for line in out.splitlines()] == expected
+    code, _, said = command("score", "--from", work / "adapted", tmp_path / name, "--base", tiny)
+    assert (code, "is not read, as its name ends in" in one_line(said)) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        ("jsonl", "".join(json.dumps({"text": text, "id": 7}) + "\n" for text in TEXTS)),
+        ("csv", in_csv([["id", "Text"], *([7, text] for text in TEXTS)])),
+        ("csv", in_csv([["text", "label"], *([text, ""] for text in TEXTS)], ";")),
+    ],
+    ids=["jsonl", "csv", "semicolons"],
+)
+def test_standard_input_that_looks_like_a_table_is_not_taken_for_lines(
+    work: Path, tiny: Path, expected: list[dict[str, object]], kind: str, given: str
+) -> None:
+    words = ["predict", "--from", work / "adapted", "--base", tiny]
+    ended = metanlp_command(*words, stdin=given.encode())
+    assert ended.returncode == 2
+    assert f"say --stdin {kind}, or --stdin txt for lines of text" in one_line(ended.stderr.decode())
+    ended = metanlp_command(*words, "--stdin", kind, stdin=given.encode())
+    assert ended.returncode == 0
+    told = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert [row["label"] for row in told] == [row["label"] for row in expected]
+    ended = metanlp_command(*words, "--stdin", "txt", stdin=given.encode())
+    assert (ended.returncode, len(ended.stdout.splitlines())) == (0, len(given.splitlines()))
+
+
+def test_other_columns_stay_as_they_are_written(command: Command, work: Path, tiny: Path, tmp_path: Path) -> None:
+    """Also those that other forms would read, as numbers or lists, and the answer where ours has another name."""
+    others = ["4.50", "['a', 'b']", "pay"]
+    table = [["text", "Score", "tags", "intent"], *([text, *others] for text in TEXTS)]
+    (tmp_path / "texts.csv").write_text(in_csv(table))
+    words = ["predict", "--from", work / "adapted", "--base", tiny]
+    code, out, _ = command(*words, tmp_path / "texts.csv", "--format", "csv", "--columns", "label=intent|label")
+    assert code == 2, "what is named as the label has to be one that the model knows"
+    code, out, _ = command(*words, tmp_path / "texts.csv", "--format", "csv")
+    assert code == 0
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [[row["Score"], row["tags"], row["intent"]] for row in rows] == [others] * len(TEXTS)
+    (tmp_path / "own.csv").write_text("text,body\nticket 17,where is my parcel\n")
+    code, _, said = command(*words, tmp_path / "own.csv", "--columns", "text=body")
+    assert (code, "there is a column 'text' besides the one that is read as our `text`" in one_line(said)) == (2, True)
+
+
+def test_what_stands_beside_a_text_can_not_stop_the_answers(
+    command: Command, work: Path, tiny: Path, tmp_path: Path
+) -> None:
+    """Half of an emoji that was cut, and a date."""
+    import pyarrow
+    import pyarrow.parquet
+
+    (tmp_path / "cut.jsonl").write_text('{"text": "where is it", "note": "cut \\ud83d"}\n')
+    table = pyarrow.table({"text": ["where is it"], "at": [datetime(2026, 12, 1, 4, 5)]})
+    pyarrow.parquet.write_table(table, tmp_path / "dated.parquet")
+    for name, said in (("cut.jsonl", "cut \ud83d"), ("dated.parquet", "2026-12-01 04:05:00")):
+        words = ["predict", "--from", work / "adapted", tmp_path / name, "--base", tiny, "--out"]
+        for out in ("said.jsonl", "said.csv"):
+            assert command(*words, tmp_path / out, "--replace")[0] == 0
+        (row,) = map(json.loads, (tmp_path / "said.jsonl").read_text().splitlines())
+        assert said in row.values()
+
+
+def test_labels_are_composed_before_they_are_compared(command: Command, work: Path, tiny: Path, tmp_path: Path) -> None:
+    rows = "text,label\nclavier mort,équipement\nécran noir,équipement\nbadge perdu,accès\nmot de passe,accès\n"
+    (tmp_path / "apart.csv").write_text(unicodedata.normalize("NFD", rows), encoding="utf-8")
+    words = ["adapt", "--from", work / "learner", "--examples", tmp_path / "apart.csv", "--base", tiny]
+    assert command(*words, "--out", tmp_path / "adapted")[0] == 0
+    code, out, _ = command("predict", "--from", tmp_path / "adapted", tmp_path / "apart.csv", "--base", tiny)
+    assert (code, len(out.splitlines())) == (0, 4)
 
 
 @pytest.mark.slow

@@ -175,6 +175,12 @@ def test_integers_come_back_as_integers(learner: Learner, tiny: Path, tmp_path: 
     named = FRAME.assign(label=labels, label_text=[f"n{label}" for label in labels])
     assert learner.adapt(named).labels == ("n2", "n9", "n10")
     assert learner.adapt(FRAME.assign(y=labels), columns={"label": "y"}).labels == (2, 9, 10)
+    other = FRAME.assign(Label=labels).drop(columns="label").rename(columns={"text": "Text"})
+    model = learner.adapt(other)
+    assert (
+        model.labels == learner.adapt(other, columns={"text": "body|text", "label": "class|label"}).labels == (2, 9, 10)
+    )
+    assert model.predict(other[["Text"]]).tolist() == labels, "a column that examples may have, questions may have"
     assert learner.adapt(TEXTS, list(map(str, labels))).labels == ("10", "2", "9")
 
 

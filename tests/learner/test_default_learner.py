@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import runpy
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from metanlp.core.types import Task
 from metanlp.learner.artefact import ADAPTER, META, located, read_config
 from metanlp.learner.learner import Learner
+from metanlp.learner.sklearn_classifier import FewShotClassifier
 from metanlp.tasks.leaks import without_seen
 from metanlp.tasks.reading.files import read_task
 from metanlp.tasks.sources.mini import read_mini
@@ -75,6 +78,20 @@ def test_it_knows_the_tasks_that_taught_it_and_no_test_task(default: Learner) ->
 def mixed(task: Task, taught: Task) -> Task:
     pools = {**task.pools, "test": (*task.pools["train"], *taught.pools["train"][:3])}
     return replace(task, pools=pools)
+
+
+@needs_minilm
+def test_a_classifier_takes_what_its_folder_holds_now(default: Learner, tmp_path: Path) -> None:
+    """A folder is written anew between two fits of one process."""
+    texts, labels = ["the toner is empty", "no paper", "I lost my badge", "the door stays shut"], [0, 0, 1, 1]
+    still = {key: torch.zeros_like(value) if "lora_B" in key else value for key, value in default.theta.items()}
+    for learner in (default, replace(default, theta=still)):
+        shutil.rmtree(tmp_path / "mine", ignore_errors=True)
+        learner.save(tmp_path / "mine")
+        fitted = FewShotClassifier(tmp_path / "mine").fit(texts, labels)
+        assert np.array_equal(
+            fitted.predict_proba(texts), FewShotClassifier(learner).fit(texts, labels).predict_proba(texts)
+        )
 
 
 @needs_minilm

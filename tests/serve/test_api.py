@@ -82,6 +82,14 @@ def test_adapt_and_predict_are_those_of_python(address: str, adapted: Adapted) -
     assert asked(f"{address}healthz")[1]["kept"] >= 2
 
 
+def test_rows_have_the_columns_that_examples_have(learner: Learner, adapted: Adapted) -> None:
+    service = api.Service(learner, {"text": "body|message", "label": "team"})
+    made = service._adapt(api.Examples([{"body": row["text"], "team": row["label"]} for row in ROWS]))  # pyright: ignore[reportPrivateUsage]
+    for rows in ([{"body": text} for text in ASKED], [{"message": text} for text in ASKED], ASKED):
+        told = service._predict(api.Asked(rows, made.model))  # pyright: ignore[reportPrivateUsage]
+        assert told.answers == rounded(adapted.answers(ASKED))
+
+
 def test_a_served_model_is_asked_without_a_name(of_adapted: str, adapted: Adapted) -> None:
     assert asked(f"{of_adapted}predict", {"rows": ASKED}) == (200, {"answers": rounded(adapted.answers(ASKED))})
     assert asked(f"{of_adapted}adapt", {"examples": ROWS})[0] == 404
@@ -106,6 +114,12 @@ def test_a_served_model_is_asked_without_a_name(of_adapted: str, adapted: Adapte
         ("adapt", ROWS, 422, "body: give one JSON object"),
         ("adapt", b"{", 422, "JSON decode error"),
         ("adapt", b"[" * 100_000, 400, "error parsing the body"),
+        (
+            "adapt",
+            b'{"examples": [{"text": "a", "label": ' + b"[" * 600 + b"]" * 600 + b"}]}",
+            422,
+            "nested too deeply",
+        ),
         ("predict", {"rows": ASKED}, 422, "there is no `model`"),
         ("predict", {"rows": ASKED, "model": "none"}, 404, "no model 'none' is kept here"),
         ("predict", {"rows": ASKED, "model": "\ud800"}, 404, "no model '\\ud800' is kept here"),

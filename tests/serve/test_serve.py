@@ -92,10 +92,12 @@ def refusal(work: Any, *given: Any) -> str:
         BOX.replace(" | ", "\t"),
         BOX.rstrip("\n") + "\n\n",
         "text,label\n" + BOX.replace(" | ", ","),
+        "Text;Label\n" + BOX.replace(" | ", ";"),
+        " TEXT \tLabel\n" + BOX.replace(" | ", "\t"),
         "\n".join(f'{{"text": "{a}", "label": "{b}"}}' for a, _, b in (r.partition(" | ") for r in BOX.splitlines())),
     ],
 )
-def test_examples_are_written_in_any_of_four_ways(same: str) -> None:
+def test_examples_are_written_in_any_of_these_ways(same: str) -> None:
     assert box.examples(same) == box.examples(BOX)
     assert (
         box.written([{"text": r.partition(" | ")[0], "label": r.partition(" | ")[2]} for r in BOX.splitlines()]) == BOX
@@ -141,6 +143,14 @@ def test_a_dropped_file_comes_into_the_box(tmp_path: Path) -> None:
     file = tmp_path / "mine.csv"
     file.write_text('body,intent,id\n"cats, all",animal,1\na train,travel,2\n')
     assert box.dropped(file, {"text": "body", "label": "intent"}) == "cats, all | animal\na train | travel\n"
+    for header in ("Text,Label", "text;LABEL", "label\ttext"):
+        mark = next(mark for mark in ",;\t" if mark in header)
+        cells = ("x", "a") if header.startswith("label") else ("a", "x")
+        file.write_text(f"{header}\n{mark.join(cells)}\n{mark.join(cells).replace('a', 'b').replace('x', 'y')}\n")
+        assert box.dropped(file) == "a | x\nb | y\n"
+    (tmp_path / "mine.jsonl").write_text('{"Text": "a", "Label": "x"}\n{"Text": "b", "Label": "y"}\n')
+    assert box.dropped(tmp_path / "mine.jsonl") == "a | x\nb | y\n"
+    file.write_text('body,intent,id\n"cats, all",animal,1\na train,travel,2\n')
     assert "mine.csv" in (said := refusal(box.dropped, file))
     assert "--columns text=…" in said
     assert str(tmp_path) not in said

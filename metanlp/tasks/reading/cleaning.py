@@ -35,12 +35,16 @@ CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
 
 SIGNS = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY", "₹": "INR"}
 AMOUNT, CODE, SIGN = r"[0-9](?:[0-9.,]*[0-9])?", r"(?:USD|EUR|GBP|JPY|INR|CHF|CAD|AUD)", f"[{''.join(SIGNS)}]"
-# A code after the amount counts first, as that is how prices are written here.
+# A code after the amount counts first, as that is how prices are written here. $1.5k and HK$100 are no prices.
 PRICE = re.compile(
     rf"(?<![\w.,])(?P<first>{AMOUNT})\s?(?P<after>{CODE}\b|{SIGN}(?!\s?[0-9]))"
-    rf"|(?P<before>\b{CODE}|(?:\bUS)?{SIGN})\s?(?P<second>{AMOUNT})(?!\w)",
+    rf"|(?P<before>\b{CODE}|(?:\bUS|(?<![^\W\d_])){SIGN})\s?(?P<second>{AMOUNT})(?![\w.,]*\w)",
     re.IGNORECASE,
 )
+# 1,299.50 and 1.299,5; three digits after a mark are a group, unless what is before it could not be one: 0.125.
+GROUPED = re.compile(r"(?P<whole>[1-9][0-9]?[0-9]?(?P<mark>[.,])(?:[0-9]{2,3}(?P=mark))*[0-9]{3})"
+                     r"(?:(?!(?P=mark))[.,](?P<part>[0-9]+))?")  # fmt: skip
+PLAIN = re.compile(r"(?P<whole>0|[1-9][0-9]*)(?:[.,](?P<part>[0-9]+))?")
 FOREIGN = 0.5  # share of the letters of a row from which on it is in another script
 EXAMPLE = 120  # characters of an example, at the most
 
@@ -72,7 +76,9 @@ def without_markup(text: str) -> str:
     if "<" not in text and "&" not in text:
         return text
     parser = _Text()
-    parser.feed(DECLARED.sub("&lt;!", NESTED.sub("&", text)))
+    closed, mark, rest = DECLARED.sub("&lt;!", NESTED.sub("&", text)).rpartition(">")
+    # Behind the last > no tag ends; the parser would look for an end from each < anew.
+    parser.feed(closed + mark + rest.replace("<", "&lt;"))
     parser.close()
     return _tidy(text, "".join(parser.parts))
 
@@ -85,8 +91,14 @@ def without_invisible(text: str) -> str:
 
 
 def with_plain_prices(text: str) -> str:
-    """Each price as `1299.50 EUR`, whatever side its currency stood on and however its digits were grouped."""
-    return PRICE.sub(lambda found: f"{_amount(found['first'] or found['second'])} {_currency(found)}", text)
+    """Each price as `1299.50 EUR`, whatever side its currency stood on and however its digits were grouped; one that
+    is written in another way stays."""
+    return PRICE.sub(_plain_price, text)
+
+
+def _plain_price(found: re.Match[str]) -> str:
+    amount = _amount(found["first"] or found["second"])
+    return f"{amount} {_currency(found)}" if amount else found[0]
 
 
 def _currency(found: re.Match[str]) -> str:
@@ -95,11 +107,12 @@ def _currency(found: re.Match[str]) -> str:
 
 
 def _amount(written: str) -> str:
-    """`1.299,50` and `1,299.5` -> `1299.50`; a mark with three digits behind it groups, `.00` is left out."""
-    mark = max(written.rfind("."), written.rfind(","))
-    cents = written[mark + 1 :] if mark >= 0 and len(written) - mark - 1 < 3 else ""
-    whole = re.sub("[.,]", "", written[:mark] if cents else written).lstrip("0") or "0"
-    return f"{whole}.{cents:0<2}" if cents.strip("0") else whole
+    """`1.299,50` and `1,299.5` -> `1299.50`; `.00` is left out; nothing for what is no amount, 1.2.3."""
+    found = GROUPED.fullmatch(written) or PLAIN.fullmatch(written)
+    if not found:
+        return ""
+    whole, part = re.sub("[.,]", "", found["whole"]), found["part"] or ""
+    return f"{whole}.{part:0<2}" if part.strip("0") else whole
 
 
 def with_single_spaces(text: str) -> str:

@@ -13,11 +13,11 @@ from typing import IO, cast
 
 from metanlp.core.errors import InputError
 from metanlp.core.types import Row, Task
-from metanlp.forms.reading import LabelledRow
+from metanlp.forms.reading import TEXTS, LabelledRow
 from metanlp.tasks.reading.build import build_task, check_apart, check_name, without_repeats
 from metanlp.tasks.reading.columns import ColumnsError, in_file
 from metanlp.tasks.reading.layout import ENDINGS, UNREAD, task_files, task_paths
-from metanlp.tasks.reading.records import BY_LINE, OF_TEXT, READERS, decoded_lines, read_records, shown
+from metanlp.tasks.reading.records import BY_LINE, OF_TEXT, READERS, decoded_lines, mark_of, read_records, shown
 from metanlp.tasks.reading.rows import labelled_rows, read_rows, unlabelled_rows
 from metanlp.tasks.reading.suggestion import LOOKED_AT, option_of, together
 
@@ -171,6 +171,20 @@ def ending_of(path: Path, ending: str | None = None) -> str:
     if ending in UNREAD:
         raise InputError(f"{shown(path)}: files ending in {ending!r} are not read; use {', '.join(READERS)}")
     return ending if ending in READERS else ".txt"
+
+
+def check_lines(stream: IO[bytes], columns: Mapping[str, str] | None) -> str:
+    """The ending of one text a line, where a stream that may be looked into does not begin like something else. Raises
+    InputError."""
+    head = getattr(stream, "peek", bytes)(1).decode("utf-8", errors="replace").lstrip("\ufeff")
+    line = (head.splitlines() or [""])[0]
+    cells = {cell.strip().strip('"').casefold() for cell in line.split(mark_of(line))}
+    known = {name.casefold() for name in (*TEXTS, *(columns or {}).values())}
+    looks = "jsonl" if line.startswith('{"') else "csv" if len(cells) > 1 and cells & known else ""
+    if looks:
+        said = {"jsonl": "JSON lines", "csv": "a table with a header"}[looks]
+        raise InputError(f"standard input begins like {said}; say --stdin {looks}, or --stdin txt for lines of text")
+    return ".txt"
 
 
 def _spelling(file: Path) -> Mapping[str, str] | None:

@@ -38,6 +38,8 @@ def read_records(path: Path, ending: str | None = None) -> Iterator[Record]:
     """The records of a file, one at a time. `ending`, one of READERS, overrules the file's own. Raises InputError."""
     check_regular(path)
     ending = ending or path.suffix.lower()
+    if ending not in READERS:
+        raise InputError(f"{shown(path)}: is not read, as its name ends in {ending!r}; give {', '.join(READERS)}")
     try:
         if ending in WHOLE:
             yield from WHOLE[ending](path)
@@ -141,7 +143,7 @@ def csv_records(lines: Iterator[Line], delimiter: str | None = None) -> Iterator
     is repeated further down."""
     if delimiter is None:
         head = next(lines, ("", ""))
-        delimiter, lines = _delimiter(head[1]), chain([head] if head[0] else [], lines)
+        delimiter, lines = mark_of(head[1]), chain([head] if head[0] else [], lines)
     rows = csv_rows(lines, delimiter)
     top, header = next(rows, ("", list[str]()))
     check_distinct(header, top)
@@ -154,7 +156,7 @@ def csv_records(lines: Iterator[Line], delimiter: str | None = None) -> Iterator
         yield where, dict(zip(header, cells, strict=True))
 
 
-def _delimiter(header: str) -> str:
+def mark_of(header: str) -> str:
     """That which cuts a header into the most names, for programs of many countries write semicolons; commas where it is
     no valid header, which is then refused."""
     try:

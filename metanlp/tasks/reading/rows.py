@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, tee
 from pathlib import Path
 from reprlib import repr as brief
 
@@ -13,7 +13,19 @@ import numpy as np
 from metanlp.core.errors import InputError
 from metanlp.core.types import Row
 from metanlp.forms import DEFAULT, FORMS, Form
-from metanlp.forms.reading import DECIMAL, INTEGER, NO_LABEL, PAIR, SINGLE, TEXTS, Cells, LabelledRow, Untyped, kind
+from metanlp.forms.reading import (
+    DECIMAL,
+    INTEGER,
+    NO_LABEL,
+    PAIR,
+    SINGLE,
+    TEXTS,
+    Cells,
+    LabelledRow,
+    Untyped,
+    composed,
+    kind,
+)
 from metanlp.tasks.reading.columns import JOINED, ColumnsError, all_columns, column_names, in_file, listed, nearest
 from metanlp.tasks.reading.records import OF_TEXT, Record, read_records, shown
 from metanlp.tasks.reading.suggestion import LOOKED_AT, hint, suggested
@@ -49,19 +61,20 @@ def unlabelled_rows(
     form: str = "classify",
     of_text: bool = False,
 ) -> list[tuple[Row, dict[str, object]]]:
-    """Reads records without answers, each with its cells that are no part of the row, by the file's names. Labels may
+    """Reads records without answers, each with its cells that are no part of the row, as the file has them. Labels may
     stand beside them; where `known` is given, they must be among it. Raises InputError."""
     first, records = _first(records, source, "one text")
     columns = in_file(columns, first[1], first[0])
-    names, kind = column_names(columns), FORMS[form]
+    names, kind, ours = column_names(columns), FORMS[form], respelt(first[1], columns)
+    records, written = tee(records)
     first, records = _first(_ours(records, columns, of_text), source, "one text")
     whole = kind.whole_texts and not any(names[name] in first[1] for name in kind.question_columns)
     fields = question_fields(TEXTS if whole else kind.question_columns, first, names)
     rows = list[tuple[Row, dict[str, object]]]()
-    read = {names[name] for name in (*fields, *kind.answer_columns) if name in names}
+    read = {names[name] for name in fields}
     require(first, fields, names, records)
-    for cells in _cells(records, fields, kind.answer_columns, names):
-        rows.append((kind.read(cells), {name: value for name, value in cells.values.items() if name not in read}))
+    for cells, (_, given) in zip(_cells(records, fields, kind.answer_columns, names), written, strict=False):
+        rows.append((kind.read(cells), {name: given[name] for name in given if ours.get(name, name) not in read}))
         if known is not None and kind.single_label:
             _seen(cells, kind.answer_columns, known)
     return rows
@@ -91,14 +104,27 @@ def spelled(records: Iterator[Record], columns: Mapping[str, str]) -> Iterator[R
     first = next(records, None)
     if first is None:
         return
-    free = {name: str(name).strip().casefold() for name in first[1] if name not in columns.values()}
-    theirs = {key: name for name, key in free.items() if [*free.values()].count(key) == 1}
-    given = [part for name in columns.values() if name not in first[1] for part in name.split(JOINED)]
-    renamed = {ours for ours, name in columns.items() if name != ours}
-    wanted = (name for name in (*given, *all_columns()) if name not in first[1] and name not in renamed)
-    ours = {theirs[key]: name for name in wanted if (key := name.strip().casefold()) in theirs}
+    ours = respelt(first[1], columns)
     for where, cells in chain([first], records):
         yield where, {ours.get(name, name): value for name, value in cells.items()} if ours else cells
+
+
+def under_our_names(records: Iterable[Record], columns: Mapping[str, str]) -> Iterator[Record]:
+    """The records with our names for what `columns` says of them, too. Raises InputError."""
+    names = column_names(columns)
+    for where, cells in with_joined(records, names):
+        yield where, {**cells, **{ours: cells[theirs] for ours, theirs in names.items() if theirs in cells}}
+
+
+def respelt(found: Collection[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """Of columns that are `found`, those that stand for ours, or for those of `columns`, in other letters: theirs ->
+    the name that is meant."""
+    free = {name: str(name).strip().casefold() for name in found if name not in columns.values()}
+    theirs = {key: name for name, key in free.items() if [*free.values()].count(key) == 1}
+    given = [part for name in columns.values() if name not in found for part in name.split(JOINED)]
+    renamed = {ours for ours, name in columns.items() if name != ours}
+    wanted = (name for name in (*given, *all_columns()) if name not in found and name not in renamed)
+    return {theirs[key]: name for name in wanted if (key := name.strip().casefold()) in theirs}
 
 
 def _first(records: Iterable[Record], source: str, wanted: str) -> tuple[Record, Iterator[Record]]:
@@ -112,7 +138,7 @@ def _first(records: Iterable[Record], source: str, wanted: str) -> tuple[Record,
 def _seen(cells: Cells, answers: Sequence[str], known: Collection[str]) -> None:
     """Raises InputError for a label that the model does not know: these are then the texts of another task."""
     written = [cells.values.get(cells.names[name]) for name in reversed(answers) if name in cells.names]
-    given = [str(value).strip() for value in written if value is not None]
+    given = [composed(str(value)) for value in written if value is not None]
     # -1 is how published test sets say that the label is kept secret.
     given = [word for word in given if word not in ("", "-1", *NO_LABEL)]
     if given and not any(word in known for word in given):
@@ -132,7 +158,7 @@ def as_typed(records: Iterator[Record], names: Mapping[str, str]) -> Iterator[Re
     for where, cells in records:
         typed: dict[str, object] = {name: Untyped(cells[name]) for name in untyped if name in cells}
         typed |= {name: _number(cells[name]) for name in numbers if name in cells}
-        typed |= {name: _list(cells[name], f"{where}: {name!r}") for name in lists if name in cells}
+        typed |= {name: _list(cells[name]) for name in lists if name in cells}
         yield where, cells | typed
 
 
@@ -141,12 +167,12 @@ def _number(cell: object) -> object:
     return int(text) if INTEGER.fullmatch(text) else float(text) if DECIMAL.fullmatch(text) else cell
 
 
-def _list(cell: object, what: str) -> object:
+def _list(cell: object) -> object:
     text = str(cell).strip()
     try:
         return json.loads(text) if text.startswith("[") else cell
     except (ValueError, RecursionError):
-        raise InputError(f'{what} begins like a list and is not valid JSON; write ["one", "two"]') from None
+        return cell
 
 
 def with_joined(records: Iterable[Record], names: Mapping[str, str]) -> Iterator[Record]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +41,7 @@ def read_by_column(
     groups = defaultdict[str, list[LabelledRow]](list)  # "" holds the rows of no task
     for value, row in zip(values, labelled_rows(typed, columns, shown(file)), strict=True):
         groups[value].append(row)
+    check_names(records, column)
     blank = len(groups.pop("", ()))
     kept = {value: rows for value in sorted(groups) if (rows := usable(groups[value]))}
     if not kept:
@@ -54,13 +55,31 @@ def read_by_column(
     return replace(tasks[0], notes=(note, *tasks[0].notes)), *tasks[1:]
 
 
+def check_names(records: Sequence[Record], column: str) -> None:
+    """Raises InputError for two values that would be one name."""
+    first = dict[str, Record]()
+    for record in records:
+        other = first.setdefault(value_of(record, column), record)
+        had, has = written(other, column), written(record, column)
+        if had != has:
+            raise InputError(
+                f"{record[0]}: {column!r} is {has!r}, and {had!r} at {other[0]}; "
+                "names of tasks have no slash or comma, so that both would be one task: write them apart"
+            )
+
+
 def value_of(record: Record, column: str) -> str:
     """The value of the column, fit for the name of a task; "" where it is blank. Raises InputError without a column."""
+    return " ".join(re.sub(r"[/,]", " ", written(record, column)).split())
+
+
+def written(record: Record, column: str) -> str:
+    """The value as it stands there, but for its spaces; "" where it is blank. Raises InputError without a column."""
     where, cells = record
     if column not in cells:
         raise InputError(f"{where}: no column {column!r}; found {listed(cells)}{nearest(column, cells)}")
     text = "" if cells[column] is None else as_text(cells[column], f"{where}: {column!r}")
-    return " ".join(re.sub(r"[/,]", " ", text).split())
+    return " ".join(text.split())
 
 
 def usable(rows: list[LabelledRow]) -> list[LabelledRow]:
