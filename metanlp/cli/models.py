@@ -81,7 +81,7 @@ class Predict(Source, Columns, Answers, Written):
         from metanlp.learner.learner import Adapted
         from metanlp.learner.prediction_table import as_table, rounded
         from metanlp.report.tables import score_line
-        from metanlp.tasks.reading.columns import parse_columns
+        from metanlp.tasks.reading.columns import column_names, parse_columns
         from metanlp.tasks.reading.files import check_lines, read_asked
 
         kind = self._check()
@@ -89,13 +89,13 @@ class Predict(Source, Columns, Answers, Written):
         stream, words = self._file or sys.stdin.buffer, adapted.label_words
         ending = None if self._file else f".{self.stdin}" if self.stdin else check_lines(stream, columns)
         asked = read_asked(stream, columns=columns, ending=ending, labels=words, form=adapted.form)
-        check_kept(asked)
         judging = labelled(self._file, columns, adapted) if self._file else []
         if judging:
             answers, found = adapted.answers_and_score(judging, self.beams)
         else:
             answers, found = adapted.answers([row for row, _ in asked], beams=self.beams), None
-        said = [beside(*each, rounded(answer)) for each, answer in zip(asked, answers, strict=True)]
+        names = column_names(columns)
+        said = [beside(*each, rounded(answer), names) for each, answer in zip(asked, answers, strict=True)]
         write(as_table(said, kind), self.out)
         warn(adapted.net.notice())
         if found:
@@ -240,20 +240,13 @@ def check_answers(asked: Answers, sources: Sequence[Path]) -> str:
     return kind
 
 
-def beside(row: Row, others: Mapping[str, object], answer: Mapping[str, Any]) -> dict[str, Any]:
+def beside(
+    row: Row, others: Mapping[str, object], answer: Mapping[str, Any], names: Mapping[str, str]
+) -> dict[str, Any]:
     """A line of the answers: what the file has besides, the row, its answer. What the file calls as an answer is
-    called gives way."""
-    return {**{name: value for name, value in others.items() if name not in answer}, **row, **answer}
-
-
-def check_kept(asked: Sequence[tuple[Row, Mapping[str, object]]]) -> None:
-    """Raises InputError where another column would stand in the answers under the name of the text."""
-    for row, others in asked:
-        if taken := next((name for name in row if name in others), None):
-            raise InputError(
-                f"there is a column {taken!r} besides the one that is read as our `{taken}`, under which the answers "
-                "have it; rename it"
-            )
+    called gives way; where another column has our name of a text, the text has the file's, of `names`."""
+    kept = {name: value for name, value in others.items() if name not in answer}
+    return {**kept, **{names[name] if name in kept else name: value for name, value in row.items()}, **answer}
 
 
 def write(answers: str, out: Path | None) -> None:

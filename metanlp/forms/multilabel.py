@@ -56,7 +56,7 @@ class Multilabel(Form):
     def read_answer(self, cells: Cells, row: Row) -> tuple[str, ...]:
         """Any number of labels, none twice."""
         value, where = cells["labels"], cells.where
-        if isinstance(value, str):
+        if isinstance(value, str) and not value.strip().startswith("["):
             raise InputError(
                 f'{where}: the labels are {brief(value)}; write a list, ["one", "two"]; a task with one label a row '
                 "has the column `label`: --columns label=labels"

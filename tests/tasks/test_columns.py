@@ -224,7 +224,9 @@ def test_commands(
     adapted = run("adapt", "--from", tmp_path / "learner", "--examples", path, "--out", tmp_path / "a", *model)
     assert adapted.endswith("adapted to 2 examples of delivery, payment\n")
     out = run("predict", "--from", tmp_path / "a", path, *model)
-    assert [json.loads(line)["text"] for line in out.splitlines()] == ["where is my parcel", "refund me"]
+    told = [json.loads(line) for line in out.splitlines()]
+    assert [row["body"] for row in told] == ["where is my parcel", "refund me"]
+    assert [(row["text"], row["intent"]) for row in told] == [("noise", row["intent"]) for row in ROWS]
     (tmp_path / "new.txt").write_text("lines have no columns\n")
     assert "lines have no columns" in run("predict", "--from", tmp_path / "a", tmp_path / "new.txt", *model)
 

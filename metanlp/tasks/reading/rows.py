@@ -61,8 +61,9 @@ def unlabelled_rows(
     form: str = "classify",
     of_text: bool = False,
 ) -> list[tuple[Row, dict[str, object]]]:
-    """Reads records without answers, each with its cells that are no part of the row, as the file has them. Labels may
-    stand beside them; where `known` is given, they must be among it. Raises InputError."""
+    """Reads records without answers, each with its cells that are no part of the row, as the file has them, but for a
+    column that has the name of an answer. Labels may stand beside them; where `known` is given, they must be among it.
+    Raises InputError."""
     first, records = _first(records, source, "one text")
     columns = in_file(columns, first[1], first[0])
     names, kind, ours = column_names(columns), FORMS[form], respelt(first[1], columns)
@@ -71,7 +72,7 @@ def unlabelled_rows(
     whole = kind.whole_texts and not any(names[name] in first[1] for name in kind.question_columns)
     fields = question_fields(TEXTS if whole else kind.question_columns, first, names)
     rows = list[tuple[Row, dict[str, object]]]()
-    read = {names[name] for name in fields}
+    read = {names[name] for name in fields} | {name for name in kind.answer_columns if names.get(name) == name}
     require(first, fields, names, records)
     for cells, (_, given) in zip(_cells(records, fields, kind.answer_columns, names), written, strict=False):
         rows.append((kind.read(cells), {name: given[name] for name in given if ours.get(name, name) not in read}))
