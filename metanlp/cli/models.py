@@ -82,13 +82,12 @@ class Predict(Source, Columns, Answers, Written):
         from metanlp.learner.prediction_table import as_table, rounded
         from metanlp.report.tables import score_line
         from metanlp.tasks.reading.columns import column_names, parse_columns
-        from metanlp.tasks.reading.files import check_lines, read_asked
+        from metanlp.tasks.reading.files import read_asked
 
         kind = self._check()
         columns, adapted = parse_columns(self.columns), Adapted.load(self.source, base=self.base)
         stream, words = self._file or sys.stdin.buffer, adapted.label_words
-        ending = None if self._file else f".{self.stdin}" if self.stdin else check_lines(stream, columns)
-        asked = read_asked(stream, columns=columns, ending=ending, labels=words, form=adapted.form)
+        asked = read_asked(stream, columns=columns, ending=self._ending(columns), labels=words, form=adapted.form)
         judging = labelled(self._file, columns, adapted) if self._file else []
         if judging:
             answers, found = adapted.answers_and_score(judging, self.beams)
@@ -100,6 +99,14 @@ class Predict(Source, Columns, Answers, Written):
         warn(adapted.net.notice())
         if found:
             warn(f"{score_line(found)}; more: metanlp score --from {shlex.quote(str(self.source))} {self._quoted}")
+
+    def _ending(self, columns: Mapping[str, str] | None) -> str | None:
+        """How standard input is read; None for a file, which has its own ending. Raises InputError."""
+        from metanlp.tasks.reading.files import check_lines
+
+        if self._file:
+            return None
+        return f".{self.stdin}" if self.stdin else check_lines(sys.stdin.buffer, columns)
 
     @property
     def _quoted(self) -> str:
