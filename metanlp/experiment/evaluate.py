@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
@@ -90,11 +89,14 @@ Named = Mapping[str, tuple[Path, Mapping[str, Any]]]
 
 def by_backbone(named: Named) -> list[Named]:
     """Learners that can share a backbone together: the same weights, held and read in the same way."""
-    groups: dict[str, dict[str, tuple[Path, Mapping[str, Any]]]] = {}
+    groups = list[tuple[Any, dict[str, tuple[Path, Mapping[str, Any]]]]]()
     for name, (folder, config) in named.items():
-        key = json.dumps([config["base"], config["backbone"]], sort_keys=True)
-        groups.setdefault(key, {})[name] = folder, config
-    return list(groups.values())
+        held = config["base"], config["backbone"]  # compared and not spelled, as 32 is 32.0
+        group = next((group for other, group in groups if other == held), None)
+        if group is None:
+            groups.append((held, group := {}))
+        group[name] = folder, config
+    return [group for _, group in groups]
 
 
 def opened(group: Named, base: str | None) -> dict[str, Learner]:

@@ -112,6 +112,10 @@ def test_learners_of_one_base_share_its_backbone(work: Path, tiny: Path) -> None
     named = {name: (work / name, read_config(work / name, "learner")) for name in ("maml", "protonet", "small")}
     groups = by_backbone(named)
     assert [list(group) for group in groups] == [["maml", "protonet"], ["small"]]
+    folder, config = named["maml"]
+    rank = {"adapt": config["backbone"]["adapt"] | {"alpha": int(config["backbone"]["adapt"]["alpha"])}}
+    again = named | {"again": (folder, {**config, "backbone": config["backbone"] | rank})}
+    assert [list(group) for group in by_backbone(again)] == [["maml", "protonet", "again"], ["small"]], "16 is 16.0"
     first, second = opened(groups[0], str(tiny)).values()
     assert first.net is second.net
     assert weights.equal(second.theta, Learner.load(work / "protonet", base=str(tiny)).theta)
