@@ -7,6 +7,7 @@ over tasks with its interval over tasks. Query rows are the task's own, or where
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,12 +62,13 @@ def scores(
     asked = task.pools.get("test", task.pools.get("validation", ()))
     asked = [asked[n] for n in rng.permutation(len(asked))[:queries]]
     names: list[Row] = [{"text": text, "label": label} for label, text in enumerate(words_of(task.labels))]
-    every = [*(taught.rows[n] for mine in of_class for n in mine), *names, *asked]
-    pool = Pool(task.meaning, every, numbered)
-    texts = Pool(task.meaning, every, judged.encoder.encode)
-    net = Remembered.of(judged.encoder, judged.theta, with_trunks(judged.encoder, texts))
-    first = sum(map(len, of_class))
-    called = first + np.arange(len(names))
+    every = [*(taught.rows[n] for mine in of_class for n in mine), *asked]
+    pool = Pool(task.meaning, [*every, *names], numbered)
+    # A name is one text, also where rows are pairs.
+    each = [Pool(task.meaning, rows, judged.encoder.encode) for rows in (every, names) if rows]
+    read = [Remembered.of(judged.encoder, judged.theta, with_trunks(judged.encoder, rows)) for rows in each]
+    net = replace(read[0], table=torch.cat([part.table for part in read]))
+    first, called = sum(map(len, of_class)), len(every) + np.arange(len(names))
     nets = {
         "none": net,
         "names": NamedNet(net, pool.pack(called)),
@@ -81,7 +83,7 @@ def scores(
         for number in range(draws):
             each = np.random.default_rng([k, number])
             support = np.concatenate([each.permutation(block)[:k] for block in blocks])
-            query = first + len(names) + np.arange(len(asked)) if asked else np.setdiff1d(np.arange(first), support)
+            query = first + np.arange(len(asked)) if asked else np.setdiff1d(np.arange(first), support)
             batch = pool.pack(query)
             for kind, seen in nets.items():
                 phi = judged.algorithm.adapt(seen, judged.theta, pool.pack(support))
