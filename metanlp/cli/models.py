@@ -28,8 +28,8 @@ class Adapt(Taught, Columns, Repeats, Output, Json):
 
     examples: Path  # CSV, Excel, JSONL or Parquet with text and label, or the columns of another form
     effort: Effort = "recipe"  # fast takes no gradient step, best as many as pay on examples left out of them
-    label_names: bool = False  # what the labels are called counts too: it helps where examples are few
-    describe: Path | None = None  # the same with a CSV of columns label and description, for labels that say little
+    label_names: bool = True  # what the labels are called counts too: it helps where examples are few
+    describe: Path | None = None  # in place of names a CSV of columns label and description, for labels that say little
 
     def run(self) -> Printed:
         from metanlp.learner.best_effort import said

@@ -31,15 +31,17 @@ TRUST = 20.0  # pseudo-shots beside one shot of a name by which its texts differ
 
 def named(net: Backbone, algorithm: Algorithm, task: Task, names: bool | Mapping[str | int, str]) -> Net:
     """The net by which a method adapts to a task whose labels are names, or have `names`. The net itself where there
-    are none: labels that are numbers say nothing. Raises InputError."""
+    are none: labels that are numbers say nothing, nor do names of what relates two texts. Raises InputError."""
     if not isinstance(cast(object, names), bool | Mapping):
-        raise InputError(f"label_names is {brief(names)}; give True, or a mapping from each label to a text")
-    if not (FORMS[task.form].single_label and algorithm.adapters):
+        raise InputError(f"label_names is {brief(names)}; give True, False, or a mapping from each label to a text")
+    form, described = FORMS[task.form], isinstance(names, Mapping)
+    if described and not (form.single_label and algorithm.adapters):
         what = (
             f"examples are of the form {task.form!r}" if algorithm.adapters else "learner reads frozen features alone"
         )
         raise InputError(f"names of labels can't be used, as the {what}; leave them out")
-    texts = descriptions(task.labels, names) if isinstance(names, Mapping) else words_of(task.labels)
+    alone = form.single_label and algorithm.adapters and "text" in task.pools["train"][0]
+    texts = descriptions(task.labels, names) if described else words_of(task.labels) if names and alone else []
     rows = [{"text": text, "label": label} for label, text in enumerate(texts)]
     return (
         NamedNet(net, net.with_trunk(Pool(task.meaning, rows, net.encode).pack(np.arange(len(rows))))) if rows else net

@@ -81,7 +81,7 @@ class Learner:
         *,
         columns: Mapping[str, str] | None = None,
         effort: Effort = "recipe",
-        label_names: bool | Mapping[Any, str] = False,
+        label_names: bool | Mapping[Any, str] = True,
     ) -> Adapted:
         """Adapt to a new task. `examples` are rows ({"text": …, "label": …}, or "text_a" and "text_b"), or tuples
         with the label last, or plain texts with `labels` beside them, by place. Rows of other forms have in place of
@@ -89,9 +89,9 @@ class Learner:
         for `tokens`; for a learner that writes, `source` and `target`. They come as a list, a generator, an array, a
         pandas or arrow table or column, a Dataset, or a mapping of columns. `columns` maps our names to those of the
         rows: {"text": "body"}. Labels are words or integers, and stay what they are. "fast" takes no gradient step,
-        "best" as many as pay on examples left out of them. θ stays as it was. With `label_names` what the labels are
-        called, or a text for each label, counts too, as far as it agrees with the examples: it helps most where these
-        are few.
+        "best" as many as pay on examples left out of them. θ stays as it was. What the labels of texts are called
+        counts too, as far as it agrees with the examples: it helps most where these are few. `label_names` may give a
+        text for each label instead, or False.
         Raises InputError for rows that can't be used, naming the row."""
         given = labelled_rows_of(examples, labels, meant(not isinstance(self.net, Backbone)))
         rows = rows_from("examples", given, columns)
@@ -105,7 +105,7 @@ class Learner:
         task: Task,
         *,
         effort: Effort = "recipe",
-        label_names: bool | Mapping[Any, str] = False,
+        label_names: bool | Mapping[Any, str] = True,
     ) -> Adapted:
         """The same for the training rows of a Task."""
         algorithm = self._ready(task, effort)
@@ -113,7 +113,7 @@ class Learner:
             writes, support = support_of(self.net, task, effort, label_names)
             return Adapted(algorithm, writes, algorithm.adapt(writes, self.theta, support), (), self.record, task.form)
         pool = Pool(task.meaning, task.pools["train"], self.net.encode)
-        net = self.net if label_names is False else named(self.net, algorithm, task, label_names)
+        net = named(self.net, algorithm, task, label_names)
         best = best_effort(algorithm, net, self.theta, pool, self.net) if effort == "best" else Best(algorithm)
         phi, pairs = best.adapt(net, self.theta, pool.whole()), "text_a" in task.pools["train"][0]
         record = {**self.record, **best.record}

@@ -32,7 +32,8 @@ def learn_taste(
 ) -> Adapted:  # fmt: skip
     """Adapts to the ticks of one shopper; `listed` are the products that will be ranked. Raises InputError."""
     rows = ticked(liked, disliked, listed, np.random.default_rng(seed))
-    return learner.adapt_to(Task("ticks", {"train": rows}, LIKES, "ticks"), effort=effort)
+    task = Task("ticks", {"train": rows}, LIKES, "ticks")
+    return learner.adapt_to(task, effort=effort, label_names=False)  # nothing that is liked is about liking
 
 
 def ticked(

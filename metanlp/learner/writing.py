@@ -29,7 +29,7 @@ def support_of(net: Writer, task: Task, effort: str, label_names: bool | Mapping
     """The model between the languages of a task, and the task's training rows in one batch. Raises InputError."""
     if effort == "best":
         raise InputError("a learner that writes does not try numbers of steps; leave effort 'recipe', or take 'fast'")
-    if label_names is not False:
+    if isinstance(label_names, Mapping):
         raise InputError(f"the examples are of the form {task.form!r}, whose answers have no names; leave them out")
     rows = task.pools["train"]
     net = net.between(languages_of(rows[0]))

@@ -60,7 +60,7 @@ class Examples:
     effort: Annotated[
         Effort, Body(description="`fast` takes no gradient step, `best` as many as pay on examples left out.")
     ] = "recipe"
-    label_names: Annotated[bool, Body(description="Let what the labels are called count too.")] = False
+    label_names: Annotated[bool, Body(description="Let what the labels are called count too.")] = True
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def measured(learner: Learner, held_out: HeldOutTask, support: Support) -> dict[
     task: Task = replace(held_out.task, pools=rows, supports={})
     for effort in EFFORTS:
         begun = time.perf_counter()
-        adapted = learner.adapt_to(task, effort=effort)
+        adapted = learner.adapt_to(task, effort=effort, label_names=False)
         found[f"{effort}_s"] = time.perf_counter() - begun
         found[effort] = held_out.score(adapted.algorithm, adapted.phi, support)
         found["steps"] = adapted.record.get("best_effort", {}).get("steps", 0)

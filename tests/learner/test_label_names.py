@@ -15,10 +15,11 @@ from torch import Tensor
 from metanlp.algorithms import ALGORITHMS, Frozen, ProtoNet
 from metanlp.backbone import Backbone
 from metanlp.core.errors import InputError
-from metanlp.core.types import Batch
+from metanlp.core.types import Batch, Task
 from metanlp.forms.heads import class_means
 from metanlp.learner.label_names import descriptions, towards, words_of
 from metanlp.learner.learner import Learner
+from metanlp.learner.ranking import learn_taste
 from metanlp.tasks.reading.descriptions import read_descriptions
 
 ROWS = [("the parcel never came", "late parcel"), ("charged twice", "wrong bill"), ("where is it", "late parcel")]
@@ -116,13 +117,35 @@ def test_a_label_that_is_unknown_missing_or_blank_is_named_on_one_line(given: di
     assert "\n" not in str(caught.value)
 
 
-def test_frozen_features_and_other_forms_take_no_names(net: Backbone, learner: Learner) -> None:
+def test_names_count_unless_told_otherwise(learner: Learner) -> None:
+    rows = [(f"{text} again and again", text) for text, _ in ROWS]  # names that agree with their examples
+    plain, called = (learner.adapt(rows, label_names=names).logits(NEW) for names in (False, True))
+    assert np.array_equal(learner.adapt(rows).logits(NEW), called)
+    assert not np.array_equal(plain, called)
+
+
+def test_names_of_what_relates_two_texts_say_nothing_of_them(learner: Learner) -> None:
+    rows = [(text, other, label) for (text, label), other in zip(ROWS, NEW * 2, strict=False)]
+    asked = [(NEW[0], NEW[1])]
+    assert np.array_equal(learner.adapt(rows).logits(asked), learner.adapt(rows, label_names=False).logits(asked))
+    described = learner.adapt(rows, label_names={"late parcel": "it is late", "wrong bill": "it is wrong"})
+    assert not np.array_equal(described.logits(asked), learner.adapt(rows).logits(asked)), "if asked for, they do"
+
+
+def test_frozen_features_and_other_forms_have_no_use_for_names(net: Backbone, learner: Learner) -> None:
     frozen = replace(learner, algorithm=Frozen(), theta=Frozen().init(net, torch.Generator().manual_seed(0)))
-    with pytest.raises(InputError, match="frozen features alone"):
-        frozen.adapt(ROWS, label_names=True)
     scores = [{"text": text, "score": float(number)} for number, (text, _) in enumerate(ROWS)]
-    with pytest.raises(InputError, match="'regress'"):
-        learner.adapt(scores, label_names=True)
+    for one, rows, said in ((frozen, ROWS, "frozen features alone"), (learner, scores, "'regress'")):
+        assert one.adapt(rows).answers(NEW) == one.adapt(rows, label_names=False).answers(NEW)
+        with pytest.raises(InputError, match=said):
+            one.adapt(rows, label_names={"late parcel": "it is late", "wrong bill": "it is wrong"})
+
+
+def test_what_is_liked_is_not_what_speaks_of_liking(learner: Learner) -> None:
+    liked, listed = [{"text": "a red kettle"}], [{"text": "a blue kettle"}, {"text": "a lamp"}]
+    taste = learn_taste(learner, liked, [{"text": "a lamp shade"}], listed)
+    task = Task("ticks", {"train": ({**liked[0], "label": 1}, {"text": "a lamp shade", "label": 0})}, taste.labels, "x")
+    assert np.array_equal(taste.logits(listed), learner.adapt_to(task, label_names=False).logits(listed))
 
 
 def test_descriptions_are_read_from_a_file(tmp_path: Path) -> None:
@@ -138,7 +161,7 @@ def test_descriptions_are_read_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [["late", "wrong"], "late", None, 1])
 def test_names_that_are_no_mapping_are_refused(net: Backbone, names: object) -> None:
     learner = Learner(ProtoNet(), net, ProtoNet().init(net, torch.Generator()))
-    with pytest.raises(InputError, match="give True, or a mapping from each label to a text"):
+    with pytest.raises(InputError, match="give True, False, or a mapping from each label to a text"):
         learner.adapt(ROWS, label_names=names)  # type: ignore[arg-type]
 
 

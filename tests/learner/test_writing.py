@@ -141,7 +141,7 @@ def test_plain_pairs_need_no_tags_where_no_prompt_names_them(learner: Learner) -
         ([{"source": None, "target": "b"}], {}, "row 1: has a target without a source; add it, or remove the row"),
         ([*PAIRS, ("a", "b", "en", "fr")], {}, "row 13: is en to fr, but examples: row 1 is en to l0; give"),
         (PAIRS, {"effort": "best"}, "a learner that writes does not try numbers of steps"),
-        (PAIRS, {"label_names": True}, "the examples are of the form 'generate', whose answers have no names"),
+        (PAIRS, {"label_names": {"a": "b"}}, "the examples are of the form 'generate', whose answers have no names"),
         ([{"text": "a", "label": "x"}, {"text": "b", "label": "y"}], {}, ".classify.; .* method knows generate"),
         (["a", "b"], {}, r"example 1 is 'a'; give \(source, target\), \(source, target, source_lang, target_lang\)"),
     ],
