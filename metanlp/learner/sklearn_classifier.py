@@ -56,7 +56,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """Adapts a Learner to the texts of `fit`; the learner itself never changes.
 
     Texts: a list, an array or a column of strings; pairs of texts: a list of 2-tuples, or an array or a frame of two
-    columns. Labels: words or integers, matched to texts by place. Invalid input is a ValueError of one line.
+    columns. Labels: words or integers, matched to texts by place; what words mean does not count, as rows left out say
+    how sure it is. Invalid input is a ValueError of one line.
 
     learner: the Learner to adapt, or what `Learner.load` takes; by default the one that comes with the package.
     effort: "recipe", or "fast", which takes no gradient step, or "best", which takes as many as pay.
