@@ -34,14 +34,15 @@ def named(net: Backbone, algorithm: Algorithm, task: Task, names: bool | Mapping
     are none: labels that are numbers say nothing, nor do names of what relates two texts. Raises InputError."""
     if not isinstance(cast(object, names), bool | Mapping):
         raise InputError(f"label_names is {brief(names)}; give True, False, or a mapping from each label to a text")
-    form, described = FORMS[task.form], isinstance(names, Mapping)
-    if described and not (form.single_label and algorithm.adapters):
-        what = (
-            f"examples are of the form {task.form!r}" if algorithm.adapters else "learner reads frozen features alone"
-        )
-        raise InputError(f"names of labels can't be used, as the {what}; leave them out")
-    alone = form.single_label and algorithm.adapters and "text" in task.pools["train"][0]
-    texts = descriptions(task.labels, names) if described else words_of(task.labels) if names and alone else []
+    able = FORMS[task.form].single_label and algorithm.adapters
+    if isinstance(names, Mapping):
+        if not able:
+            reads = f"examples are of the form {task.form!r}"
+            what = reads if algorithm.adapters else "learner reads frozen features alone"
+            raise InputError(f"names of labels can't be used, as the {what}; leave them out")
+        texts = descriptions(task.labels, names)
+    else:
+        texts = words_of(task.labels) if names and able and "text" in task.pools["train"][0] else []
     rows = [{"text": text, "label": label} for label, text in enumerate(texts)]
     return (
         NamedNet(net, net.with_trunk(Pool(task.meaning, rows, net.encode).pack(np.arange(len(rows))))) if rows else net
