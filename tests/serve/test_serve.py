@@ -460,7 +460,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture
-def screen(address: str, browser: Any) -> Iterator[Screen]:
+def screen(browser: Any, address: str) -> Iterator[Screen]:
     """The page opened anew. After the test no error was written, and nothing was asked of another machine."""
     until(lambda: urllib.request.urlopen(address).close() is None)
     chromium.set_width(browser, 1400)
@@ -530,7 +530,7 @@ def test_a_file_comes_in_and_a_model_goes_out(
 
 @served
 def test_texts_come_in_and_answers_go_out_as_files(
-    of_adapted: str, browser: Any, tried: trial.Trial, tmp_path: Path
+    browser: Any, of_adapted: str, tried: trial.Trial, tmp_path: Path
 ) -> None:
     """On the page of an adapted model, which has no examples and corrects nothing."""
     until(lambda: urllib.request.urlopen(of_adapted).close() is None)
