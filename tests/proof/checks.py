@@ -31,7 +31,7 @@ CHECKS = {
     14: Check("a dead network is one line, at once", "check_14_dead_network", 60),
     15: Check("every old format is read, and the next one refused by name", "check_15_old_formats", 6, 6),
     16: Check("a long run grows in nothing", "check_16_endurance", 10_000, 40, few=True),
-    17: Check("a run goes on as it was, or is refused by name", "check_17_resume", 19, 8),
+    17: Check("a run goes on as it was, or is refused by name", "check_17_resume", 20, 9),
     18: Check("two machines learn what one learns, also over a link that was cut", "check_18_two_machines", 20, 1),
     19: Check("a launcher starts a killed rank again, to the same end; so does the next one", "check_19_elastic", 40),
     20: Check("many people at one page each get their own answers", "check_20_serve", 400, 5),
