@@ -83,8 +83,15 @@ class Base:
             )
         return model
 
-    def tokenizer(self) -> Any:
-        return cast(Any, AutoTokenizer).from_pretrained(self.folder, **self._source())
+    def tokenizer(self, *, places: bool = True) -> Any:
+        """The model's own. Raises InputError for one that does not tell where in a text its tokens are, unless nobody
+        asks for `places`."""
+        found = cast(Any, AutoTokenizer).from_pretrained(self.folder, **self._source())
+        if places and not found.is_fast:
+            kind = type(found).__name__
+            raise InputError(f"model {self.name!r}: its tokenizer, {kind}, does not tell where in a text its tokens "
+                             "are; take a model that has a tokenizer.json")  # fmt: skip
+        return found
 
     def outline(self) -> nn.Module:
         """The model without its weights, on the meta device."""
@@ -117,7 +124,7 @@ def open_tokenizer(name: str) -> Any:
     """The tokenizer of a model, or one that lies alone in a folder. Raises InputError."""
     place = _place(name)
     with to_be_had(name):
-        return place.tokenizer()
+        return place.tokenizer(places=False)
 
 
 def outline(name: str) -> nn.Module:

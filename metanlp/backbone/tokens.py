@@ -20,18 +20,26 @@ def encode(
     columns = columns_of(tokenizer, texts, prompt)
     # Offsets cost as much as the ids.
     encoded = tokenizer(*columns, truncation=True, max_length=max_length, return_offsets_mapping=words)
-    ids: list[list[int]] = encoded["input_ids"]
-    segments = [segments_of(encoded[n], *text) for n, text in enumerate(zip(*columns, strict=True))]
-    types = encoded["token_type_ids"] if "token_type_ids" in encoded else [[0] * len(row) for row in ids]
+    # Where a tokenizer adds nothing a blank text has no token; so that it is there it gets one that says nothing.
+    ids: list[list[int]] = [row or [filler(tokenizer)] for row in encoded["input_ids"]]
+    segments = [segments_of(encoded[n], *text) or [0] for n, text in enumerate(zip(*columns, strict=True))]
+    types = [row or [0] for row in encoded.get("token_type_ids", [[0] * len(row) for row in ids])]
     flat = [np.concatenate([np.asarray(row, np.int64) for row in rows]) for rows in (ids, types, segments)]
     starts, numbers = np.cumsum([0, *map(len, ids)]), None
     if words:
-        found = zip(columns[0], encoded["offset_mapping"], segments, strict=True)
+        found = zip(columns[0], (row or [(0, 0)] for row in encoded["offset_mapping"]), segments, strict=True)
         numbers = np.concatenate([word_numbers(*each, len(prompt)) for each in found])
     cut = sum(len(row) >= max_length and bool(encoded[n].overflowing) for n, row in enumerate(ids))
-    strange = flat[0] == tokenizer.unk_token_id if tokenizer.unk_token_id is not None else np.zeros(len(flat[0]), bool)
-    sums = [np.add.reduceat(which, starts[:-1], dtype=np.int64) for which in (strange, flat[2] > 0)]
+    inside = flat[2] > 0  # the token for what is not known may have another meaning at an end
+    strange = inside & (flat[0] == (-1 if tokenizer.unk_token_id is None else tokenizer.unk_token_id))
+    sums = [np.add.reduceat(which, starts[:-1], dtype=np.int64) for which in (strange, inside)]
     return Tokens(flat[0], flat[1], flat[2], starts, numbers, cut, int((2 * sums[0] > sums[1]).sum()))
+
+
+def filler(tokenizer: Any) -> int:
+    """The token that stands for nothing: that of an end, of padding, or of what is not known."""
+    known = (tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id)
+    return next((token for token in known if token is not None), 0)
 
 
 def notice(read: Mapping[str, int], max_length: int) -> str:

@@ -98,7 +98,7 @@ class Writer(ABC):
         base = base_of(name)
         with to_be_had(name):
             model, missing = base.model(getattr(transformers, cls.opens), dtype=torch.float32)
-            tokenizer = base.tokenizer()
+            tokenizer = base.tokenizer(places=False)
         if missing:
             raise InputError(f"model {name!r}: {len(missing)} of its weights are in no file, such as {missing[0]}")
         return cls(model.to(device), tokenizer, adapt, base=base, max_length=max_length, prompt=prompt)

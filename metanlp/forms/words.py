@@ -9,11 +9,11 @@ import regex  # its \X and scripts: `re` has neither
 from metanlp.core.types import MASK, Row
 
 # Letters, digits and their combining marks are one word, joiners included; in scripts that put no space between words
-# every character is one, marks included; anything else is one for each grapheme cluster (Unicode annex 29).
-# The mask is one.
+# every character is one, marks included; anything else is one for each grapheme cluster (Unicode annex 29), of which
+# some begin with a sign that joins even a space to it: then the sign alone. The mask is one.
 UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 LETTER = rf"(?:(?!{UNSPACED})[\w\p{{M}}\u200c\u200d])"
-WORD: Any = regex.compile(rf"{regex.escape(MASK)}|{LETTER}+(?:[-'’.&]{LETTER}+)*|(?=\S)\X")
+WORD: Any = regex.compile(rf"{regex.escape(MASK)}|{LETTER}+(?:[-'’.&]{LETTER}+)*|(?=\S)\X(?<=\S)|\S")
 
 
 def in_words(text: str) -> Row:

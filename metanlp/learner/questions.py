@@ -13,6 +13,8 @@ from metanlp.forms.reading import encodable, require_pairs
 from metanlp.tasks.reading.containers import rows_of
 from metanlp.tasks.reading.rows import respelt
 
+MEND = "give another, or leave it out"
+
 
 def as_questions(form: Form, rows: Any, pairs: bool | None = None) -> list[Row]:
     """Rows without answers in any container, as a form has them. `pairs` says whether each has to be a pair of texts or
@@ -35,10 +37,12 @@ def as_questions(form: Form, rows: Any, pairs: bool | None = None) -> list[Row]:
 
 def check_readable(row: Row, where: str, blank: bool) -> None:
     """Raises InputError for a text of a row that no tokenizer takes, or that is blank, unless that is allowed."""
-    for text in row.values():
-        if isinstance(text, str) and not ((blank or text.strip()) and encodable(text)):
-            fault = "half of a surrogate pair" if text.strip() else "nothing to read"
-            raise InputError(f"{where} has a text with {fault}, {brief(text)}; give another, or leave it out")
+    for value in row.values():
+        for text in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(text, str) and not encodable(text):
+                raise InputError(f"{where} has a text with half of a surrogate pair, {brief(text)}; {MEND}")
+        if isinstance(value, str) and not (blank or value.strip()):
+            raise InputError(f"{where} has a text with nothing to read, {brief(value)}; {MEND}")
 
 
 def as_texts(rows: Any) -> list[tuple[str, ...]]:

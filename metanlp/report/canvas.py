@@ -41,6 +41,7 @@ STYLE = {
     "figure.facecolor": COLOURS["paper"], "grid.color": COLOURS["grid"], "grid.linewidth": 0.8, "axes.grid": True,
     "axes.axisbelow": True, "axes.linewidth": 0.8, "lines.linewidth": 1.6, "lines.markersize": 5, "xtick.major.size": 3,
     "ytick.major.size": 0, "axes.labelsize": 9, "legend.frameon": False, "legend.fontsize": 8.5,
+    "text.parse_math": False,  # a dollar in a name is a dollar
 }  # fmt: skip
 
 

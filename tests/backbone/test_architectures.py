@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from near import INNER_STEPS, LAYERS, near
@@ -23,12 +24,14 @@ from tiny_models import (
     whole,
 )
 from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers_of import tokenizer_of
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from metanlp.backbone import Backbone, Lora
 from metanlp.backbone.encoder import Options
 from metanlp.backbone.families import FAMILIES, read_off
 from metanlp.backbone.packing import join, pack
+from metanlp.backbone.tokens import encode
 from metanlp.core import weights
 from metanlp.learner.artefact import write_artefact
 
@@ -150,3 +153,16 @@ def test_reading_off_finds_what_the_table_says(kind: str) -> None:
 
 def test_what_can_not_be_packed_is_padded() -> None:
     assert {kind for kind, family in FAMILIES.items() if not family.packed} == {"mpnet", "deberta-v2"}
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_a_blank_text_is_a_token_that_says_nothing(words: bool) -> None:
+    """GPT-2's tokenizer adds nothing to a text, so that a blank one has no token of its own."""
+    tokens = encode(tokenizer_of("gpt2"), [("Maria lives",), ("",), ("in Lima",), ("",)], "", 128, words)
+    blank = tokens.starts[[1, 3]]
+    assert np.diff(tokens.starts)[[1, 3]].tolist() == [1, 1]
+    assert not tokens.segments[blank].any()
+    assert tokens.words is None or tokens.words[blank].tolist() == [-1, -1]
+    alone = encode(tokenizer_of("gpt2"), [("Maria lives",), ("in Lima",)], "", 128, words)
+    assert np.delete(tokens.ids, blank).tolist() == alone.ids.tolist()
+    assert tokens.unknown == alone.unknown

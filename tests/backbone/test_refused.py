@@ -16,7 +16,7 @@ import torch
 from conftest import pack_rows
 from near import LAYERS, near
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertJapaneseTokenizer
 
 from metanlp.backbone import Backbone
 from metanlp.backbone.memory_estimate import estimate
@@ -34,6 +34,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "vit": (DEEP | {"image_size": 32}, ""),
     "clip": ({}, "no list of its layers"),
 }
+JAPANESE = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"今日は雨晴れ"]
 CODE = """
 open({canary!r}, "w").close()
 from transformers import *
@@ -151,3 +152,17 @@ def read(net: Backbone) -> torch.Tensor:
     """Features of one text."""
     batch = pack_rows([{"text": "a text", "label": 0}], 2, net.encode)
     return net.features(net.init(torch.Generator().manual_seed(0)), batch)
+
+
+def test_a_tokenizer_without_places_is_said_when_the_model_is_opened(tiny: Path, tmp_path: Path) -> None:
+    """Those of Python alone, such as the Japanese BERT's."""
+    folder = tmp_path / "japanese"
+    shutil.copytree(tiny, folder)
+    for file in folder.glob("*token*"):
+        file.unlink()
+    (tmp_path / "words.txt").write_text("\n".join(JAPANESE), encoding="utf-8")
+    BertJapaneseTokenizer(
+        str(tmp_path / "words.txt"), word_tokenizer_type="basic", subword_tokenizer_type="character"
+    ).save_pretrained(folder)
+    with pytest.raises(InputError, match="its tokenizer, BertJapaneseTokenizer, does not tell where in a text"):
+        Backbone.load(str(folder))

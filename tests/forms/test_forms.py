@@ -577,3 +577,12 @@ def test_the_commands_adapt_and_predict(
     assert len(table) == len(told_) == 20
     assert all(FORMS[form].answer in row for row in told_)
     assert list(table[0]) == list(told_[0])
+
+
+@pytest.mark.parametrize("sign", ["\u06dd", "\u0600", "\u08e2", "\U000110bd"])
+def test_a_sign_that_joins_what_follows_takes_no_space(sign: str) -> None:
+    """Words are told by the spaces between them, so that none may hold one; clusters of an emoji stay whole."""
+    row = in_words(f"{sign} Maria {sign}lives {sign} 👩\u200d💻 e\u0301 ❤️")
+    assert not any(" " in token for token in row["tokens"])
+    assert row["tokens"][-3:] == ["👩\u200d💻", "e\u0301", "❤️"]
+    assert [row["text"][start:end] for start, end in row["offsets"]] == row["tokens"]

@@ -186,6 +186,23 @@ def test_rows_that_cannot_be_predicted(adapted: Adapted, row: Any) -> None:
     assert refusal(InputError, adapted.predict, ["fine", row]).startswith("row 2 is ")
 
 
+@pytest.mark.parametrize(
+    ("examples", "asked"),
+    [
+        ([{"tokens": ["Maria", "left"], "tags": ["B-PER", "O"]}, {"tokens": ["Rome"], "tags": ["B-LOC"]}],
+         {"tokens": ["a\ud800"]}),
+        ([{"question": q, "choices": ["up", "down"], "answer": n} for n, q in enumerate(["sky", "sea"])],
+         ("ice", ["a\ud800", "b"])),
+    ],
+    ids=["tag", "choose"],
+)  # fmt: skip
+def test_half_a_character_in_a_part_of_a_row_is_named(net: Backbone, examples: Any, asked: Any) -> None:
+    algorithm = ProtoNet()
+    learner = Learner(algorithm, net, algorithm.init(net, torch.Generator().manual_seed(0)))
+    said = refusal(InputError, learner.adapt(examples).predict, [asked])
+    assert said == "row 1 has a text with half of a surrogate pair, 'a\\ud800'; give another, or leave it out"
+
+
 def test_planted_classes_are_told_apart(net: Backbone) -> None:
     algorithm = Frozen()
     plain = Learner(algorithm, net, algorithm.init(net, torch.Generator().manual_seed(0)))

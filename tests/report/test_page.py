@@ -386,3 +386,13 @@ def test_a_planted_fault_is_seen(pages: dict[str, Path], browser: Any, tmp_path:
         seen = opened(browser, tmp_path / "fault.html", 360, "light")
         caught = {"wide": seen["wide"] > 0, "wrong": bool(seen["wrong"]), "log": bool(browser.get_log("browser"))}
         assert caught[kind], kind
+
+
+@drawn
+@pytest.mark.parametrize("labels", [("$10-$20", "$20-$30"), ("$0_$5", "x"), ("$a{$", "a$b^$")])
+def test_a_dollar_in_a_name_is_a_dollar(labels: tuple[str, str]) -> None:
+    """And not the begin of a formula, which need not even be one."""
+    rows = pd.DataFrame([{"true class": label, **dict.fromkeys(labels, 3)} for label in labels])
+    look = canvas.PlotStyle(("a", "b"), findings.Compared("a", "b"), "accuracy")
+    plot = canvas.drawn(plots.confusion, rows, look)["svg"].decode()
+    assert all(plot.count(html.escape(label)) >= 2 for label in labels)

@@ -182,16 +182,25 @@ def code_of(folder: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -
     return known
 
 
+@pytest.mark.parametrize("kind", ["roberta", "gpt2"])
 def test_an_adapter_of_pairs_for_a_tokenizer_without_types(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kind: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = model_folder("roberta", tiny, tmp_path)
+    """GPT-2's puts nothing between two texts, so that the model has a line break there."""
+    folder = model_folder(kind, tiny, tmp_path)
     model = adapted_on(Backbone.load(str(folder), Lora(rank=4, alpha=8), precision="fp32"), PAIRS)
     export(model, "lora", tmp_path / "out", base=str(folder))
     scores = code_of(tmp_path / "out", folder, monkeypatch)["scores"]
     assert capsys.readouterr().out.strip() in model.labels
     for pair in NEW_PAIRS[:2]:
         near(scores(*pair).numpy(), model.logits([pair])[0], INNER_STEPS)
+
+
+def test_a_pipeline_of_pairs_wants_a_tokenizer_that_parts_them(tiny: Path, tmp_path: Path) -> None:
+    folder = model_folder("gpt2", tiny, tmp_path)
+    model = adapted_on(Backbone.load(str(folder), Lora(rank=4, alpha=8), precision="fp32"), PAIRS)
+    with pytest.raises(InputError, match="puts no line break between two texts"):
+        export(model, "pipeline", tmp_path / "out", base=str(folder), custom_code=True)
 
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)

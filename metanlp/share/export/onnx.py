@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from metanlp.backbone.models import encoder_of
-from metanlp.backbone.tokens import between
 from metanlp.core.errors import InputError
 from metanlp.core.storage import disk
 from metanlp.learner.learner import Adapted
@@ -53,7 +52,7 @@ def write_onnx(adapted: Adapted, parts: Parts, folder: Path, precision: Precisio
         _tokenizer(parts, adapted).save(str(folder / "tokenizer.json"))
         _program(scorer_of(parts).eval(), given).save(str(file))
     copy_segments(folder)
-    config = settings_of(adapted, parts) | {"between": between(parts.tokenizer), "precision": precision}
+    config = settings_of(adapted, parts) | {"precision": precision}
     describe(folder, "onnx.md", config, "config.json", **(PAIRS if adapted.pairs else SINGLE))
     check_equal(adapted, run(file, given))
     if precision == "fp32":

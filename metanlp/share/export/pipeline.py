@@ -17,6 +17,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from metanlp.backbone.models import encoder_of
+from metanlp.backbone.tokens import between
 from metanlp.backbone.views import View
 from metanlp.core.errors import InputError
 from metanlp.core.storage import disk
@@ -89,6 +90,9 @@ def check_takes_texts(adapted: Adapted, parts: Parts) -> None:
     """Raises InputError for what no classifier of transformers can be told."""
     if adapted.net.options.prompt:
         raise InputError("a pipeline puts no prompt in front of texts, this model wants one; export to onnx")
+    if adapted.pairs and between(parts.tokenizer):
+        raise InputError("a pipeline puts no line break between two texts, which this model wants, as its tokenizer "
+                         "has nothing of its own for there; export to onnx or lora")  # fmt: skip
     if parts.reading.by_text or parts.reading.dense is not None:
         raise InputError(f"a pipeline can't say which text a token is of, and has no layers after the pooling; this "
                          f"model reads {', '.join(adapted.net.view_names)}; export to onnx")  # fmt: skip

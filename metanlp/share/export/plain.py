@@ -20,7 +20,7 @@ from metanlp.backbone import phrase
 from metanlp.backbone.models import encoder_of
 from metanlp.backbone.phrase import segments_of
 from metanlp.backbone.pretrained import Base, base_of, check_same
-from metanlp.backbone.tokens import columns_of
+from metanlp.backbone.tokens import between, columns_of
 from metanlp.core.errors import InputError
 from metanlp.core.storage import atomic_write
 from metanlp.forms import DEFAULT, FORMS
@@ -147,4 +147,5 @@ def settings_of(adapted: Adapted, parts: Parts) -> dict[str, Any]:
     """Settings that every export has."""
     options = adapted.net.options
     return {"labels": list(adapted.labels), "inputs": list(parts.inputs), "pairs": adapted.pairs,
-            "prompt": options.prompt, "max_length": options.max_length}  # fmt: skip
+            "prompt": options.prompt, "between": between(parts.tokenizer),
+            "max_length": options.max_length}  # fmt: skip
