@@ -60,7 +60,7 @@ def run(asked: Options) -> None:
     learned = meta_train(method, net, episodes, plan, folder=asked.out, resume=asked.resume, start=start)
     # fp32, so that it answers alike on all processors, and with the head that validation chose: see the card.
     adapts = replace(learned.algorithm, classifier="mixture")
-    record = {"tasks": {"train": [task.name for task in tasks]}, "seed": 0} | dict(learned.record)
+    record = {"tasks": {"train": [task.name for task in tasks]}, "seed": asked.seed} | dict(learned.record)
     exact = Backbone.load("minilm", adapters, views=asked.views, precision="fp32")
     replace(learned, algorithm=adapts, net=exact, record=record).save(asked.out)
 

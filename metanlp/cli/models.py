@@ -122,6 +122,8 @@ class Predict(Source, Columns, Answers, Written):
     def _check(self) -> str:
         """Raises InputError for what can be said before a model is loaded; the format of the answers."""
         kind = check_answers(self, (self.source, self._file) if self._file else (self.source,))
+        if self._file and self.stdin:
+            raise InputError(f"--stdin says how standard input is read, and {self._file} is a file; leave one out")
         if not self._file and not sys.stdin:  # None where the shell closed it
             raise InputError("standard input is closed; name a file with the texts")
         return kind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -42,8 +43,8 @@ def taught(learner: Learner | str | Path) -> Learner:
     anew."""
     if isinstance(learner, Learner):
         return learner
-    written = Path(learner) / CONFIG
-    return _loaded(str(learner), written.stat().st_mtime_ns if written.exists() else 0)
+    written = os.path.join(learner, CONFIG)
+    return _loaded(str(learner), os.stat(written).st_mtime_ns if os.path.exists(written) else 0)
 
 
 @lru_cache(maxsize=4)

@@ -95,6 +95,14 @@ def test_a_classifier_takes_what_its_folder_holds_now(default: Learner, tmp_path
 
 
 @needs_minilm
+def test_what_labels_are_called_counts_for_adapt_and_not_for_the_classifier(default: Learner) -> None:
+    texts, words = ["the toner is empty", "I lost my badge"], ["printer supplies", "entrance card"]
+    assert not np.array_equal(default.adapt(texts, words).scores(texts), default.adapt(texts, [0, 1]).scores(texts))
+    named, numbered = (FewShotClassifier(default).fit(texts, labels) for labels in (words, [1, 0]))
+    assert np.array_equal(named.predict_proba(texts), numbered.predict_proba(texts))
+
+
+@needs_minilm
 def test_tickets_are_sorted_by_what_it_becomes(default: Learner) -> None:
     adapted = default.adapt_to(read_task(ROOT / "recipes" / "tickets.csv"))
     sure = {

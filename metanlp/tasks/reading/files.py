@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -180,7 +181,7 @@ def check_lines(stream: IO[bytes], columns: Mapping[str, str] | None) -> str:
     line = (head.splitlines() or [""])[0]
     cells = {cell.strip().strip('"').casefold() for cell in line.split(mark_of(line))}
     known = {name.casefold() for name in (*TEXTS, *(columns or {}).values())}
-    looks = "jsonl" if line.startswith('{"') else "csv" if len(cells) > 1 and cells & known else ""
+    looks = "jsonl" if re.match(r'\s*\{\s*"', line) else "csv" if len(cells) > 1 and cells & known else ""
     if looks:
         said = {"jsonl": "JSON lines", "csv": "a table with a header"}[looks]
         raise InputError(f"standard input begins like {said}; say --stdin {looks}, or --stdin txt for lines of text")

@@ -39,7 +39,8 @@ def read_records(path: Path, ending: str | None = None) -> Iterator[Record]:
     check_regular(path)
     ending = ending or path.suffix.lower()
     if ending not in READERS:
-        raise InputError(f"{shown(path)}: is not read, as its name ends in {ending!r}; give {', '.join(READERS)}")
+        fault = f"its name ends in {ending!r}" if ending else "its name has no ending"
+        raise InputError(f"{shown(path)}: is not read, as {fault}; give {', '.join(READERS)}")
     try:
         if ending in WHOLE:
             yield from WHOLE[ending](path)

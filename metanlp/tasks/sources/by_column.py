@@ -35,13 +35,14 @@ def read_by_column(
         )
     file, name = files["train"], check_name(name or path.stem)
     records = list(read_records(file))
-    values = [value_of(record, column) for record in records]
+    given = [value_of(record, column) for record in records]
+    values = [name_of(value) for value in given]
     columns = in_file(columns, records[0][1] if records else (), shown(file))
     typed = as_typed(iter(records), column_names(columns)) if file.suffix.lower() in OF_TEXT else records
     groups = defaultdict[str, list[LabelledRow]](list)  # "" holds the rows of no task
     for value, row in zip(values, labelled_rows(typed, columns, shown(file)), strict=True):
         groups[value].append(row)
-    check_names(records, column)
+    check_names([where for where, _ in records], given, values)
     blank = len(groups.pop("", ()))
     kept = {value: rows for value in sorted(groups) if (rows := usable(groups[value]))}
     if not kept:
@@ -55,25 +56,24 @@ def read_by_column(
     return replace(tasks[0], notes=(note, *tasks[0].notes)), *tasks[1:]
 
 
-def check_names(records: Sequence[Record], column: str) -> None:
+def check_names(places: Sequence[str], given: Sequence[str], names: Sequence[str]) -> None:
     """Raises InputError for two values that would be one name."""
-    first = dict[str, Record]()
-    for record in records:
-        other = first.setdefault(value_of(record, column), record)
-        had, has = written(other, column), written(record, column)
-        if had != has:
+    first = dict[str, tuple[str, str]]()
+    for where, value, name in zip(places, given, names, strict=True):
+        there, other = first.setdefault(name, (where, value))
+        if other != value:
             raise InputError(
-                f"{record[0]}: {column!r} is {has!r}, and {had!r} at {other[0]}; "
-                "names of tasks have no slash or comma, so that both would be one task: write them apart"
+                f"{where}: the value is {value!r}, and {other!r} at {there}; names of tasks have no slash or comma, so "
+                "that both would be one task: write them apart"
             )
 
 
+def name_of(value: str) -> str:
+    """A value fit for the name of a task."""
+    return " ".join(re.sub(r"[/,]", " ", value).split())
+
+
 def value_of(record: Record, column: str) -> str:
-    """The value of the column, fit for the name of a task; "" where it is blank. Raises InputError without a column."""
-    return " ".join(re.sub(r"[/,]", " ", written(record, column)).split())
-
-
-def written(record: Record, column: str) -> str:
     """The value as it stands there, but for its spaces; "" where it is blank. Raises InputError without a column."""
     where, cells = record
     if column not in cells:
