@@ -9,6 +9,8 @@ from metanlp.backbone.lora import Lora
 from metanlp.backbone.quantize import Precision, Quantize
 from metanlp.core.errors import InputError
 
+SHORTEST = 6  # tokens: one of each text of a pair, and four of the model's own
+
 
 @dataclass(frozen=True)
 class Options:
@@ -21,6 +23,10 @@ class Options:
     prompt: str | None = None  # in front of every example; None takes what the model's folder says
     gradient_checkpoint: bool = False  # compute a pass again, part by part, for its gradients: slower, in less memory
     quantize: Quantize = "none"  # of the frozen weights, by bitsandbytes
+
+    def __post_init__(self) -> None:
+        if self.max_length < SHORTEST:
+            raise InputError(f"texts can't be cut to {self.max_length} tokens; give a length of {SHORTEST} or more")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,18 @@ USUAL = ("help", "json", "data", "columns", "drop-repeats", "test", "shots", "pr
          "baselines", "model", "start", "out", "replace", "resume")  # fmt: skip
 GROUPS: Mapping[str, Sequence[str]] = {
     "files and tasks": ("data", "validation", "test", "columns", "drop-repeats", "clean", "mix"),
-    "what is trained": ("method", "baselines", "start", "model", "prompt", "views", "rank", "targets"),
+    "what is trained": (
+        "method",
+        "baselines",
+        "start",
+        "model",
+        "prompt",
+        "max-length",
+        "views",
+        "rank",
+        "targets",
+        "layers",
+    ),
     "how long": ("preset", "steps", "max-minutes", "meta-batch", "validations", "seed"),
     "rates and steps": ("lr", "decorrelate", "inner-steps", "inner-lr", "head-lr", "second-order"),
     "how it is judged": (

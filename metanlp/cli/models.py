@@ -29,6 +29,7 @@ class Adapt(Taught, Columns, Repeats, Output, Json):
     examples: Path  # CSV, Excel, JSONL or Parquet with text and label, or the columns of another form
     effort: Effort = "recipe"  # fast takes no gradient step, best as many as pay on examples left out of them
     label_names: bool = True  # what the labels are called counts too: it helps where examples are few
+    max_length: int | None = None  # longer texts are cut, in tokens; by default as the learner has it
     describe: Path | None = None  # in place of names a CSV of columns label and description, for labels that say little
 
     def run(self) -> Printed:
@@ -42,7 +43,8 @@ class Adapt(Taught, Columns, Repeats, Output, Json):
         out.check()
         task = read_task(self.examples, columns=parse_columns(self.columns), drop_repeats=self.drop_repeats)
         names = read_descriptions(self.describe) if self.describe else self.label_names
-        adapted = Learner.load(self.source, base=self.base).adapt_to(task, effort=self.effort, label_names=names)
+        learner = Learner.load(self.source, base=self.base, max_length=self.max_length)
+        adapted = learner.adapt_to(task, effort=self.effort, label_names=names)
         with out.claimed():
             adapted.save(self.out)
         of = f" of {', '.join(adapted.label_words)}" if adapted.labels else ""

@@ -69,8 +69,8 @@ class Experiment(Testing, Inputs):
     head_lr: float = 0.1  # their size for the head
     second_order: bool = False  # differentiate through the inner steps: exact, slower, more memory; for maml's family
     rank: int = 16  # of the LoRA adapters
-    # Layers that carry one, in the top half of the stack.
-    targets: Literal["query and value", "attention", "all linear"] = "all linear"
+    targets: Literal["query and value", "attention", "all linear"] = "all linear"  # linear layers that carry one
+    layers: Literal["top half", "all"] = "top half"  # of the stack; what the model says below them is computed once
     validations: int = 8  # looks at the validation tasks, spread over the training
     validation_trials: int = 24  # support sets of validation tasks, used each time
     search_trials: int = 24  # of these, used for the search of the adaptation recipe
@@ -79,6 +79,7 @@ class Experiment(Testing, Inputs):
     views: tuple[str, ...] = ()  # what is read off the encoder; by default the last and the middle layers
     gradient_checkpoint: bool = False  # compute passes again for their gradients: slower, in less memory
     prompt: str | None = None  # in front of every text; by default what the model's folder says
+    max_length: int | None = None  # longer texts are cut, in tokens; by default as --start has it, or 128
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the frozen weights
     quantize: Literal["none", "4bit", "8bit"] = "none"  # of the frozen weights, by bitsandbytes
     # Memory of each process for what the frozen model says of a text, in GB, 0 for none: methods after the first, and

@@ -163,12 +163,12 @@ def protocol_of(asked: Experiment) -> Protocol:
 
 def options_of(asked: Experiment) -> Options:
     """The backbone's; those of the learner that training begins from, where there is one."""
+    adapt = Lora(rank=asked.rank, alpha=2 * asked.rank, layers=asked.layers, targets=asked.targets)
+    begins = Options(adapt, asked.views, prompt=asked.prompt)
     if asked.start:
-        theirs = from_json(Options, read_config(located(asked.start), "learner")["backbone"])
-        return replace(theirs, precision=asked.precision, quantize=asked.quantize,
-                       gradient_checkpoint=asked.gradient_checkpoint)  # fmt: skip
-    adapt = Lora(rank=asked.rank, alpha=2 * asked.rank, targets=asked.targets)
-    return Options(adapt, asked.views, asked.precision, prompt=asked.prompt, quantize=asked.quantize,
+        begins = from_json(Options, read_config(located(asked.start), "learner")["backbone"])
+    longest = begins.max_length if asked.max_length is None else asked.max_length
+    return replace(begins, precision=asked.precision, quantize=asked.quantize, max_length=longest,
                    gradient_checkpoint=asked.gradient_checkpoint)  # fmt: skip
 
 

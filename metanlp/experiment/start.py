@@ -19,7 +19,7 @@ from metanlp.learner.seen import seen_in
 from metanlp.report.tables import say
 from metanlp.tasks.leaks import without_seen
 
-OF_LEARNER = ("rank", "targets", "views", "prompt")  # options that a learner brings along
+OF_LEARNER = ("rank", "targets", "layers", "views", "prompt")  # options that a learner brings along
 
 
 def settled_start(asked: Experiment, every: Sequence[Roles], speaks: bool = True) -> Experiment:

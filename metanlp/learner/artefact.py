@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Container, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -101,14 +101,18 @@ def _sha256_of_content(config: Mapping[str, Any]) -> str:
 
 
 def read_artefact(
-    name: str | Path, kind: str, *, base: str | None, device: torch.device | str, net: Backbone | Writer | None = None
-) -> Artefact:
+    name: str | Path, kind: str, *, base: str | None, device: torch.device | str, net: Backbone | Writer | None = None,
+    max_length: int | None = None,
+) -> Artefact:  # fmt: skip
     """Of a folder, or of `owner/name` on the Hub; verified before it is used. `net` is its backbone, where that is
-    loaded already. Raises InputError for one that is no such thing, DamagedError for one that was cut or altered."""
+    loaded already; else it is opened, for texts of `max_length` tokens where that is given. Raises InputError for one
+    that is no such thing, DamagedError for one that was cut or altered."""
     folder = located(name)
     config, adapters, others = verified(folder, kind)
     with of_config(folder):
         options = options_of(config["backbone"])
+    if max_length is not None:
+        options = replace(options, max_length=max_length)
     found = net or _backbone(options, config["base"], base or _beside(folder, config["base"]), device)
     check_same(found.base, config["base"], given=net is not None)
     given = {f"lora/{key}": value for key, value in adapters.items()}
@@ -235,7 +239,7 @@ def _backbone(
     try:
         return open_model(base or _public(said), options, device)
     except InputError as error:
-        raise InputError(f"the base model is not to be had: {error}; or give its folder as `base`, --base") from error
+        raise InputError(f"{error}; this is the base model, whose folder `base`, --base, may name") from error
 
 
 def _beside(folder: Path, said: Mapping[str, str]) -> str | None:

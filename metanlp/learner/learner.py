@@ -145,13 +145,13 @@ class Learner:
     @own_modes()
     def load(
         folder: str | Path, *, base: str | None = None, device: torch.device | str = "cpu",
-        net: Backbone | Writer | None = None,
+        net: Backbone | Writer | None = None, max_length: int | None = None,
     ) -> Learner:  # fmt: skip
         """The learner of a folder, or of `owner/name` or `owner/name@revision` on the Hub, or `default`, the one that
-        comes with the package; `base` names another place
-        for the pretrained model, by default its public id; `net` is that model where it is loaded already, with the
-        same options. Raises InputError, DamagedError."""
-        artefact = read_artefact(folder, "learner", base=base, device=device, net=net)
+        comes with the package; `base` names another place for the pretrained model, by default its public id; `net` is
+        that model where it is loaded already, with the same options. Texts are cut to `max_length` tokens, by default
+        as the learner has it, and so are those of models that it adapts. Raises InputError, DamagedError."""
+        artefact = read_artefact(folder, "learner", base=base, device=device, net=net, max_length=max_length)
         with of_config(folder):
             algorithm = algorithm_from_json(artefact.settings["algorithm"])
         theta, seen = dict(artefact.weights), artefact.weights.get(SEEN)

@@ -132,6 +132,24 @@ def test_the_best_effort_says_what_it_chose(command: Command, work: Path, tiny: 
     assert settings["record"]["best_effort"] == {"steps": 0, "losses": {}}
 
 
+def test_texts_are_read_as_far_as_is_asked_and_by_the_adapted_model_too(
+    command: Command, work: Path, tiny: Path, tmp_path: Path
+) -> None:
+    words = ("--from", work / "learner", "--examples", work / "examples.csv", "--base", tiny, "--out", tmp_path / "a")
+    code, _, said = command("adapt", *words, "--max-length", 6)
+    assert code == 0
+    assert "texts that were read were cut after 6 tokens" in said
+    assert Adapted.load(tmp_path / "a", base=str(tiny)).net.options.max_length == 6
+    for length, why in (
+        (5, "texts can't be cut to 5 tokens; give a length of 6 or more"),
+        (9999, "but max_length is 9999; lower it"),
+    ):
+        code, _, said = command("adapt", *words, "--replace", "--max-length", length)
+        assert (code, len(said.splitlines())) == (2, 1)
+        assert why in said
+    assert Adapted.load(tmp_path / "a", base=str(tiny)).net.options.max_length == 6
+
+
 def test_predict_from_a_file_to_standard_output(
     command: Command, work: Path, tiny: Path, expected: list[dict[str, object]]
 ) -> None:

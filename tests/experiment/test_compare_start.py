@@ -33,6 +33,7 @@ def test_it_is_the_packaged_learner_where_it_fits() -> None:
         ({}, "mini/formality", "task 'mini/formality': the learner was trained on every row that judges"),
         ({"model": "bert-base-uncased"}, "mini/urgency", "it was learned on minilm, and --model is bert-base-uncased"),
         ({"rank": 4}, "mini/urgency", "it has a --rank of its own"),
+        ({"layers": "all"}, "mini/urgency", "it has a --layers of its own"),
     ],
 )
 def test_else_it_is_nothing_and_a_line_says_why(

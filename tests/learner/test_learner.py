@@ -329,7 +329,7 @@ def test_a_folder_is_not_taken_for_a_model_of_the_hub(
     assert said == {"name": "./tiny-bert", "revision": "", "sha256": sha256_of(tiny / "model.safetensors")}
     message = refusal(InputError, Adapted.load, tmp_path / "model")
     assert "'./tiny-bert' could not be loaded (there is no such folder)" in message
-    assert message.endswith("or give its folder as `base`, --base")
+    assert message.endswith("this is the base model, whose folder `base`, --base, may name")
     monkeypatch.chdir(tiny.parent)
     assert np.array_equal(Adapted.load(tmp_path / "model").scores(NEW), adapted.scores(NEW))
 
