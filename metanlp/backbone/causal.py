@@ -24,6 +24,7 @@ class Causal(Writer):
 
     opens: ClassVar[Any] = "AutoModelForCausalLM"
     use: ClassVar[str] = "CAUSAL_LM"
+    joined: ClassVar[int] = 2  # a source and its target
 
     def __init__(self, model: nn.Module, tokenizer: Any, adapt: Lora | None, **options: Any) -> None:
         tokenizer = deepcopy(tokenizer)

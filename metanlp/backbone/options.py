@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from metanlp.backbone.lora import Lora
 from metanlp.backbone.quantize import Precision, Quantize
@@ -25,8 +25,7 @@ class Options:
     quantize: Quantize = "none"  # of the frozen weights, by bitsandbytes
 
     def __post_init__(self) -> None:
-        if self.max_length < SHORTEST:
-            raise InputError(f"texts can't be cut to {self.max_length} tokens; give a length of {SHORTEST} or more")
+        check_length(self.max_length, SHORTEST)
 
 
 @dataclass(frozen=True)
@@ -40,5 +39,12 @@ class Writing:
     max_length: int = 64  # longer sources and targets are cut, in tokens
 
     def __post_init__(self) -> None:
-        if len(self.languages) not in (0, 2) or self.max_length < 2:
-            raise InputError(f"{self} is not possible: two languages or none, texts of 2 tokens and more")
+        check_length(self.max_length, 2)
+        if len(self.languages) not in (0, 2):
+            raise InputError(f"languages are {list(self.languages)}; give those of source and target, or none")
+
+
+def check_length(length: Any, least: int) -> None:
+    """Raises InputError for a number of tokens that no text can be cut to."""
+    if type(length) is not int or length < least:
+        raise InputError(f"texts can't be cut to {length!r} tokens; give a whole number from {least} up")

@@ -47,16 +47,17 @@ class Writer(ABC):
     view_names: tuple[str, ...] = ("adapted.vocabulary",)
     opens: ClassVar[Literal["AutoModelForSeq2SeqLM", "AutoModelForCausalLM"]]  # what transformers opens it with
     use: ClassVar[str]  # peft's word for it
+    joined: ClassVar[int] = 1  # texts that share the model's positions
 
     @own_modes()
     def __init__(
         self, model: nn.Module, tokenizer: Any, adapt: Lora | None, *, base: Base | str, max_length: int = 64,
         prompt: str = "",
     ) -> None:  # fmt: skip
-        """`model` is one of transformers', of the caller's own, and is computed in fp32. Sources are read after the
-        `prompt`; they and targets are cut at `max_length` tokens. Raises InputError for models of another kind."""
+        """`model` is one of transformers', of the caller's own, in fp32. Sources are read after the `prompt`; they and
+        targets are cut at `max_length` tokens, or as many as it has places for. Raises InputError for other models."""
         self.base = Base(base) if isinstance(base, str) else base
-        self.name, self.adapt, self.max_length, self.tokenizer = self.base.name, adapt, max_length, tokenizer
+        self.name, self.adapt, self.tokenizer = self.base.name, adapt, tokenizer
         self.prompt, self._cut = prompt, dict[str, bool]()
         self.languages: Languages = ()
         if codes := codes_of(tokenizer):
@@ -67,6 +68,8 @@ class Writer(ABC):
         model = align(twin(model)).float().eval().requires_grad_(False)
         config, head = cast(Any, model).config, cast(Any, model).get_output_embeddings()
         self._check(config, head)
+        places = getattr(config, "max_position_embeddings", None) or self.joined * max_length  # none: no limit
+        self.max_length = min(max_length, places // self.joined)
         self.config, self.device = config, next(model.parameters()).device
         self.width = int(head.out_features)
         (self._head,) = (name for name, part in model.named_modules() if part is head)
@@ -85,14 +88,9 @@ class Writer(ABC):
     @classmethod
     @own_modes()
     def load(
-        cls,
-        name: str,
-        adapt: Lora | None,
-        *,
-        max_length: int = 64,
-        prompt: str = "",
+        cls, name: str, adapt: Lora | None, *, max_length: int = 64, prompt: str = "",
         device: torch.device | str = "cpu",
-    ) -> Self:
+    ) -> Self:  # fmt: skip
         """A checkpoint: a folder, or an id on the Hub. Raises InputError where it can't be loaded, or a weight of it is
         in no file."""
         base = base_of(name)

@@ -21,6 +21,7 @@ from metanlp.core.versions import versions
 from metanlp.evaluation.results import PRETRAINING, RESULTS, has_report, read_report, read_results
 from metanlp.forms import meant
 from metanlp.learner.artefact import CONFIG, FILES, located, read_config
+from metanlp.learner.origin import taught_before
 from metanlp.training import checkpoint
 from metanlp.training.processes import Ranks
 
@@ -66,6 +67,7 @@ def of_model(source: str | Path, config: Mapping[str, Any]) -> dict[str, Any]:
         "backbone": config["backbone"],
         "recipe": {key: value for key, value in algorithm.items() if key not in ("name", "head")},
         "learned_from": record.get("tasks", {}),
+        "began_from": [*taught_before(record)],
         "shots": record.get("sampling", {}),
         "cost": {key: record[key] for key in ("steps", "tokens", "train_s") if key in record},
         "versions": config["versions"],

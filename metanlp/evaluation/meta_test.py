@@ -27,6 +27,7 @@ from metanlp.evaluation.held_out import HeldOutTask, Protocol, Support, check_fo
 from metanlp.evaluation.results import BLOCKS, LEAST_ROWS, SETS, Report, Result
 from metanlp.forms import FORMS, Scored
 from metanlp.learner.learner import Learner
+from metanlp.tasks.rowset import keys_of
 
 MOST_BLOCKS, BLOCK_ROWS = 10, 5  # blocks of query rows, rows of each; of fewer rows two, from `LEAST_ROWS` on
 
@@ -161,7 +162,7 @@ def counted(held_out: HeldOutTask) -> dict[str, Any]:
         str(k): {"support_sets": len(sets), "distinct": len({*sets}), "overlap": overlap(sets)}
         for k, sets in by_shots.items()
     }
-    available = len(task.pools.get("test", task.pools["train"]))
+    available = len(np.unique(keys_of(task.pools.get("test", task.pools["train"]), held_out.form)))
     chance = chance_of([task])
     told = {} if chance is None else {"chance": chance}
     return {"query_rows": len({*held_out.keys}), "available": available, "shots": shots, **told}

@@ -239,7 +239,8 @@ def cells_of(
         counted = np.flatnonzero(~support.excluded)
         odds = log_odds(scored.of(counted).values) if scored else np.zeros(len(counted))
         liked = np.array([held_out.rows[n]["label"] for n in counted])
-        found.setdefault((SIDES[support.number // draws], support.shots), []).append(judged(liked, odds))
+        if 0 < liked.sum() < len(liked):  # else all that is liked, or all that is not, was ticked: there is no order
+            found.setdefault((SIDES[support.number // draws], support.shots), []).append(judged(liked, odds))
     for (sides, k), each in found.items():
         yield Cell(name, shopper.name, sides, k, dict(zip(METRICS, zip(*each, strict=True), strict=True)))
 

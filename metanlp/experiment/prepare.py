@@ -33,6 +33,7 @@ from metanlp.experiment.options import ALL, NOTHING, Experiment
 from metanlp.forms import FORMS
 from metanlp.learner.artefact import located, read_config
 from metanlp.learner.learner import Learner
+from metanlp.learner.origin import teachers
 from metanlp.report.tables import say
 from metanlp.tasks.leaks import Leakage, drop_leaks, leakage, without_seen
 from metanlp.tasks.reading.cleaning import clean_task
@@ -231,7 +232,7 @@ def start_facts(shared: Run) -> dict[str, str]:
 def begins(shared: Run) -> str:
     """Where θ begins, and what that leaves of evaluation."""
     assert shared.start is not None
-    taught = len(shared.start.record.get("tasks", {}).get("train", ()))
+    taught = len(teachers(shared.start.record))
     on = f", which learned from {taught} tasks" if taught else ""
     gone = f"; {count} evaluation rows left out, which it has seen" if (count := sum(shared.known.values())) else ""
     return f"{shared.asked.start}{on}{gone}"

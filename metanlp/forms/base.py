@@ -128,6 +128,7 @@ class Form(Objective, ABC):
     # how it is published
     hub_task: ClassVar[str] = "text-classification"  # what the Hub calls such a task
     example: ClassVar[Any] = "keyboard has three dead keys"  # a question, as `asks` says
+    pair: ClassVar = ("a man plays a guitar", "somebody makes music")  # one of two texts, where a form may have such
     # Two of `tuples`, to show how a learner is used.
     few: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("The printer jams again", "equipment"),

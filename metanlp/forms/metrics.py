@@ -20,19 +20,20 @@ from metanlp.core.errors import InputError
 Scores = dict[str, float]
 
 
-def score(predictions: np.ndarray, targets: np.ndarray, ways: int) -> Scores:
+def score(predictions: np.ndarray, targets: np.ndarray, ways: int, *, invalid: bool = False) -> Scores:
     """accuracy, macro_f1, precision, recall, matthews; f1 of class 1 if there are two ways. (N,), (N,) class indices.
+    With `invalid` the prediction `ways` is an answer that is no class: wrong, and no class in any mean.
 
     Precision, recall and F1 are means over the classes that occur on either side, 0 where nothing can be divided:
     scikit-learn's `average="macro", zero_division=0`. Raises InputError for anything but N ≥ 1 whole numbers from 0 to
     `ways` − 1 on both sides.
     """
-    for name, values in (("predictions", predictions), ("targets", targets)):
+    for name, values, known in (("predictions", predictions, ways + invalid), ("targets", targets, ways)):
         if values.ndim != 1 or not len(values):
             raise InputError(f"{name} of shape {values.shape}; a vector of at least one class index is needed")
-        if len(wrong := values[~np.isin(values, np.arange(ways))]):
+        if len(wrong := values[~np.isin(values, np.arange(known))]):
             raise InputError(
-                f"{name} hold {wrong[0]}; with {ways} ways a class index is a whole number from 0 to {ways - 1}"
+                f"{name} hold {wrong[0]}; with {ways} ways a class index is a whole number from 0 to {known - 1}"
             )
     if len(predictions) != len(targets):
         raise InputError(f"{len(predictions)} predictions for {len(targets)} targets; one each is needed")
@@ -161,9 +162,9 @@ def classification() -> Any:
 
 
 def _scores(predictions: np.ndarray, targets: np.ndarray, ways: int) -> Scores:
-    counts = confusion(predictions, targets, ways).astype(np.float64)
+    counts = confusion(predictions, targets, max(ways, int(predictions.max()) + 1)).astype(np.float64)
     hits, true, told, rows = counts.diagonal(), counts.sum(1), counts.sum(0), len(targets)
-    seen = true + told > 0
+    seen = (true + told > 0) & (np.arange(len(counts)) < ways)  # beyond them is what is no class
     recall, precision, f1 = hits / true.clip(1), hits / told.clip(1), 2 * hits / (true + told).clip(1)
     # Gorodkin 2004: the correlation of the two class indicators.
     spread = np.sqrt((rows**2 - true @ true) * (rows**2 - told @ told))

@@ -19,6 +19,7 @@ NO_LABEL = ("NA", "<NA>", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null")
 MISSING = object()  # the value of a cell that is not there
 INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 DECIMAL = re.compile(r"[+-]?[0-9]*\.[0-9]+([eE][+-]?[0-9]+)?|[0-9]+\.")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")  # where only numbers are meant
 SURROGATE = re.compile("[\ud800-\udfff]")
 INVISIBLE = re.compile(r"[\u00ad\u200b\u2060\ufeff]|^[\s\u200c\u200d]+|[\s\u200c\u200d]+$")
 """Characters of a label that nobody sees. Joiners (200c, 200d) are part of the spelling inside a word or an emoji."""

@@ -37,7 +37,7 @@ class Regress(Form):
     loss = staticmethod(squared_error)
     by_class, class_targets = False, False
     curvature = 4 / SPREAD**2
-    example = ("a man plays a guitar", "somebody makes music")
+    example = Form.pair
 
     def make_head(self) -> RidgeHead:
         from metanlp.forms.heads.ridge import RidgeHead

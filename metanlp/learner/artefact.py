@@ -112,6 +112,8 @@ def read_artefact(
     with of_config(folder):
         options = options_of(config["backbone"])
     if max_length is not None:
+        if net is not None:
+            raise InputError("max_length is for a model that is yet to be opened; open `net` with it, or give none")
         options = replace(options, max_length=max_length)
     found = net or _backbone(options, config["base"], base or _beside(folder, config["base"]), device)
     check_same(found.base, config["base"], given=net is not None)

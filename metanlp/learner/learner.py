@@ -38,6 +38,7 @@ from metanlp.learner.artefact import (
 )
 from metanlp.learner.best_effort import Best, best_effort
 from metanlp.learner.label_names import named
+from metanlp.learner.origin import teachers
 from metanlp.learner.prediction_table import as_column, framed
 from metanlp.learner.questions import as_questions
 from metanlp.learner.scoring import judged
@@ -66,7 +67,7 @@ class Learner:
         object.__setattr__(self, "theta", aligned(self.theta))  # so that a saved and loaded one gives the same bits
 
     def __repr__(self) -> str:
-        tasks = len(self.record.get("tasks", {}).get("train", ()))
+        tasks = len(teachers(self.record))
         return f"Learner({type(self.algorithm).__name__} on {self.net.name}, learned from {tasks} tasks)"
 
     @property

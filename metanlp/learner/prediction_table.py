@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
@@ -18,15 +19,33 @@ def as_table(records: Sequence[Mapping[str, Any]], kind: str) -> str:
     if kind == "jsonl":
         return "".join(in_json(record) + "\n" for record in records)
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(dict.fromkeys(chain.from_iterable(records))), lineterminator="\n")
+    flat = [{k: in_json(v) if isinstance(v, list | tuple | dict) else v for k, v in each.items()} for each in records]
+    # Python 3.11 leaves a lone carriage return without quotes, and a reader takes it for the end of the row.
+    returns = any(isinstance(value, str) and "\r" in value for each in flat for value in each.values())
+    quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+    names = list(dict.fromkeys(chain.from_iterable(flat)))
+    writer = csv.DictWriter(stream, names, lineterminator="\n", quoting=quoting)
     writer.writeheader()
-    for record in records:
-        flat = (in_json(v) if isinstance(v, list | tuple | dict) else v for v in record.values())
-        writer.writerow(dict(zip(record, flat, strict=True)))
+    writer.writerows(flat)
     return stream.getvalue()
 
 
-in_json = partial(json.dumps, ensure_ascii=False, default=str)
+def in_json(value: Any) -> str:
+    """JSON as its readers know it: numbers that are not finite, which it has no word for, are null."""
+    write = partial(json.dumps, ensure_ascii=False, default=str, allow_nan=False)
+    try:
+        return write(value)
+    except ValueError:
+        return write(_finite(value))
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for numbers that are not finite, however deep they lie."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return {key: _finite(part) for key, part in value.items()} if isinstance(value, Mapping) else value
 
 
 def as_column(answers: list[Any], rows: Any, name: str) -> Any:

@@ -31,6 +31,8 @@ def learn_taste(
     effort: Effort = "recipe", seed: int = 0,
 ) -> Adapted:  # fmt: skip
     """Adapts to the ticks of one shopper; `listed` are the products that will be ranked. Raises InputError."""
+    if len({"text_a" in row for row in (*liked, *disliked, *listed)}) > 1:
+        raise InputError("some products are pairs of texts and some are single texts; give all as one or as the other")
     rows = ticked(liked, disliked, listed, np.random.default_rng(seed))
     task = Task("ticks", {"train": rows}, LIKES, "ticks")
     return learner.adapt_to(task, effort=effort, label_names=False)  # nothing that is liked is about liking

@@ -24,6 +24,7 @@ from metanlp.learner.learner import Learner
 from metanlp.learner.questions import as_texts
 from metanlp.tasks.reading.columns import TEXTS
 from metanlp.tasks.reading.containers import labelled_rows_of, rows_of
+from metanlp.tasks.reading.rows import spelled
 
 SHARPNESS = np.geomspace(0.05, 10.0, 60)  # factors on logits that are tried
 
@@ -99,7 +100,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         labelled examples as `Learner.adapt`."""
         check_is_fitted(self)
         if y is None:
-            rows = list(labelled_rows_of(X))
+            rows = as_list(list(labelled_rows_of(X)))
             texts, labels = as_texts(rows), as_labels([row.get("label") for row in rows])
         else:
             texts, labels = support(X, y)
@@ -201,12 +202,16 @@ def as_list(X: Any) -> list[Any]:
     if isinstance(X, str):
         raise InputError(f"X is {brief(X)}; give a list, an array or a column of texts, or of pairs of texts")
     rows = rows_of(X, "X")
+    if rows and isinstance(rows[0], dict):
+        rows = [cells for _, cells in spelled((("X", row) for row in rows), {})]
     return [tuple(row.values()) if isinstance(row, dict) and not row.keys() & {*TEXTS} else row for row in rows]
 
 
 def as_labels(y: Any) -> np.ndarray:
     """(N,). Raises ValueError for what are no labels of classes."""
-    y = column_or_1d(list(y) if isinstance(y, Iterator) else y, warn=True)
+    if isinstance(y, Iterator | list | tuple) or hasattr(y, "array"):  # not yet an array, which makes words of all
+        y = plain_labels(rows_of(y, "y"))
+    y = column_or_1d(y, warn=True)
     assert_all_finite(y, input_name="y")
     try:
         found = type_of_target(y, input_name="y")
@@ -218,6 +223,15 @@ def as_labels(y: Any) -> np.ndarray:
             "all as integers, which y.astype(int) makes of objects"
         )
     return y
+
+
+def plain_labels(labels: list[Any]) -> np.ndarray:
+    """Labels of Python as an array. Raises InputError where one is missing, or some are words and some are not."""
+    if missing := [n for n, label in enumerate(labels, 1) if label is None or label != label]:
+        raise InputError(f"Input y contains NaN: label {missing[0]} is missing; give one label for each text")
+    if len({isinstance(label, str) for label in labels}) > 1:
+        raise InputError(f"y is {brief(labels)}; write all labels as words, or all as integers")
+    return np.array(labels)
 
 
 def support(X: Any, y: Any) -> tuple[list[tuple[str, ...]], np.ndarray]:

@@ -16,6 +16,7 @@ from metanlp.evaluation.answers import MULTITASK
 from metanlp.evaluation.results import RECALL, TOO_LITTLE, Difference, Report
 from metanlp.report.tables import in_words, no_label
 
+TRUE = "true class"  # the column of a confusion that names its rows
 POINTS = 40  # of a training curve
 CHANGES = ("validation", "best_step", "since_best")  # of a line of metrics.jsonl: a new validation changes one of them
 
@@ -142,7 +143,7 @@ def nearest(found: Report, tasks: Rows) -> Rows:
         | {place: each["task"] for place, each in zip(("nearest", "second", "third"), near, strict=False)}
         | gaps[task]
         for task, near in found.nearest.items()
-        if task in gaps
+        if gaps.get(task, {}).get("points") is not None
     ]
 
 
@@ -150,7 +151,7 @@ def confusion(found: Report) -> Rows:
     """A row a class that is right, a column a class that was said: answers."""
     labels = found.hardest.get("labels", ())
     return [
-        {"true class": label} | dict(zip(labels, counts, strict=True))
+        {TRUE: label} | {f"{name} (said)" if name == TRUE else name: n for name, n in zip(labels, counts, strict=True)}
         for label, counts in zip(labels, found.hardest.get("confusion", ()), strict=True)
     ]
 

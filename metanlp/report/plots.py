@@ -204,7 +204,7 @@ def nearest(rows: Frame, look: PlotStyle) -> Any:
 
 def confusion(rows: Frame, look: PlotStyle) -> Any:
     """Of the rows of each class, the share that was called each class."""
-    counts = rows.set_index("true class")
+    counts = rows.set_index(str(rows.columns[0]))
     share = 100 * counts.div(counts.sum(axis=1).clip(1), axis=0)
     return cells(share, "{:.0f}" if len(counts) <= 10 else "")
 

@@ -12,6 +12,7 @@ from metanlp.algorithms import ALGORITHMS
 from metanlp.core.types import Row
 from metanlp.evaluation.diagnostics import in_words
 from metanlp.learner.learner import Adapted, Learner
+from metanlp.learner.origin import teachers
 from metanlp.serve.textbox import shown
 from metanlp.serve.trial import Near, Trial, Word, nearest, words
 
@@ -32,7 +33,7 @@ FOR, AGAINST = "42, 120, 214", "224, 121, 31"  # RGB of words that raise or lowe
 def about(model: Learner | Adapted, name: str) -> str:
     """What the model is called, what it is, and what it was trained on."""
     method = {kind: word for word, kind in ALGORITHMS.items()}[type(model.algorithm)]
-    tasks: Sequence[str] = model.record.get("tasks", {}).get("train", ())
+    tasks = [*teachers(model.record)]
     sources = list(dict.fromkeys(task.partition("/")[0] for task in tasks))
     learned = f"meta-trained on {len(tasks)} tasks ({', '.join(sources)})" if tasks else "not meta-trained"
     answers = f"answers {', '.join(model.label_words)}; " if isinstance(model, Adapted) and model.labels else ""

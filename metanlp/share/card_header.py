@@ -14,6 +14,7 @@ from metanlp.backbone.pretrained import HERE
 from metanlp.core.hub import HubName
 from metanlp.evaluation.results import Report
 from metanlp.forms import FORMS, Form, meant
+from metanlp.learner.origin import taught_before
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def eval_results(subject: Subject) -> str:
 
 def header(subject: Subject) -> ModelCardData:
     results = [result for result, _ in _measured(subject)]
-    sources = subject.config["record"].get("sources", {}).values()
+    record = subject.config["record"]
+    sources = {*record.get("sources", {}).values(), *(origin.source for origin in taught_before(record).values())}
     hub = sorted({name.repo_id for name in map(HubName.parse, sources) if name})
     base = None if subject.own_folder else subject.config["base"]["name"]  # a name here would mean another model
     adapter = [f"base_model:adapter:{base}"] if base else []

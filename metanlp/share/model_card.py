@@ -12,10 +12,11 @@ from huggingface_hub import ModelCard
 from metanlp.algorithms import ALGORITHMS
 from metanlp.core.intervals import Interval
 from metanlp.evaluation.results import Report
+from metanlp.forms import Form
+from metanlp.learner.origin import origins, taught_before, teachers
 from metanlp.report.advice import lines
 from metanlp.report.tables import percent, score_rows
 from metanlp.share.card_header import Subject, header
-from metanlp.tasks.sources.table import licence_of
 
 MOST_NAMES = 40  # of tasks on the page; meta_config.json has them all
 
@@ -29,10 +30,11 @@ def card(subject: Subject) -> str:
         "config": config,
         "report": report,
         "method": " ".join(paper.split()),
-        "question": _python([subject.form.example]),
+        "question": _python([_example(subject)]),
         "few": _python([*subject.form.few]),
         "opens": config["backbone"].get("opens", "AutoModel"),  # what transformers opens the pretrained model with
         "origin": _origin(config["record"]),
+        "taught": len(teachers(config["record"])),
         "cost": _cost(subject),
         "versions": _versions(config),
     }
@@ -45,14 +47,23 @@ def card(subject: Subject) -> str:
     return str(ModelCard.from_template(header(subject), template_str=template, **words)).rstrip() + "\n"
 
 
+def _example(subject: Subject) -> Any:
+    """A question to a model: one text or two, as those that it was adapted to."""
+    form, pairs = subject.form, subject.config.get("pairs")
+    if pairs is None or form.example not in (Form.example, Form.pair):
+        return form.example
+    return Form.pair if pairs else Form.example
+
+
 def _origin(record: Mapping[str, Any]) -> str:
     """The tasks that taught or chose, by role and source; empty where none is recorded."""
     rows: dict[tuple[str, str, str], list[str]] = {}
+    roles = {"taught the learner that training began from": taught_before(record)}
     for role, names in record.get("tasks", {}).items():
-        does = "teaches" if role == "train" else "chooses weights and recipe"
-        for name in names:
-            source = record.get("sources", {}).get(name, "")
-            rows.setdefault((does, source, licence_of(name, source)), []).append(name)
+        roles["teaches" if role == "train" else "chooses weights and recipe"] = origins(record, names)
+    for does, tasks in roles.items():
+        for name, origin in tasks.items():
+            rows.setdefault((does, origin.source, origin.licence), []).append(name)
     table = [(*row, _some(names)) for row, names in rows.items()]
     return _table(("role", "source", "licence of its texts", "tasks"), table) if table else ""
 

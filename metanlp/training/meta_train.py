@@ -27,6 +27,7 @@ from metanlp.core.torch_modes import own_modes
 from metanlp.core.types import MetaGrad, Weights
 from metanlp.episodes.sampling import Episodes
 from metanlp.learner.learner import Learner
+from metanlp.learner.origin import began
 from metanlp.training import checkpoint
 from metanlp.training.collapse import Likeness
 from metanlp.training.log import log
@@ -92,7 +93,8 @@ def meta_train(
         algorithm, net, theta, episodes, plan, identity, validate=validate, folder=folder, resume=resume, ranks=ranks,
         name=name, trackers=trackers, likeness=Likeness(net, episodes, theta),
     )  # fmt: skip
-    return Learner(algorithm, net, learned, {"lr": plan.lr} | state.record | _begins(start), _seen(episodes, start))
+    record = {"lr": plan.lr} | state.record | _begins(start) | (began(start.record) if start else {})
+    return Learner(algorithm, net, learned, record, _seen(episodes, start))
 
 
 def outer_loop(

@@ -112,3 +112,12 @@ def test_other_models_are_refused(tiny: Path) -> None:
     model.config.decoder_start_token_id = None
     with pytest.raises(InputError, match="has no decoder_start_token_id"):
         Seq2Seq(model, TOKENIZER, LORA, base="m")
+
+
+def test_no_more_is_read_than_the_model_has_places_for() -> None:
+    net = net_of("marian", LORA)
+    places = net.config.max_position_embeddings
+    longer = Seq2Seq(model_of("marian"), net.tokenizer, LORA, base="m", max_length=places + 24)
+    assert longer.max_length == places
+    tokens, _ = longer.encode(["word " * 3 * places], ["word " * 3 * places])
+    assert tokens.lengths().max() <= places

@@ -141,13 +141,23 @@ def test_texts_are_read_as_far_as_is_asked_and_by_the_adapted_model_too(
     assert "texts that were read were cut after 6 tokens" in said
     assert Adapted.load(tmp_path / "a", base=str(tiny)).net.options.max_length == 6
     for length, why in (
-        (5, "texts can't be cut to 5 tokens; give a length of 6 or more"),
+        (5, "texts can't be cut to 5 tokens; give a whole number from 6 up"),
         (9999, "but max_length is 9999; lower it"),
     ):
         code, _, said = command("adapt", *words, "--replace", "--max-length", length)
         assert (code, len(said.splitlines())) == (2, 1)
         assert why in said
     assert Adapted.load(tmp_path / "a", base=str(tiny)).net.options.max_length == 6
+
+
+def test_predict_keeps_all_columns_but_one_that_has_the_name_of_an_answer(
+    command: Command, work: Path, tiny: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "more.csv").write_text("text,label_text,label,tags,note\nmy parcel,a,payment,b,c\n")
+    code, out, _ = command("predict", "--from", work / "adapted", tmp_path / "more.csv", "--base", tiny)
+    (row,) = map(json.loads, out.splitlines())
+    assert (code, {*row}) == (0, {"text", "label_text", "tags", "note", "label", "probability"})
+    assert (row["label_text"], row["tags"], row["note"]) == ("a", "b", "c")
 
 
 def test_predict_from_a_file_to_standard_output(

@@ -16,20 +16,24 @@ from metanlp.backbone import Backbone
 from metanlp.core.errors import InputError
 from metanlp.core.types import Task
 from metanlp.evaluation.external import Logistic, Tfidf
+from metanlp.evaluation.held_out import HeldOutTask, Protocol
 from metanlp.evaluation.shoppers import (
     ALONE,
     BOTH,
     CHANCE,
     METRICS,
+    SIDES,
     Market,
     Rankings,
     Shopper,
+    cells_of,
     judged,
     rank_for,
     shoppers_of,
 )
 from metanlp.forms import DEFAULT
 from metanlp.learner.learner import Learner
+from metanlp.learner.ranking import LIKES
 from metanlp.report.rankings import rankings_json, tables_of
 
 MARKET = Market(ticks=(4,), draws=2, listed=20, praise="praise")
@@ -94,6 +98,19 @@ def test_what_is_counted() -> None:
     assert auc == 0
     assert ndcg == pytest.approx((1 / np.log2(5) + 1 / np.log2(6)) / (1 + 1 / np.log2(3)))
     assert judged(liked, np.zeros(5))[1] == 0.5
+
+
+def test_a_list_of_which_all_that_is_liked_was_ticked_has_no_order(net: Backbone) -> None:
+    good, bad = ([{"text": f"{word} {thing}", "label": label} for thing in "abcdefgh"]
+                 for label, word in ((1, "fine"), (0, "poor")))  # fmt: skip
+    listed = (*good[:2], *bad[:6])
+    supports = {4: ((*good[:2], *bad[6:]), (*good[2:4], *bad[6:]))}
+    task = Task("s", {"train": supports[4][0], "test": listed}, LIKES, "simulated", supports=supports)
+    held_out = HeldOutTask(task, net, Protocol((4,), 2, drop_repeats=True))
+    frozen = Learner(Frozen(), net, Frozen().init(net, torch.Generator().manual_seed(0)))
+    (cell,) = cells_of("frozen", Shopper("s", task), frozen, held_out)
+    assert cell.sides == SIDES[1]
+    assert all(np.isfinite(values).all() for values in cell.values.values())
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,9 +54,19 @@ def test_texts_are_cut_as_long_as_that_is_asked_or_as_the_learner_of_the_start_h
 
 
 @pytest.mark.parametrize(("length", "why"), [
-    (0, "can't be cut to 0 tokens; give a length of 6 or more"), (-3, "to -3 tokens"),
+    (0, "can't be cut to 0 tokens; give a whole number from 6 up"), (-3, "to -3 tokens"),
     (100_000, "reads at most .* tokens, but max_length is 100000; lower it"),
 ])  # fmt: skip
 def test_other_lengths_are_refused(asked: Experiment, length: int, why: str) -> None:
     with pytest.raises(InputError, match=why):
         opened(replace(asked, max_length=length))
+
+
+@pytest.mark.parametrize("length", ["256", 64.0, True, np.int64(64)])
+def test_a_length_that_is_no_whole_number_is_refused_at_once(tiny: Path, tmp_path: Path, length: Any) -> None:
+    net = Backbone.load(str(tiny), Lora(rank=4), precision="fp32")
+    Learner(ProtoNet(), net, ProtoNet().init(net, torch.Generator().manual_seed(0))).save(tmp_path / "learner")
+    with pytest.raises(InputError, match=r"texts can't be cut to .* tokens; give a whole number from 6 up"):
+        Learner.load(tmp_path / "learner", base=str(tiny), max_length=length)
+    with pytest.raises(InputError, match="open `net` with it, or give none"):
+        Learner.load(tmp_path / "learner", net=net, max_length=64)

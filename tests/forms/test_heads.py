@@ -338,3 +338,15 @@ def test_linear_scores_use_each_task_s_own_head() -> None:
         task = int(batch.task_of[n])
         ways = int(batch.ways[task])
         near(found[n, :ways], (weight[task] @ row + bias[task])[:ways])
+
+
+def test_entities_of_one_word_each_leave_numbers() -> None:
+    """No word of an entity can then be left out; those outside of all say nothing against any view."""
+    batch = replace(labelled([[0] * 3 + [1, 2]]), form="tag", background=True)
+    x, head = unit(random(5, VIEWS, WIDTH)), PrototypeHead()
+    theta = head.init(VIEWS, WIDTH)
+    scores, weight = balanced(*left_out_scores(x, class_means(x, batch), batch), batch)
+    assert scores[:3, 0].isfinite().all()
+    assert weight[3:].tolist() == [0.0, 0.0]
+    made = head.evidence(theta, x, batch) | head.residual(VIEWS * WIDTH, batch)
+    assert all(value.isfinite().all() for value in (made | head.finish(theta, made, x, batch)).values())

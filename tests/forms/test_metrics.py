@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from near import near
 from sklearn import metrics as judge
 
 from metanlp.core.errors import InputError
@@ -108,3 +109,16 @@ def test_calibration_of_honest_probabilities_is_small() -> None:
 def test_calibration_refuses_what_it_cannot_judge(sure: list[float], right: list[bool]) -> None:
     with pytest.raises(InputError, match="one row of finite numbers"):
         calibration(np.array(sure), np.array(right, bool))
+
+
+def test_an_answer_that_is_no_class_is_wrong_and_is_in_no_mean() -> None:
+    right = np.array([0, 1] * 50)
+    said = right.copy()
+    said[0] = 2
+    found = score(said, right, 2, invalid=True)
+    assert found["accuracy"] == 0.99
+    near(found["recall"], (0.98 + 1) / 2)
+    near(found["precision"], 1.0)
+    assert found["recall"] < score(right, right, 2)["recall"] == 1.0
+    with pytest.raises(InputError, match="predictions hold 2"):
+        score(said, right, 2)

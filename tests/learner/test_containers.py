@@ -196,3 +196,10 @@ def test_pairs_and_single_texts_are_not_answered_by_the_other(learner: Learner, 
     assert said == "row 1 is a single text, but the model learned from pairs of texts; give it such"
     with pytest.raises(InputError, match="row 1 is a pair of texts, but"):
         FewShotClassifier(learner).fit(TEXTS, LABELS).predict(pairs)
+
+
+def test_a_column_without_a_name_takes_no_other_columns_place(learner: Learner) -> None:
+    frame = pd.DataFrame({"text": ["a b", "c d"], "label": ["x", "y"], 0: [1, 2]})
+    assert learner.adapt(frame).labels == ("x", "y")
+    frame.columns = pd.MultiIndex.from_tuples([("q", "text"), ("q", "label"), ("n", "")])
+    assert "a column is called ('q', 'text'); give each column one word" in refusal(InputError, learner.adapt, frame)

@@ -160,3 +160,11 @@ def test_products_are_cleaned_where_that_is_asked(tmp_path: Path) -> None:
     path.write_text('{"text": ""}\n')
     with pytest.raises(InputError, match="none of its 1 rows has a text"):
         read_products(path, clean=True)
+
+
+def test_pairs_and_single_texts_are_not_ranked_together(learner: Learner) -> None:
+    pairs: list[Row] = [{"text_a": "a", "text_b": "b"}]
+    with pytest.raises(InputError, match="some products are pairs of texts and some are single texts"):
+        learn_taste(learner, pairs, [], LISTED)
+    with pytest.raises(InputError, match="some products are pairs of texts and some are single texts"):
+        learn_taste(learner, LIKED, DISLIKED, [*LISTED, *pairs])

@@ -197,8 +197,8 @@ def test_nothing_is_answered_before_fit(learner: Learner, ask: str) -> None:
         (["a", "b"], ["x"], "X has 2 texts, y has 1 labels"),
         (["a", "b"], ["x", "x"], "y has one class, ['x']; give texts of two"),
         ([], [], "y has no class, []"),
-        (["a", "b"], ["x", None], "y is ['x', None]; write all labels"),
-        (["a", "b"], [None, "x"], "Unknown label type: unknown: y is [None, 'x'] of type object"),
+        (["a", "b"], ["x", None], "Input y contains NaN: label 2 is missing"),
+        (["a", "b"], [None, "x"], "Input y contains NaN: label 1 is missing"),
         (["a", "b"], [0.5, 1.5], "Unknown label type: continuous"),
     ],
 )
@@ -495,7 +495,7 @@ def test_adding_is_fitting_on_everything(learner: Learner) -> None:
         ((["a"], [1]), "the labels added are [1], those before are ['down', 'up']"),
         ((["a"], ["x", "y"]), "X has 1 texts, y has 2 labels"),
         ((["a"],), "example 1 is 'a'; give (text, label)"),
-        (([{"text": "a"}],), "Unknown label type"),
+        (([{"text": "a"}],), "Input y contains NaN: label 1 is missing"),
         (([("a", 5.5)],), "Unknown label type"),
         (([(5, "up")],), "row 1 is "),
     ],
@@ -505,3 +505,35 @@ def test_additions_that_are_refused(learner: Learner, given: tuple[Any, ...], sa
     with pytest.raises(InputError) as caught:
         clf.add(*given)
     assert said in str(caught.value)
+
+
+# Labels and texts as data frames have them.
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["x", "y", float("nan")], "label 3 is missing"),
+        (pd.Series(["x", pd.NA, "y"], dtype="string"), "label 2 is missing"),
+        (pd.Series([1, None, 2], dtype="Int64"), "label 2 is missing"),
+        (["x", 1, "y"], "write all labels as words"),
+    ],
+)
+def test_a_label_that_is_missing_or_of_another_kind_is_no_class(learner: Learner, labels: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        FewShotClassifier(learner).fit(["a b", "c d", "e f"], labels)
+
+
+def test_integers_that_may_be_missing_stay_integers(learner: Learner) -> None:
+    clf = FewShotClassifier(learner).fit(TEXTS[:4], pd.Series([3, 3, 1, 1], dtype="Int64"))
+    assert clf.classes_.tolist() == list(clf.adapted_.labels) == [1, 3]
+
+
+def test_a_column_of_texts_is_found_in_other_letters(learner: Learner) -> None:
+    plain, other = (pd.DataFrame({name: TEXTS[:4], "Department": list("abcd")}) for name in ("text", " Text"))
+    labels = ["x", "x", "y", "y"]
+    one, two = FewShotClassifier(learner).fit(plain, labels), FewShotClassifier(learner).fit(other, labels)
+    assert one.adapted_.pairs is two.adapted_.pairs is False
+    assert np.array_equal(one.predict_proba(plain), two.predict_proba(other))
+    more = pd.DataFrame({"Text": TEXTS[4:6], "Label": ["z", "z"]})
+    assert two.add(more).classes_.tolist() == ["x", "y", "z"]

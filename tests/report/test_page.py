@@ -22,6 +22,7 @@ from runs import TEXT, looked_at, scored, written
 from metanlp.algorithms import ALGORITHMS
 from metanlp.core.errors import DamagedError, InputError
 from metanlp.evaluation.answers import answers, choices
+from metanlp.evaluation.results import Report
 from metanlp.report import advice, canvas, findings, plots
 from metanlp.report.page import write_page
 
@@ -39,6 +40,31 @@ def test_the_plots_are_about_the_main_method_and_the_strongest_that_does_not_met
     rows = findings.differences(found, sides)
     assert [row["less"] for row in rows] == ["frozen", "multitask", "protonet"]
     assert rows[1]["points"] == pytest.approx(10, abs=2)
+
+
+def test_a_class_may_be_called_as_the_column_of_true_classes_is(tmp_path: Path) -> None:
+    found = scored({"frozen": 0.5, "maml": 0.6}, ["a"], (4,))
+    hardest = {"task": "a", "shots": 4, "score": 0.5, "labels": ["true class", "b"], "confusion": [[3, 1], [2, 2]]}
+    rows = findings.confusion(replace(found, hardest=hardest))
+    assert [[*row.values()] for row in rows] == [["true class", 3, 1], ["b", 2, 2]]
+    assert write_page(written(tmp_path, replace(found, hardest=hardest))).is_file()
+
+
+def test_the_page_says_what_became_of_rows_that_stand_in_a_support_set(tmp_path: Path) -> None:
+    found = scored({"frozen": 0.5, "maml": 0.6}, ["a"], (4,))
+    assert "3 query rows stand in a published support set; scored as published" in written_page(tmp_path / "as", found)
+    dropped = replace(found, protocol=found.protocol | {"drop_repeats": True})
+    assert "3 query rows stand in a published support set; left out" in written_page(tmp_path / "without", dropped)
+
+
+def written_page(folder: Path, found: Report) -> str:
+    folder.mkdir()
+    return write_page(written(folder, found)).read_text()
+
+
+def test_one_method_alone_has_no_differences_by_nearness() -> None:
+    found = replace(scored({"maml": 0.6}, ["a"], (4,)), nearest={"a": [{"task": "b", "cosine": 0.5}]})
+    assert findings.nearest(found, [{"task": "a"}]) == []
 
 
 def test_the_page_says_what_the_terminal_says(tmp_path: Path) -> None:

@@ -419,6 +419,14 @@ def test_every_method_and_form_has_a_card(home: Path) -> None:
         assert f"pipeline_tag: {FORMS[form].hub_task}" in page
 
 
+@pytest.mark.parametrize("form", ["classify", "multilabel", "regress"])
+def test_the_card_asks_as_many_texts_as_the_model_learned_from(home: Path, form: str) -> None:
+    config = json.loads((home / "adapted" / CONFIG).read_text()) | {"form": form}
+    single, pair = (card(Subject("lab/x", config | {"pairs": pairs})) for pairs in (False, True))
+    assert 'model.predict(["keyboard has three dead keys"])' in single
+    assert 'model.predict([("a man plays a guitar", "somebody makes music")])' in pair
+
+
 def test_licences_are_those_of_the_data_cards() -> None:
     for row in PUBLISHED:
         said = " ".join((ROOT / "data_cards" / f"{row.source}.md").read_text().split())

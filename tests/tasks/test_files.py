@@ -254,3 +254,38 @@ def test_texts_that_are_refused(tmp_path: Path) -> None:
     assert "t.txt: has no rows" in refusal(read_texts, put(tmp_path / "t.txt", b""))
     assert "input:2: byte 0xe9" in refusal(read_texts, io.BytesIO(b"a\ncaf\xe9\n"))
     assert "absent.txt: cannot be read" in refusal(read_texts, tmp_path / "absent.txt")
+
+
+# Files that would be passed over, or read as something else, in silence.
+
+
+@pytest.mark.parametrize("other", ["weather.csv", "holdout.jsonl", "Notes.XLSX"])
+def test_a_file_beside_the_splits_of_a_task_is_named(tmp_path: Path, other: str) -> None:
+    for name in ("train.csv", other):
+        (tmp_path / name).write_text("text,label\na b,x\nc d,y\n")
+    with pytest.raises(InputError, match=rf"{other}: stands beside train\.csv, which make the folder one task"):
+        read_task(tmp_path)
+
+
+def test_splits_are_known_in_capitals_too(tmp_path: Path) -> None:
+    (tmp_path / "Train.CSV").write_text("text,label\na b,x\nc d,y\n")
+    (tmp_path / "TEST.csv").write_text("text,label\ne f,x\n")
+    assert {name: len(rows) for name, rows in read_task(tmp_path).pools.items()} == {"train": 2, "test": 1}
+    (tmp_path / "Dev.csv").write_text("text,label\ng h,x\n")
+    with pytest.raises(InputError, match=r"Dev\.csv: beside train, test this has to be called validation\.csv"):
+        read_task(tmp_path)
+
+
+def test_a_space_before_a_quoted_cell_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('text, label\n"a, b", "x"\n"b, c", "y"\nplain, y\n x , "y"\n')
+    task = read_task(tmp_path / "t.csv")
+    assert task.labels == ("x", "y")
+    assert [row["text"] for row in task.pools["train"]][:3] == ["a, b", "b, c", "plain"]
+
+
+@pytest.mark.parametrize("number", ["1e-05", "1E-05", "1e5", "+3", "05", "-0", "-5.", "1.e3", ".5"])
+def test_scores_are_numbers_however_they_are_written(tmp_path: Path, number: str) -> None:
+    (tmp_path / "t.csv").write_text(f"text,score\na b,{number}\nc d,7\n")
+    task = read_task(tmp_path / "t.csv")
+    low, high = sorted((float(number), 7.0))
+    assert (task.form, task.scale) == ("regress", (low, high))

@@ -84,7 +84,7 @@ def judge_answers(held_out: HeldOutTask, scored: Scored, support: Support) -> di
     counting, rows = held_out.counting(scored, support)
     found, none = counting.values.argmax(1), len(held_out.task.labels)
     right = np.array([row["label"] for row in rows])
-    return score(found, right, none + 1) | {"no_label": float((found == none).mean())}
+    return score(found, right, none, invalid=True) | {"no_label": float((found == none).mean())}
 
 
 def count_asked(tasks: Sequence[Task], protocol: Protocol) -> tuple[int, int]:

@@ -107,10 +107,10 @@ def balanced(scores: Tensor, usable: Tensor, batch: Batch) -> tuple[Tensor, Tens
     if batch.targets.is_floating_point():
         return scores, usable
     sizes, named = class_sizes(batch, usable), slice(int(batch.background), None)
+    silent = (sizes == 0)[batch.task_of] & (usable > 0)[:, None]
     mean = sizes[:, named].sum(1) / (sizes[:, named] > 0).sum(1).clamp(min=1)
     sizes = with_background(sizes, mean, batch)
     weight = usable * mean[batch.task_of] / sizes[batch.task_of, batch.targets].clamp(min=1)
-    silent = (sizes == 0)[batch.task_of] & (usable > 0)[:, None]
     return scores.masked_fill(silent.view(*silent.shape, *[1] * (scores.dim() - 2)), -math.inf), weight
 
 

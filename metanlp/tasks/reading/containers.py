@@ -105,10 +105,14 @@ def _of_columns(given: Mapping[Any, Any], what: str) -> list[Any]:
 
 
 def _joined(names: Sequence[Any], columns: Sequence[list[Any]], what: str) -> list[Any]:
-    """The rows of columns: mappings where all of them have words as names, else tuples. Raises InputError."""
+    """The rows of columns: mappings where any of them has a word as its name, else tuples. Raises InputError."""
+    if parted := [name for name in names if isinstance(name, tuple)]:
+        raise InputError(f"{what}: a column is called {brief(parted[0])}; give each column one word as its name")
+    named = any(isinstance(name, str) for name in names)
+    names = [*map(str, names)] if named else names
     check_distinct(names, what)
     lengths = dict(zip(names, map(len, columns), strict=True))
     if len({*lengths.values()}) > 1:
         raise InputError(f"{what}: its columns have {brief(lengths)} rows; give each as many")
     rows = list(zip(*columns, strict=True))
-    return [dict(zip(names, row, strict=True)) for row in rows] if all(isinstance(n, str) for n in names) else rows
+    return [dict(zip(names, row, strict=True)) for row in rows] if named else rows

@@ -17,7 +17,7 @@ from metanlp.core.types import Row, Task
 from metanlp.forms.reading import TEXTS, LabelledRow
 from metanlp.tasks.reading.build import build_task, check_apart, check_name, without_repeats
 from metanlp.tasks.reading.columns import ColumnsError, in_file
-from metanlp.tasks.reading.layout import ENDINGS, UNREAD, task_files, task_paths
+from metanlp.tasks.reading.layout import ENDINGS, UNREAD, check_whole, task_files, task_paths
 from metanlp.tasks.reading.records import BY_LINE, OF_TEXT, READERS, decoded_lines, mark_of, read_records, shown
 from metanlp.tasks.reading.rows import labelled_rows, read_rows, unlabelled_rows
 from metanlp.tasks.reading.suggestion import LOOKED_AT, option_of, together
@@ -46,6 +46,8 @@ def read_task(
     name = check_name(name or (path.resolve().name if os.path.isdir(path) else path.stem))
     files = task_files(path)
     fixed = any(isinstance(part, tuple) for part in files)
+    if os.path.isdir(path) and not (fixed or published):
+        check_whole(path, files)
     if not fixed and "train" not in files:
         allowed = ", ".join(f"train{ending}" for ending in ENDINGS)
         raise InputError(f"{shown(path)}: has no training rows and has no support sets; add one of {allowed}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from metanlp.core.errors import InputError
@@ -79,16 +79,28 @@ def _splits(files: Sequence[Path]) -> dict[Part, Path]:
     """The files of a folder that are called like pools. Raises InputError for two of one pool, or an old name."""
     found: dict[Part, Path] = {}
     for pool in POOLS:
-        paths = [path for ending in ENDINGS for path in files if path.name == f"{pool}{ending}"]
+        paths = [path for ending in ENDINGS for path in files if path.name.lower() == f"{pool}{ending}"]
         if len(paths) > 1:
             raise InputError(f"{shown(paths[1])}: {paths[0].name} beside it holds {pool!r} too; keep one of the two")
         if paths:
             found[pool] = paths[0]
     for path in files if found else ():
-        if path.stem in OTHER_NAMES and path.suffix in ENDINGS:
-            wanted = f"{OTHER_NAMES[path.stem]}{path.suffix}; rename it"
+        stem, ending = path.stem.lower(), path.suffix.lower()
+        if stem in OTHER_NAMES and ending in ENDINGS:
+            wanted = f"{OTHER_NAMES[stem]}{ending}; rename it"
             raise InputError(f"{shown(path)}: beside {', '.join(map(str, found))} this has to be called {wanted}")
     return found
+
+
+def check_whole(folder: Path, files: Mapping[Part, Path]) -> None:
+    """Raises InputError for a file beside those of a folder's task that would be a task by itself."""
+    if "train" not in files:
+        return
+    for path in entries(folder):
+        other = path.suffix.lower() in ENDINGS and path not in files.values() and not path.name.startswith(PASSED)
+        if other and not os.path.isdir(path):
+            beside = ", ".join(shown(file.name) for file in files.values())
+            raise InputError(f"{shown(path)}: stands beside {beside}, which make the folder one task; move it")
 
 
 def _supports(files: Sequence[Path]) -> dict[Part, Path]:

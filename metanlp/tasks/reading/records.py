@@ -172,7 +172,9 @@ def csv_rows(lines: Iterator[Line], delimiter: str) -> Iterator[tuple[str, list[
         # A reader a row: it takes only the lines that belong to the row, so the place stays exact and memory bounded.
         rest = _within(LINE_LIMIT, (text for _, text in lines), where)
         try:
-            yield where, next(csv.reader(chain([line], rest), delimiter=delimiter, strict=True))
+            spaced = f'{delimiter} "' in line  # some programs write a space in front of a cell in quotes
+            cells = csv.reader(chain([line], rest), delimiter=delimiter, strict=True, skipinitialspace=spaced)
+            yield where, next(cells)
         except csv.Error as error:
             fault, most = f"is not valid CSV ({error}); is a double quote left open?", csv.field_size_limit()
             if "field limit" in str(error):  # which is one for the whole process, so it is not changed here

@@ -14,9 +14,9 @@ from metanlp.core.errors import InputError
 from metanlp.core.types import Row
 from metanlp.forms import DEFAULT, FORMS, Form
 from metanlp.forms.reading import (
-    DECIMAL,
     INTEGER,
     NO_LABEL,
+    NUMBER,
     PAIR,
     SINGLE,
     TEXTS,
@@ -72,7 +72,7 @@ def unlabelled_rows(
     whole = kind.whole_texts and not any(names[name] in first[1] for name in kind.question_columns)
     fields = question_fields(TEXTS if whole else kind.question_columns, first, names)
     rows = list[tuple[Row, dict[str, object]]]()
-    read = {names[name] for name in fields} | {name for name in kind.answer_columns if names.get(name) == name}
+    read = {names[name] for name in fields} | {name for name in (kind.answer,) if names.get(name) == name}
     require(first, fields, names, records)
     for cells, (_, given) in zip(_cells(records, fields, kind.answer_columns, names), written, strict=False):
         rows.append((kind.read(cells), {name: given[name] for name in given if ours.get(name, name) not in read}))
@@ -165,7 +165,7 @@ def as_typed(records: Iterator[Record], names: Mapping[str, str]) -> Iterator[Re
 
 def _number(cell: object) -> object:
     text = str(cell).strip()
-    return int(text) if INTEGER.fullmatch(text) else float(text) if DECIMAL.fullmatch(text) else cell
+    return int(text) if INTEGER.fullmatch(text) else float(text) if NUMBER.fullmatch(text) else cell
 
 
 def _list(cell: object) -> object:
