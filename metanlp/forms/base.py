@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -148,8 +148,9 @@ class Form(Objective, ABC):
         row = self.read(cells)
         return LabelledRow(cells.where, self.name, row, self.read_answer(cells, row), self.identity(row))
 
-    def typed(self, rows: Sequence[LabelledRow]) -> Callable[[LabelledRow], LabelledRow]:
-        """How answers that are `Untyped` are read, given all rows of a task. Raises InputError."""
+    def typed(self, rows: Sequence[LabelledRow], known: Collection[str] = ()) -> Callable[[LabelledRow], LabelledRow]:
+        """How answers are read that don't say alone what they are, given all rows of a task, and the labels that are
+        `known` where a model learned it. Raises InputError."""
         return lambda row: row
 
     def meaning(self, pools: Pools, name: str) -> Meaning:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -73,7 +73,7 @@ class Choose(Form):
             f"{cells.where}: the answer is {found}; write {', '.join(allowed)} {len(choices) - 1} or the choice"
         )
 
-    def typed(self, rows: Sequence[LabelledRow]) -> Callable[[LabelledRow], LabelledRow]:
+    def typed(self, rows: Sequence[LabelledRow], known: Collection[str] = ()) -> Callable[[LabelledRow], LabelledRow]:
         """Numbers that are all among the choices of their rows are texts; else they are places."""
         texts = all(row.label in row.texts["choices"] for row in rows if isinstance(row.label, Untyped))
 

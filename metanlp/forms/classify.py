@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,7 @@ class Classify(Form):
             raise InputError(f"{found}; write the label in words or leave the cell out")
         return replace(row, word=label_word(word, f"{cells.where}: label_text"))
 
-    def typed(self, rows: Sequence[LabelledRow]) -> Callable[[LabelledRow], LabelledRow]:
+    def typed(self, rows: Sequence[LabelledRow], known: Collection[str] = ()) -> Callable[[LabelledRow], LabelledRow]:
         """`Untyped` labels become integers if all labels of the task are integers, else words. Raises InputError where
         all are numbers, and some decimals."""
         untyped = [row for row in rows if isinstance(row.label, Untyped)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -34,6 +36,7 @@ Span = tuple[int, int, int]
 
 OUTSIDE = 0  # the class of words in no entity
 PREFIX = re.compile(r"([BIELSU])-(.+)")  # of a tag: where in an entity its word stands
+SCHEMES = frozenset("BIES"), frozenset("BILU")  # the prefixes that stand together
 
 
 class Tag(Form):
@@ -66,24 +69,20 @@ class Tag(Form):
             raise InputError(f"{where}: has no words; give at least one in 'tokens'")
         return {"tokens": tokens}
 
-    def read_answer(self, cells: Cells, row: Row) -> tuple[tuple[int, int, str], ...]:
-        """The entities that the tags spell: `O`, and `B-X`, `I-X`, also with E, S, L and U, or plain `X`. (First word,
-        word after the last, class in words) each."""
+    def read_answer(self, cells: Cells, row: Row) -> tuple[str, ...]:
+        """The tags as they are written, a word each; `typed` reads the entities off them."""
         tags, where = cells.texts("tags"), cells.where
         if len(tags) != len(row["tokens"]):
             raise InputError(
                 f"{where}: has {len(tags)} tags for {len(row['tokens'])} words; give each word one, `O` for none"
             )
-        spans, open_ = list[tuple[int, int, str]](), False
-        for place, tag in enumerate(tags):
-            found = PREFIX.fullmatch(tag)
-            prefix, word = (found[1], found[2]) if found else ("", tag)
-            word = label_word(word, f"{where}: a tag")
-            if word != "O":
-                goes_on = open_ and prefix not in ("B", "S", "U") and spans[-1][2] == word
-                spans.append((spans.pop()[0] if goes_on else place, place + 1, word))
-            open_ = word != "O" and prefix not in ("E", "L", "S", "U")
-        return tuple(spans)
+        return tuple(label_word(tag, f"{where}: a tag") for tag in tags)
+
+    def typed(self, rows: Sequence[LabelledRow], known: Collection[str] = ()) -> Callable[[LabelledRow], LabelledRow]:
+        """Tags become the entities that they spell. All but `O` have a prefix, or none has: beside `phone`, `E-mail` is
+        a class."""
+        with_prefix = prefixed(rows, known)
+        return lambda row: replace(row, label=spelled(row.label, with_prefix, row.where))
 
     def meaning(self, pools: Pools, name: str) -> Meaning:
         return Meaning(self.name, taught_words(pools, entity_words, ["O"], name))
@@ -141,6 +140,47 @@ class Tag(Form):
         """Number of entities that are predicted and wrong, or missed."""
         pairs = zip(told(scored, rows), rows, strict=True)
         return np.array([len({*spans} ^ {(a, b, c) for a, b, c in row["spans"]}) for spans, row in pairs])
+
+
+def prefixed(rows: Sequence[LabelledRow], known: Collection[str]) -> bool:
+    """Whether the tags of the rows have the prefixes of a scheme; else they are plain, as where a whole one is among
+    the classes that are `known`. Raises InputError where some have, and others not."""
+    places = {tag: row.where for row in reversed(rows) for tag in row.label if tag != "O"}
+    if not places.keys().isdisjoint(known):
+        return False
+    marks = marks_of(places)
+    begun = next((word for word, each in marks.items() if "B" in each and each & {"I", "E", "L"}), None)
+    bare = next((word for word, each in marks.items() if "" in each), None)
+    if begun and bare:
+        raise InputError(
+            f"{places[bare]}: the tag {brief(bare)} has no prefix, and {brief(f'B-{begun}')} has one at "
+            f"{places[f'B-{begun}']}; give one to every tag but O, or to none"
+        )
+    one_scheme = any({mark for each in marks.values() for mark in each} <= scheme for scheme in SCHEMES)
+    opened = all(each & {"B", "I"} for each in marks.values() if each & {"E", "L"})
+    return begun is not None or (one_scheme and opened)
+
+
+def marks_of(tags: Iterable[str]) -> Mapping[str, set[str]]:
+    """The classes of tags, if they have prefixes: those that each stands with, "" for none."""
+    found = defaultdict[str, set[str]](set)
+    for tag in tags:
+        match = PREFIX.fullmatch(tag)
+        found[match[2] if match else tag].add(match[1] if match else "")
+    return found
+
+
+def spelled(tags: Sequence[str], with_prefix: bool, where: str) -> tuple[tuple[int, int, str], ...]:
+    """The entities: (first word, word after the last, class in words) each."""
+    spans, open_ = list[tuple[int, int, str]](), False
+    for place, tag in enumerate(tags):
+        found = PREFIX.fullmatch(tag) if with_prefix else None
+        prefix, word = (found[1], label_word(found[2], f"{where}: a tag")) if found else ("", tag)
+        if word != "O":
+            goes_on = open_ and prefix not in ("B", "S", "U") and spans[-1][2] == word
+            spans.append((spans.pop()[0] if goes_on else place, place + 1, word))
+        open_ = word != "O" and prefix not in ("E", "L", "S", "U")
+    return tuple(spans)
 
 
 def entity_words(row: LabelledRow) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from metanlp.forms.metrics import correlation, label_sets, span_sets
 from metanlp.forms.tag import runs, told
 from metanlp.forms.words import in_words
 from metanlp.learner.learner import Adapted, Learner, algorithm_from_json, algorithm_to_json
+from metanlp.tasks.reading.build import rows_for, rows_from, task_from_rows
 from metanlp.tasks.reading.files import read_task
 from metanlp.training.meta_train import Plan, meta_train
 
@@ -513,6 +515,41 @@ def test_tags_in_every_spelling_are_the_same_entities(tmp_path: Path) -> None:
     side_by_side = {"tokens": ["Ann", "Bob"], "tags": ["B-PER", "B-PER"]}
     (tmp_path / "two.jsonl").write_text(json.dumps(side_by_side) + "\n")
     assert read_task(tmp_path / "two.jsonl").pools["train"][0]["spans"] == ((0, 1, 1), (1, 2, 1))
+
+
+def tagged(*tags: str) -> list[dict[str, Any]]:
+    """A row a tag, of two words, of which the second is in no entity."""
+    return [{"tokens": [f"w{n}", "and"], "tags": [tag, "O"]} for n, tag in enumerate(tags)]
+
+
+@pytest.mark.parametrize(
+    ("tags", "labels"),
+    [
+        (("E-mail", "phone"), ("E-mail", "phone")),  # one that has no prefix: none has
+        (("E-mail", "I-mail"), ("mail",)),
+        (("E-mail",), ("E-mail",)),  # an end of what never begins
+        (("S-Bahn", "U-Bahn"), ("S-Bahn", "U-Bahn")),  # of two schemes
+        (("B-PER", "I-PER", "U-LOC", "E-ORG"), ("LOC", "ORG", "PER")),
+        (("B-PER", "S-LOC"), ("LOC", "PER")),
+        (("I-95", "road"), ("I-95", "road")),
+    ],
+)
+def test_tags_have_prefixes_all_or_none(tags: Sequence[str], labels: Sequence[str]) -> None:
+    task = task_from_rows("t", tagged(*tags))
+    assert task.labels == ("O", *labels)
+    assert len({*task.pools["train"][0]["spans"]}) == 1
+
+
+def test_a_tag_without_prefix_among_those_of_a_scheme_is_refused() -> None:
+    message = r"t: row 3: the tag 'LOC' has no prefix, and 'B-PER' has one at t: row 1; give one to every tag but O"
+    with pytest.raises(InputError, match=message):
+        task_from_rows("t", tagged("B-PER", "I-PER", "LOC"))
+
+
+def test_tags_are_read_as_the_model_learned_them() -> None:
+    task = task_from_rows("t", tagged("E-mail", "I-95", "road"))
+    rows = rows_for(rows_from("t", tagged("I-95"), None), task.meaning, pairs=False)
+    assert rows[0]["spans"] == ((0, 1, task.labels.index("I-95")),)
 
 
 def test_questions_of_other_shapes_are_mapped_by_columns(tmp_path: Path) -> None:

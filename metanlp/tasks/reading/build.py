@@ -82,7 +82,7 @@ def rows_for(rows: Rows, meaning: Meaning, pairs: bool) -> list[Row]:
         raise InputError(f"{first.where}: is of the form {first.form!r}, the model of {meaning.form!r}; give such rows")
     require_pairs(first.texts, pairs, f"{first.where}:")
     form = FORMS[meaning.form]
-    typed = [*map(form.typed(rows), rows)]
+    typed = [*map(form.typed(rows, meaning.labels), rows)]
     answer = form.numbering(typed, meaning)
     return [{**row.texts, **answer(row)} for row in typed]
 
