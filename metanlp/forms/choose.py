@@ -61,8 +61,7 @@ class Choose(Form):
         text = str(value).strip()
         if text in letters:
             return letters.index(text)
-        spelled = isinstance(value, Untyped) and INTEGER.fullmatch(text)
-        if spelled and (text in choices or 0 <= int(text) < len(choices)):
+        if isinstance(value, Untyped) and readings(text, choices):
             return Untyped(text)
         if isinstance(value, str) and value in choices:
             return choices.index(value)
@@ -74,17 +73,28 @@ class Choose(Form):
         )
 
     def typed(self, rows: Sequence[LabelledRow], known: Collection[str] = ()) -> Callable[[LabelledRow], LabelledRow]:
-        """Numbers that are all among the choices of their rows are texts; else they are places."""
-        texts = all(row.label in row.texts["choices"] for row in rows if isinstance(row.label, Untyped))
+        """What spells a place alone, or a text alone, is that, and says what the numbers are that spell both. Raises
+        InputError for one that spells both where no other row decides."""
+        untyped = [row for row in rows if isinstance(row.label, Untyped)]
+        read = [readings(row.label, row.texts["choices"]) for row in untyped]
+        kinds = {kind for each in read if len(each) == 1 for kind in each}
+        unclear = [row for row, each in zip(untyped, read, strict=True) if len({*each.values()}) > 1]
+        if unclear and len(kinds) != 1:
+            where, number, choices = unclear[0].where, unclear[0].label, unclear[0].texts["choices"]
+            raise InputError(
+                f"{where}: the answer {number} may be the choice {number!s} or the one at place {number} from 0, "
+                f'{brief(choices[int(number)])}, and no other row says which; write JSON lines, where "{number}" is '
+                f"a choice and {number} a place"
+            )
+        kind = next(iter(kinds), "place")
 
-        def place(row: LabelledRow) -> LabelledRow:
+        def chosen(row: LabelledRow) -> LabelledRow:
             if not isinstance(row.label, Untyped):
                 return row
-            choices, number = row.texts["choices"], int(row.label)
-            is_text = texts or not 0 <= number < len(choices)
-            return replace(row, label=choices.index(row.label) if is_text else number)
+            each = readings(row.label, row.texts["choices"])
+            return replace(row, label=each.get(kind, next(iter(each.values()))))
 
-        return place
+        return chosen
 
     def question(self, item: Any) -> Row | None:
         if isinstance(item, Mapping):
@@ -129,6 +139,13 @@ class Choose(Form):
     def probabilities(self, scored: Scored) -> list[np.ndarray]:
         """Of the choices of each question: R arrays (choices,)."""
         return [softmax(values[:, 0]) for values in scored.rows()]
+
+
+def readings(answer: str, choices: Sequence[str]) -> dict[str, int]:
+    """The choices that the text of a cell may mean: the one that it is, as "text", the one that it counts, "place"."""
+    found = {"text": choices.index(answer)} if answer in choices else {}
+    place = int(answer) if INTEGER.fullmatch(answer) else -1
+    return found | ({"place": place} if 0 <= place < len(choices) else {})
 
 
 def read_choices(cells: Cells) -> tuple[tuple[str, ...], tuple[str, ...]]:

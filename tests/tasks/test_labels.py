@@ -61,16 +61,32 @@ def test_all_files_of_a_task_are_one_column(tmp_path: Path) -> None:
     assert words(read_task(tmp_path / "mixed"), "test") == ["10", "9"]
 
 
-def test_an_answer_of_csv_is_a_choice_where_all_are_and_else_a_place(tmp_path: Path) -> None:
-    def answers(*rows: tuple[str, str]) -> list[int]:
-        lines = "".join(f'q {n},"[{choices}]",{answer}\n' for n, (choices, answer) in enumerate(rows))
-        (tmp_path / "t.csv").write_text("question,choices,answer\n" + lines)
-        return [row["answer"] for row in read_task(tmp_path / "t.csv").pools["train"]]
+THREE, FOUR, WORDS = '""3"", ""4"", ""1""', '""0"", ""1"", ""2""', '""a"", ""b""'
 
-    three, four = '""3"", ""4"", ""1""', '""0"", ""1"", ""2""'
-    assert answers((three, "4"), (four, "1")) == [1, 1]
-    assert answers((three, "0"), (three, "1")) == [0, 1]
-    assert answers(('""a"", ""b""', "b"), (three, "1")) == [1, 2]
+
+def chosen(path: Path, *rows: tuple[str, str]) -> list[int]:
+    """The places of the answers of rows (choices, answer)."""
+    lines = "".join(f'q {n},"[{choices}]",{answer}\n' for n, (choices, answer) in enumerate(rows))
+    path.write_text("question,choices,answer\n" + lines)
+    return [row["answer"] for row in read_task(path).pools["train"]]
+
+
+def test_an_answer_of_csv_is_read_as_rows_say_that_have_one_reading(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    assert chosen(path, (THREE, "4"), (FOUR, "1")) == [1, 1]
+    assert chosen(path, (THREE, "0"), (THREE, "1")) == [0, 1]
+    assert chosen(path, (WORDS, "b"), (THREE, "1")) == [1, 2]
+    assert chosen(path, (FOUR, "1")) == [1]  # both are the same
+    assert chosen(path, (WORDS, "b"), (WORDS, "0")) == [1, 0]
+
+
+@pytest.mark.parametrize("more", [(), ((THREE, "4"), (THREE, "0"))])
+def test_an_answer_of_csv_that_may_be_a_choice_or_a_place_is_refused(
+    tmp_path: Path, more: Sequence[tuple[str, str]]
+) -> None:
+    said = r"t\.csv:2: the answer 1 may be the choice 1 or the one at place 1 from 0, '4', and no other row says which"
+    with pytest.raises(InputError, match=said):
+        chosen(tmp_path / "t.csv", (THREE, "1"), *more)
 
 
 @pytest.mark.parametrize(
