@@ -100,6 +100,8 @@ class Choose(Form):
         if isinstance(item, Mapping):
             item = (item.get("question"), item.get("choices"))
         question, choices = item if isinstance(item, Sequence) and len(item) == 2 else (None, None)
+        if isinstance(choices, Mapping):  # with letters, as `read_choices` has them
+            choices = choices.get("text")
         if isinstance(choices, str) or not isinstance(choices, Sequence) or len(choices) < 2:
             return None
         whole = all(isinstance(text, str) for text in (question, *choices))

@@ -42,6 +42,7 @@ from metanlp.forms.metrics import correlation, label_sets, span_sets
 from metanlp.forms.tag import runs, told
 from metanlp.forms.words import in_words
 from metanlp.learner.learner import Adapted, Learner, algorithm_from_json, algorithm_to_json
+from metanlp.learner.questions import as_questions
 from metanlp.tasks.reading.build import rows_for, rows_from, task_from_rows
 from metanlp.tasks.reading.files import read_task
 from metanlp.training.meta_train import Plan, meta_train
@@ -439,6 +440,13 @@ def test_words_of_every_script_are_whole_and_stand_where_they_are_said_to(text: 
     assert row["tokens"] == words.split(" ")
     assert [text[start:end] for start, end in row["offsets"]] == row["tokens"]
     assert FORMS["tag"].question({"tokens": row["tokens"]}) == {"tokens": tuple(row["tokens"])}
+
+
+def test_choices_that_are_asked_may_have_letters() -> None:
+    row = {"question": "It rained.", "choices": {"text": ["wet", "dry"], "label": ["A", "B"]}}
+    assert as_questions(FORMS["choose"], [row]) == [{"question": "It rained.", "choices": ("wet", "dry")}]
+    with pytest.raises(InputError, match=r"^row 1 is .*; give \(question, choices\)"):
+        as_questions(FORMS["choose"], [{**row, "choices": {"A": "wet", "B": "dry"}}])
 
 
 @pytest.mark.parametrize(
