@@ -12,6 +12,7 @@ from metanlp.core.types import Row, Task
 from metanlp.evaluation.external import ExternalBaseline, Logistic, Tfidf
 from metanlp.evaluation.external.plain import STRENGTHS, tuned
 from metanlp.forms import DEFAULT
+from metanlp.tasks.reading.build import task_from_rows
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,13 @@ def test_answers_are_probabilities_of_the_classes_that_were_seen(
     assert np.array_equal(found.values, again.values)
     own = baseline.answer(task, support, [DEFAULT.question(row) or {} for row in support], 0).values.argmax(1)
     assert (own == [row["label"] for row in support]).mean() > 0.35  # a quarter by chance
+
+
+def test_texts_without_a_letter_have_words_too() -> None:
+    signs = {"up": ["+ +", "++ !", "+ ?"], "down": ["- -", "-- !", "- ?"]}
+    task = task_from_rows("signs", [{"text": text, "label": label} for label in signs for text in signs[label]])
+    found = Tfidf().answer(task, task.pools["train"], [{"text": "+"}, {"text": "-"}], 0)
+    assert [task.labels[n] for n in found.values.argmax(1)] == ["up", "down"]
 
 
 def test_c_is_chosen_where_each_class_has_two_rows() -> None:

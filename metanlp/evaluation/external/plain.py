@@ -5,6 +5,7 @@ Letters: R rows, D features, K classes.
 
 from __future__ import annotations
 
+import re
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -85,7 +86,9 @@ class Tfidf(Regression):
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         read, asked = ([" ".join(FORMS[form].texts(row)[0]) for row in rows] for rows in (support, query))
-        words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\w+").fit([*read, *asked])
+        # Where no text has a letter or digit, emoji say, what stands between spaces is its words.
+        pattern = r"(?u)\w+" if any(re.search(r"\w", text) for text in (*read, *asked)) else r"\S+"
+        words = TfidfVectorizer(sublinear_tf=True, token_pattern=pattern).fit([*read, *asked])
         return words.transform(read), words.transform(asked)
 
 
