@@ -27,6 +27,7 @@ from metanlp.forms.reading import (
     label_word,
     numbers_of,
     require_known,
+    truth_word,
 )
 
 if TYPE_CHECKING:
@@ -47,12 +48,12 @@ class Classify(Form):
         return PrototypeHead()
 
     def read_answer(self, cells: Cells, row: Row) -> str | int:
-        """A word, or an integer."""
+        """A word, or an integer; true or false, which `typed` takes where a model knows such labels."""
         value, what = cells["label"], f"{cells.where}: the label"
         if isinstance(value, str):
             word = label_word(value, what)
             return Untyped(word) if isinstance(value, Untyped) else word
-        if isinstance(value, bool) or not isinstance(value, int):
+        if not isinstance(value, int):
             number = "NaN" if value != value else f"the decimal {value}"
             found = number if isinstance(value, float) else came(value)
             raise InputError(f"{what} is {found}; write a word or an integer")
@@ -82,8 +83,18 @@ class Classify(Form):
                 f"{decimals[0].where}: the label is the decimal {decimals[0].label}; write a word or an integer, or "
                 "name the column as a score: --columns score=…"
             )
-        of = int if whole else str
-        return lambda row: replace(row, label=of(row.label)) if isinstance(row.label, Untyped) else row
+        truths = [row for row in rows if isinstance(row.label, bool)]
+        if new := [row for row in truths if truth_word(row.label, known) not in known]:
+            raise InputError(f"{new[0].where}: the label is true or false; write a word or an integer")
+
+        def said(row: LabelledRow) -> LabelledRow:
+            if isinstance(row.label, bool):
+                return replace(row, label=truth_word(row.label, known))
+            if isinstance(row.label, Untyped):
+                return replace(row, label=(int if whole else str)(row.label))
+            return row
+
+        return said
 
     def meaning(self, pools: Pools, name: str) -> Meaning:
         words = label_words([row for rows in pools.values() for row in rows])

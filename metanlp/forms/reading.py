@@ -108,6 +108,12 @@ def label_word(word: str, what: str) -> str:
     return word
 
 
+def truth_word(value: bool, known: Iterable[str] = ()) -> str:
+    """A label that is true or false in letters: those of the labels `known`, else Excel's, `TRUE`."""
+    word = str(value).upper()
+    return next((label for label in known if label.upper() == word), word)
+
+
 def composed(word: str) -> str:
     """In letters that are whole (NFC), without invisible characters or spaces around it."""
     return word.strip() if word.isascii() else INVISIBLE.sub("", unicodedata.normalize("NFC", word))

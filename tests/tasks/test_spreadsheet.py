@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 from openpyxl import Workbook
 
 from metanlp.core.errors import InputError
+from metanlp.core.types import Meaning
+from metanlp.tasks.reading.build import rows_for, rows_from
 from metanlp.tasks.reading.files import read_asked, read_task
+from metanlp.tasks.reading.rows import unlabelled_rows
 from metanlp.tasks.taskset import TaskSet
 
 ROWS = [("The printer jams again", "equipment"), ("My badge stopped working", "access"),
@@ -47,6 +50,19 @@ def test_it_says_what_a_csv_says(tmp_path: Path) -> None:
     (tmp_path / "tickets.csv").write_text("\n".join(["Text;Label", *(";".join(row) for row in ROWS)]) + "\n")
     ours, theirs = read_task(workbook), read_task(tmp_path / "tickets.csv")
     assert (ours.pools, ours.labels, ours.name) == (theirs.pools, theirs.labels, "tickets")
+
+
+def test_true_and_false_are_what_excel_writes(tmp_path: Path) -> None:
+    path = book(tmp_path / "t.xlsx", [("text", "label"), ("on time", True), ("late", False), ("later", False)])
+    task = read_task(path)
+    assert task.labels == ("FALSE", "TRUE")
+    own = rows_from("rows", [{"text": "soon", "label": True}], None)
+    assert rows_for(own, task.meaning, pairs=False) == [{"text": "soon", "label": 1}]
+    assert rows_for(own, Meaning("classify", ("False", "True")), pairs=False)[0]["label"] == 1
+    told = unlabelled_rows([("t:1", {"text": "soon", "label": True})], None, "t", task.labels)
+    assert [row for row, _ in told] == [{"text": "soon"}]
+    with pytest.raises(InputError, match=r"rows: row 1: the label is true or false; write a word or an integer"):
+        rows_for(own, Meaning("classify", ("no", "yes")), pairs=False)
 
 
 def test_numbers_and_dates_are_text_as_in_a_csv(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from metanlp.forms.reading import (
     Untyped,
     composed,
     kind,
+    truth_word,
 )
 from metanlp.tasks.reading.columns import JOINED, ColumnsError, all_columns, column_names, in_file, listed, nearest
 from metanlp.tasks.reading.records import OF_TEXT, Record, read_records, shown
@@ -139,7 +140,10 @@ def _first(records: Iterable[Record], source: str, wanted: str) -> tuple[Record,
 def _seen(cells: Cells, answers: Sequence[str], known: Collection[str]) -> None:
     """Raises InputError for a label that the model does not know: these are then the texts of another task."""
     written = [cells.values.get(cells.names[name]) for name in reversed(answers) if name in cells.names]
-    given = [composed(str(value)) for value in written if value is not None]
+    words = (
+        truth_word(value, known) if isinstance(value, bool) else str(value) for value in written if value is not None
+    )
+    given = [composed(word) for word in words]
     # -1 is how published test sets say that the label is kept secret.
     given = [word for word in given if word not in ("", "-1", *NO_LABEL)]
     if given and not any(word in known for word in given):

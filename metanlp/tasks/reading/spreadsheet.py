@@ -73,5 +73,7 @@ def _text(cell: Any, where: str) -> str:
         raise InputError(f"{where}: a cell holds the error {value}; mend it, or clear the cell")
     if isinstance(value, datetime | date | time):
         return value.isoformat(*([" "] if isinstance(value, datetime) else []))
+    if isinstance(value, bool):  # as Excel shows it, and saves it as CSV
+        return str(value).upper()
     whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
     return "" if value is None else str(int(value) if whole else value)
