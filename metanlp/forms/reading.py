@@ -146,7 +146,7 @@ def require_known(
             if word not in known:
                 raise InputError(
                     f"{row.where}: the label {brief(word)} was never seen by this model, which knows "
-                    f"{', '.join(map(brief, known))}; mend it, or leave the row out"
+                    f"{listed(known)}; mend it, or leave the row out"
                 )
 
 
@@ -166,6 +166,12 @@ def require_pairs(row: Mapping[str, Any], pairs: bool, where: str) -> None:
     if ("text_a" in row) != pairs:
         given, learned = ("a single text", "pairs of texts") if pairs else ("a pair of texts", "single texts")
         raise InputError(f"{where} is {given}, but the model learned from {learned}; give it such")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for an error: the first of many."""
+    found = list(names)
+    return ", ".join(brief(name) for name in found[:12]) + (", …" if len(found) > 12 else "") or "none"
 
 
 def came(value: object) -> str:

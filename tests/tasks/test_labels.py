@@ -14,7 +14,7 @@ from metanlp.cli.commands import main
 from metanlp.core.errors import InputError
 from metanlp.core.types import Task
 from metanlp.tasks.index.build import build_index
-from metanlp.tasks.reading.build import task_from_rows
+from metanlp.tasks.reading.build import rows_for, rows_from, task_from_rows, with_labels
 from metanlp.tasks.reading.files import read_task, read_texts
 from metanlp.tasks.taskset import TaskSet
 
@@ -59,6 +59,18 @@ def test_all_files_of_a_task_are_one_column(tmp_path: Path) -> None:
     (tmp_path / "mixed" / "train.jsonl").write_text('{"text": "a", "label": 9}\n{"text": "b", "label": 10}\n')
     csv(tmp_path / "mixed", ("10", "9"), "test.csv")
     assert words(read_task(tmp_path / "mixed"), "test") == ["10", "9"]
+
+
+def test_of_many_labels_a_message_names_the_first(tmp_path: Path) -> None:
+    task = read_task(csv(tmp_path, [f"class {n:03}" for n in range(300)]))
+    messages = list[str]()
+    with pytest.raises(InputError, match=r"which knows 'class 000', .*, 'class 011', …; mend it") as caught:
+        rows_for(rows_from("rows", [{"text": "a", "label": "none of these"}], None), task.meaning, pairs=False)
+    messages.append(str(caught.value))
+    with pytest.raises(InputError, match=r"it may have: 'l0', .*, 'l11', …$") as caught:
+        with_labels(task, [f"l{n}" for n in range(300)])
+    messages.append(str(caught.value))
+    assert max(map(len, messages)) < 400
 
 
 THREE, FOUR, WORDS = '""3"", ""4"", ""1""', '""0"", ""1"", ""2""', '""a"", ""b""'

@@ -136,7 +136,7 @@ def test_stsb_is_read_by_name_only_and_foreign_labels_are_refused(tmp_path: Path
     write(
         tmp_path / "glue" / "sst2" / "train.jsonl", [{"text": "a", "label": "good"}, {"text": "b", "label": "negative"}]
     )
-    with pytest.raises(InputError, match="glue/sst2' has the label 'good'; it may have: negative, positive"):
+    with pytest.raises(InputError, match="glue/sst2' has the label 'good'; it may have: 'negative', 'positive'"):
         read_published(folder)
 
 

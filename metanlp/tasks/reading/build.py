@@ -14,7 +14,7 @@ from metanlp.core.errors import InputError
 from metanlp.core.types import Meaning, Row, Task
 from metanlp.forms import FORMS
 from metanlp.forms.base import folded
-from metanlp.forms.reading import LabelledRow, Pools, is_plain, require_pairs
+from metanlp.forms.reading import LabelledRow, Pools, is_plain, listed, require_pairs
 from metanlp.tasks.reading.columns import ColumnsError, nearest
 from metanlp.tasks.reading.containers import labelled_rows_of
 from metanlp.tasks.reading.rows import labelled_rows
@@ -162,7 +162,7 @@ def with_labels(task: Task, labels: Sequence[str]) -> Task:
     for word in task.labels:
         if _spelling(word) not in places:
             raise InputError(
-                f"task {task.name!r} has the label {word!r}; it may have: {', '.join(labels)}{nearest(word, labels)}"
+                f"task {task.name!r} has the label {word!r}; it may have: {listed(labels)}{nearest(word, labels)}"
             )
     return relabelled(task, labels, {place: places[_spelling(word)] for place, word in enumerate(task.labels)})
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Mapping
 from itertools import chain
-from reprlib import repr as brief
 
 from metanlp.core.errors import InputError
 from metanlp.forms import DEFAULT, FORMS
-from metanlp.forms.reading import PAIR, SINGLE, TEXTS
+from metanlp.forms.reading import PAIR, SINGLE, TEXTS, listed
 
 # How data sets of the Hub call two texts, one text, and the label.
 PAIRS = (
@@ -172,8 +171,3 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A hint to append to an error: the other known name that looks most like `name`, or nothing."""
     close = difflib.get_close_matches(name, [each for each in known if each != name], n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def listed(names: Iterable[str]) -> str:
-    found = list(names)
-    return ", ".join(brief(name) for name in found[:12]) + (", …" if len(found) > 12 else "") or "none"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from metanlp.core.errors import InputError
-from metanlp.forms.reading import came
-from metanlp.tasks.reading.columns import listed
+from metanlp.forms.reading import came, listed
 from metanlp.tasks.reading.records import read_records
 
 

@@ -25,9 +25,10 @@ from metanlp.forms.reading import (
     Untyped,
     composed,
     kind,
+    listed,
     truth_word,
 )
-from metanlp.tasks.reading.columns import JOINED, ColumnsError, all_columns, column_names, in_file, listed, nearest
+from metanlp.tasks.reading.columns import JOINED, ColumnsError, all_columns, column_names, in_file, nearest
 from metanlp.tasks.reading.records import OF_TEXT, Record, read_records, shown
 from metanlp.tasks.reading.suggestion import LOOKED_AT, hint, suggested
 

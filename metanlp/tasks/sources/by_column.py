@@ -11,9 +11,9 @@ from pathlib import Path
 from metanlp.core.errors import InputError
 from metanlp.core.types import Task
 from metanlp.forms import FORMS
-from metanlp.forms.reading import LabelledRow
+from metanlp.forms.reading import LabelledRow, listed
 from metanlp.tasks.reading.build import build_task, check_name
-from metanlp.tasks.reading.columns import column_names, in_file, listed, nearest
+from metanlp.tasks.reading.columns import column_names, in_file, nearest
 from metanlp.tasks.reading.layout import task_files
 from metanlp.tasks.reading.records import OF_TEXT, Record, read_records, shown
 from metanlp.tasks.reading.rows import as_text, as_typed, labelled_rows

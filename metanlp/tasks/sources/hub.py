@@ -12,8 +12,9 @@ from metanlp.core.errors import InputError
 from metanlp.core.hub import HubName
 from metanlp.core.types import Task
 from metanlp.forms import FORMS
+from metanlp.forms.reading import listed
 from metanlp.tasks.reading.build import build_task, check_name
-from metanlp.tasks.reading.columns import guess_columns, in_file, listed, nearest, tell_columns
+from metanlp.tasks.reading.columns import guess_columns, in_file, nearest, tell_columns
 from metanlp.tasks.reading.records import Record
 from metanlp.tasks.reading.rows import as_text, labelled_rows
 from metanlp.tasks.sources.hub_rows import fetch
@@ -57,9 +58,7 @@ def read_hub(
     for group in groups:
         if group not in by_group:
             known = [*map(str, by_group)]
-            raise InputError(
-                f"{found.short}: has no group {group!r}; there are {', '.join(known)}{nearest(group, known)}"
-            )
+            raise InputError(f"{found.short}: has no group {group!r}; there are {listed(known)}{nearest(group, known)}")
     return tuple(table.task(group, left_out, rows) for group, rows in by_group.items() if not groups or group in groups)
 
 
