@@ -125,6 +125,8 @@ def test_a_joined_column_of_single_precision(tmp_path: Path) -> None:
 
 OFFICE = {
     "semicolons": "text;label\na, b;1\nc;0\n",
+    "a hint": "sep=;\ntext;label\na, b;1\nc;0\n",
+    "a hint in quotes": '"sep=\t"\r\ntext\tlabel\r\na, b\t1\r\nc\t0\r\n',
     "tabs": "text\tlabel\na, b\t1\nc\t0\n",
     "a byte order mark": "\ufefftext;label\na, b;1\nc;0\n",
     "capitals": 'Text,LABEL\n"a, b",1\nc,0\n',

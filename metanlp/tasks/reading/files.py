@@ -18,7 +18,7 @@ from metanlp.forms.reading import TEXTS, LabelledRow
 from metanlp.tasks.reading.build import build_task, check_apart, check_name, without_repeats
 from metanlp.tasks.reading.columns import ColumnsError, in_file
 from metanlp.tasks.reading.layout import ENDINGS, UNREAD, check_whole, task_files, task_paths
-from metanlp.tasks.reading.records import BY_LINE, OF_TEXT, READERS, decoded_lines, mark_of, read_records, shown
+from metanlp.tasks.reading.records import BY_LINE, HINT, OF_TEXT, READERS, decoded_lines, mark_of, read_records, shown
 from metanlp.tasks.reading.rows import labelled_rows, read_rows, unlabelled_rows
 from metanlp.tasks.reading.suggestion import LOOKED_AT, option_of, together
 
@@ -183,7 +183,8 @@ def check_lines(stream: IO[bytes], columns: Mapping[str, str] | None) -> str:
     line = (head.splitlines() or [""])[0]
     cells = {cell.strip().strip('"').casefold() for cell in line.split(mark_of(line))}
     known = {name.casefold() for name in (*TEXTS, *(columns or {}).values())}
-    looks = "jsonl" if re.match(r'\s*\{\s*"', line) else "csv" if len(cells) > 1 and cells & known else ""
+    table = HINT.fullmatch(line) or (len(cells) > 1 and cells & known)
+    looks = "jsonl" if re.match(r'\s*\{\s*"', line) else "csv" if table else ""
     if looks:
         said = {"jsonl": "JSON lines", "csv": "a table with a header"}[looks]
         raise InputError(f"standard input begins like {said}; say --stdin {looks}, or --stdin txt for lines of text")

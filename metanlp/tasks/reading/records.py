@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -26,6 +27,7 @@ LIST_LIMIT = 32_000_000  # bytes of a file that holds one JSON list, which has t
 GROUP_LIMIT = 256_000_000  # bytes of a Parquet row group, unpacked: a few kilobytes can unpack to anything
 OF_TEXT = (".csv", ".tsv", ".xlsx")  # files whose cells are all text, also those that spell a number
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}  # the first where a header has none
+HINT = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # a line by which Excel is told the delimiter
 
 Record = tuple[str, dict[str, object]]
 """Where it stands, `file:line`, and its cells by column."""
@@ -142,9 +144,10 @@ def as_object(value: object, where: str) -> dict[str, object]:
 def csv_records(lines: Iterator[Line], delimiter: str | None = None) -> Iterator[Record]:
     """Rows under a header, separated as it is where no `delimiter` is given. Raises InputError, also where the header
     is repeated further down."""
-    if delimiter is None:
-        head = next(lines, ("", ""))
-        delimiter, lines = mark_of(head[1]), chain([head] if head[0] else [], lines)
+    head = next(lines, ("", ""))
+    if hint := HINT.fullmatch(head[1]):
+        delimiter, head = hinted(hint[1], head[0]), next(lines, ("", ""))
+    delimiter, lines = delimiter or mark_of(head[1]), chain([head] if head[0] else [], lines)
     rows = csv_rows(lines, delimiter)
     top, header = next(rows, ("", list[str]()))
     check_distinct(header, top)
@@ -155,6 +158,13 @@ def csv_records(lines: Iterator[Line], delimiter: str | None = None) -> Iterator
         if sorted(cells) == sorted(header):
             raise InputError(f"{where}: the header stands here again; were two files joined? Remove this line")
         yield where, dict(zip(header, cells, strict=True))
+
+
+def hinted(mark: str, where: str) -> str:
+    """What Excel's first line, `sep=;`, says of the lines below. Raises InputError for a mark that is not read."""
+    if mark not in DELIMITERS:
+        raise InputError(f"{where}: cells are separated by {mark!r}; use {', '.join(DELIMITERS.values())}")
+    return mark
 
 
 def mark_of(header: str) -> str:
