@@ -267,6 +267,23 @@ def test_a_file_beside_the_splits_of_a_task_is_named(tmp_path: Path, other: str)
         read_task(tmp_path)
 
 
+@pytest.mark.parametrize("other", ["more/weather.csv", "more/weather/train.jsonl"])
+def test_a_task_in_a_folder_beside_the_splits_of_a_task_is_named(tmp_path: Path, other: str) -> None:
+    (tmp_path / other).parent.mkdir(parents=True)
+    for name in ("train.csv", other):
+        (tmp_path / name).write_text("text,label\na b,x\nc d,y\n")
+    with pytest.raises(InputError, match=rf"{other}: lies in a folder beside train\.csv, which make the folder one"):
+        read_task(tmp_path)
+
+
+@pytest.mark.parametrize("other", ["out/metrics.jsonl", "notes/why.txt", ".kept/old.csv", "venv/lib/python/data.csv"])
+def test_other_folders_beside_the_splits_of_a_task_are_no_fault(tmp_path: Path, other: str) -> None:
+    (tmp_path / other).parent.mkdir(parents=True)
+    for name in ("train.csv", other):
+        (tmp_path / name).write_text("text,label\na b,x\nc d,y\n")
+    assert read_task(tmp_path).labels == ("x", "y")
+
+
 def test_splits_are_known_in_capitals_too(tmp_path: Path) -> None:
     (tmp_path / "Train.CSV").write_text("text,label\na b,x\nc d,y\n")
     (tmp_path / "TEST.csv").write_text("text,label\ne f,x\n")

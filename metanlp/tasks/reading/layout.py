@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from metanlp.core.errors import InputError
+from metanlp.core.outputs import OURS
 from metanlp.tasks.reading.records import check_regular, shown
 
 POOLS = ("train", "validation", "test")
@@ -93,14 +94,32 @@ def _splits(files: Sequence[Path]) -> dict[Part, Path]:
 
 
 def check_whole(folder: Path, files: Mapping[Part, Path]) -> None:
-    """Raises InputError for a file beside those of a folder's task that would be a task by itself."""
-    if "train" not in files:
-        return
-    for path in entries(folder):
-        other = path.suffix.lower() in ENDINGS and path not in files.values() and not path.name.startswith(PASSED)
-        if other and not os.path.isdir(path):
+    """Raises InputError for a file beside those of a folder's task that would be a task by itself, and for one in a
+    folder beside them."""
+    for path in entries(folder) if "train" in files else ():
+        if path in files.values() or path.name.startswith(PASSED):
+            continue
+        if other := _table(path) if os.path.isdir(path) else path if path.suffix.lower() in ENDINGS else None:
+            stands = "lies in a folder" if os.path.isdir(path) else "stands"
             beside = ", ".join(shown(file.name) for file in files.values())
-            raise InputError(f"{shown(path)}: stands beside {beside}, which make the folder one task; move it")
+            raise InputError(f"{shown(other)}: {stands} beside {beside}, which make the folder one task; move it")
+
+
+def _table(folder: Path) -> Path | None:
+    """A file in a folder, or in one of its own, that would be a task; none where a command wrote what is there. Farther
+    down are environments of Python and the like, whose tables are nobody's tasks."""
+    if _written(folder):
+        return None
+    for place in (folder, *sorted(filter(os.path.isdir, folder.glob("[!.]*")))):
+        names = sorted(path.name for path in place.glob("*") if not path.name.startswith(PASSED))
+        found = next((name for name in names if Path(name).suffix.lower() in ENDINGS), None)
+        if found and not _written(place):
+            return place / found
+    return None
+
+
+def _written(folder: Path) -> bool:
+    return any((folder / name).exists() for name in OURS)
 
 
 def _supports(files: Sequence[Path]) -> dict[Part, Path]:
