@@ -26,6 +26,8 @@ def scored(
     *,
     episodes: int = 10,
     distinct: int | None = None,
+    possible: int = 1000,
+    form: str = "classify",
     rows: int = 60,
     noise: float = 0.02,
 ) -> Report:
@@ -45,9 +47,15 @@ def scored(
         "left_out": {task: {"shots": {"64": "it has 20 rows"}, "query_rows_in_support": 3} for task in tasks},
         "asked": {"model": "minilm", "data": "mini", "test": "mini", "shots": list(shots)},
     }  # fmt: skip
-    sets = {"support_sets": episodes, "distinct": distinct or episodes, "overlap": 0.0}
+    sets = {"support_sets": episodes, "distinct": distinct or episodes, "overlap": 0.0, "possible": possible}
     counts = {
-        task: {"query_rows": rows, "available": 80, "shots": {str(k): sets for k in shots}, "chance": 0.25}
+        task: {
+            "form": form,
+            "query_rows": rows,
+            "available": 80,
+            "shots": {str(k): sets for k in shots},
+            "chance": 0.25,
+        }
         for task in tasks
     }
     costs = {name: cost(name, 0.05 * 2**number) for number, name in enumerate(methods)}

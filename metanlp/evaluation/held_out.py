@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import comb, prod
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from metanlp.forms import FORMS, Form, Scored, names_of
 from metanlp.tasks.rowset import counts_of, keys_of, ways_of
 
 CACHED = 8  # sets of adapters whose features of all query rows are kept
+MANY = 1_000_000  # support sets that may be drawn are counted so far
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,13 @@ class HeldOutTask:
         pools = [Pool(self.task.meaning, rows, self.net.encode) for rows in self.task.supports[k][:episodes]]
         found = [self._support(k, n, pool, np.arange(len(pool.rows))) for n, pool in enumerate(pools)]
         return [replace(each, excluded=each.excluded & self.protocol.drop_repeats) for each in found]
+
+    def possible(self, k: int) -> int:
+        """How many support sets there are to draw, at the most; 0 where the task brings its own."""
+        if self.task.supports.get(k):
+            return 0
+        sizes = [len(self._train.by_class[label]) for label in able(self.form, map(len, self._train.by_class))]
+        return min(MANY, prod(comb(size, k) for size in sizes))
 
     def _draw(self, k: int, number: int) -> np.ndarray:
         rng, classes = self._rng(k, number), able(self.form, map(len, self._train.by_class))

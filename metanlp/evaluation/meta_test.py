@@ -159,13 +159,18 @@ def counted(held_out: HeldOutTask) -> dict[str, Any]:
     for support in held_out.supports:
         by_shots.setdefault(support.shots, []).append(frozenset(support.keys))
     shots = {
-        str(k): {"support_sets": len(sets), "distinct": len({*sets}), "overlap": overlap(sets)}
+        str(k): {
+            "support_sets": len(sets),
+            "distinct": len({*sets}),
+            "overlap": overlap(sets),
+            "possible": held_out.possible(k),
+        }
         for k, sets in by_shots.items()
     }
     available = len(np.unique(keys_of(task.pools.get("test", task.pools["train"]), held_out.form)))
     chance = chance_of([task])
     told = {} if chance is None else {"chance": chance}
-    return {"query_rows": len({*held_out.keys}), "available": available, "shots": shots, **told}
+    return {"form": task.form, "query_rows": len({*held_out.keys}), "available": available, "shots": shots, **told}
 
 
 def chance_of(tasks: Sequence[Task]) -> float | None:

@@ -17,6 +17,7 @@ import numpy as np
 from metanlp.core.errors import DamagedError, InputError
 from metanlp.core.intervals import Interval, Sample, over_shots, over_tasks
 from metanlp.core.outputs import IN_TURN
+from metanlp.forms import DEFAULT, FORMS
 from metanlp.forms.metrics import bounds_of, metric_of_means
 
 RESULTS = "results.json"
@@ -26,6 +27,7 @@ ACCURACY, RECALL = "accuracy", "recall"  # shown beside each other: recall count
 BESIDE = {ACCURACY: RECALL, "f1": "exact_match"}  # what is shown beside a metric, where all cells have it
 # Below them no verdict is given: different support sets a task, query rows in all, and of each task.
 ENOUGH_SETS, ENOUGH_ROWS, LEAST_ROWS = 5, 100, 4
+DRAWS = 20  # of which five are different ones, nearly always, where there are five
 TOO_LITTLE = "too little data"
 
 
@@ -65,8 +67,9 @@ class Report:
     methods: dict[str, dict[str, Any]]  # cost and recipe of each method
     results: tuple[Result, ...]  # the long table
     main: str  # the method that is compared with each of the others
-    # task -> query_rows (different ones), available, shots -> support_sets, distinct, overlap (mean share of rows that
-    # two sets have in common), chance (accuracy of guessing, where answers are classes)
+    # task -> form, query_rows (different ones), available, shots -> support_sets, distinct, overlap (mean share of rows
+    # that two sets have in common), possible (how many may be drawn; 0 where the task brings them), chance (accuracy of
+    # guessing, where answers are classes)
     counts: dict[str, Any] = field(default_factory=dict)
     # method -> inner steps -> score on validation tasks: mean, low, high
     curves: dict[str, Any] = field(default_factory=dict)
@@ -162,11 +165,16 @@ class Report:
     def _more_sets(self, distinct: int, task: str, k: int) -> str:
         if distinct >= ENOUGH_SETS:
             return ""
-        if distinct < self.counts[task]["shots"][str(k)]["support_sets"]:
+        sets = self.counts[task]["shots"][str(k)]
+        repeats, possible = distinct < sets["support_sets"], sets.get("possible")
+        if repeats and possible and possible >= ENOUGH_SETS and sets["support_sets"] < DRAWS:
+            return f"use --episodes {DRAWS}"
+        if repeats and possible != 0:
             found = f"only {distinct} different support set{'s' * (distinct > 1)} of {k} shots"
-            return f"give task {task} {k + ENOUGH_SETS - 1} rows a class or ask for fewer --shots, as it has {found}"
-        if distinct < self.protocol.get("episodes", 0):
-            return f"give task {task} {ENOUGH_SETS} support sets of {k} shots, as it brings {distinct}"
+            rows = f"{k + ENOUGH_SETS - 1} {FORMS[self.counts[task].get('form', DEFAULT.name)].shot}"
+            return f"give task {task} {rows} or ask for fewer --shots, as it has {found}"
+        if repeats or distinct < self.protocol.get("episodes", 0):
+            return f"give task {task} {ENOUGH_SETS} different support sets of {k} shots, as it brings {distinct}"
         return f"use --episodes {ENOUGH_SETS}"
 
     def _more_rows(self, tasks: Sequence[str]) -> str:

@@ -122,6 +122,7 @@ class Form(Objective, ABC):
     # how it is drawn
     least: ClassVar[int] = 1  # classes with shots that an episode needs
     background: ClassVar[bool] = False  # the first class is that of units in no class: it stays as common as it is
+    shot: ClassVar[str] = "rows"  # what a number of shots counts
     words: ClassVar[bool] = False  # units are the words of a text; else the texts
     written: ClassVar[bool] = False  # answers are written by a model that writes; else read off scores of an encoder
 

@@ -41,6 +41,7 @@ class Classify(Form):
     answer_columns, untyped = ("label", "label_text"), ("label",)
     prefix = ""
     least = 2
+    shot = "rows a class"
 
     def make_head(self) -> PrototypeHead:
         from metanlp.forms.heads.prototypes import PrototypeHead

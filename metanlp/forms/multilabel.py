@@ -47,6 +47,7 @@ class Multilabel(Form):
     prefix = "multilabel/"
     loss = staticmethod(label_loss)
     one_class, class_targets = False, False
+    shot = "rows with each label"
 
     def make_head(self) -> RidgeHead:
         from metanlp.forms.heads.ridge import RidgeHead

@@ -51,6 +51,7 @@ class Tag(Form):
     prefix = "tag/"
     one_class, words, background = False, True, True
     hub_task, example = "token-classification", "Maria lives in Lima."
+    shot = "entities of each class"
 
     def make_head(self) -> PrototypeHead:
         from metanlp.forms.heads.prototypes import PrototypeHead

@@ -46,7 +46,11 @@ def test_a_real_difference_is_found() -> None:
     ("change", "said"),
     [
         ({"episodes": 4}, "use --episodes 5"),
-        ({"distinct": 1}, "give task a 8 rows a class or ask for fewer --shots"),
+        ({"distinct": 1, "possible": 1}, "give task a 8 rows a class or ask for fewer --shots"),
+        ({"distinct": 4, "possible": 3, "form": "span"}, "give task a 8 rows or ask for fewer --shots"),
+        ({"distinct": 4, "possible": 4, "form": "tag"}, "give task a 8 entities of each class or ask for fewer"),
+        ({"distinct": 4, "possible": 9}, "use --episodes 20"),  # some were drawn twice
+        ({"distinct": 4, "possible": 0}, "give task a 5 different support sets of 4 shots, as it brings 4"),
         ({"rows": 49}, "use --test-rows 50"),
         ({"episodes": 2, "rows": 20}, "use --episodes 5 and use --test-rows 50"),
     ],
@@ -71,7 +75,7 @@ def test_a_task_alone_needs_as_much_for_a_star() -> None:
         task: count | {"shots": {"4": {"support_sets": 3, "distinct": 3, "overlap": 0.0}}}
         for task, count in found.counts.items()
     })  # fmt: skip
-    assert own.lacking() == "give task a 5 support sets of 4 shots, as it brings 3"
+    assert own.lacking() == "give task a 5 different support sets of 4 shots, as it brings 3"
 
 
 def test_each_task_needs_rows_enough_to_spread() -> None:
@@ -95,7 +99,8 @@ def test_the_same_support_set_again_and_again_is_one(net: Backbone) -> None:
     found = meta_test(learners, [small], Protocol(shots=(4, 5), episodes=10))
     counts = found.counts["small"]
     assert counts["query_rows"] == counts["available"] == 15
-    assert counts["shots"]["5"] == {"support_sets": 10, "distinct": 1, "overlap": 1.0}
+    assert counts["shots"]["5"] == {"support_sets": 10, "distinct": 1, "overlap": 1.0, "possible": 1}
+    assert counts["shots"]["4"]["possible"] == 5**3
     assert counts["shots"]["4"]["distinct"] > 5
     assert 0.6 < counts["shots"]["4"]["overlap"] < 1
     assert found.score("Frozen", shots=5).low is None
