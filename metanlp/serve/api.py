@@ -18,7 +18,9 @@ from fastapi import Body, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from metanlp.core.effort import Effort
 from metanlp.core.errors import EXIT_CODES, InputError
@@ -36,8 +38,8 @@ EXAMPLES = [{"text": text, "label": label} for text, label in (
     ("The printer jams again", "equipment"), ("My badge stopped working", "access"),
     ("Monitor stays black", "equipment"), ("Please reset my password", "access"))]  # fmt: skip
 ABOUT = f"""A body is JSON of at most {MOST_BYTES / 1e6:g} MB and {MOST_ROWS:,} rows. What can't be used is refused with
-`{{"error": "one line"}}`: 422 what is asked, 404 a model that is not here; 413, in plain text, too much. One request is
-computed at a time."""
+`{{"error": "one line"}}`: 422 what is asked, 404 a model that is not here, 413 too much. One request is computed at a
+time."""
 
 
 PLAINLY = {
@@ -192,19 +194,44 @@ def app_of(model: Learner | Adapted, columns: Columns = None) -> FastAPI:
     from other machines."""
     service = Service(model, columns)
     app = FastAPIOffline(
-        redoc_url=None, title="metanlp", version=versions()["metanlp"], description=ABOUT, max_body_size=MOST_BYTES,
+        redoc_url=None, title="metanlp", version=versions()["metanlp"], description=ABOUT,
         swagger_ui_parameters={"validatorUrl": ""},
     )  # fmt: skip
     if isinstance(model, Learner):
         app.post("/adapt")(service.adapt)
     app.post("/predict")(service.predict)
     app.get("/healthz")(service.health)
+    app.add_middleware(Limited, most=MOST_BYTES)
     for kind in EXIT_CODES:
         app.exception_handler(kind)(refused)
     app.exception_handler(RecursionError)(nested)
     app.exception_handler(RequestValidationError)(misshapen)
     app.exception_handler(HTTPException)(plainly)
     return app
+
+
+class Limited:
+    """Refuses larger bodies before they are read, as FastAPI's own limit does, which answers in plain text."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self.app, self.most = app, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        too_much, read = f"the body is more than {self.most / 1e6:g} MB; give fewer rows, or shorter ones", 0
+
+        async def counted() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self.most:
+                raise HTTPException(413, too_much)
+            return message
+
+        told_size = Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
+        if told_size.isdecimal() and int(told_size) > self.most:
+            await told(413, too_much)(scope, receive, send)
+        else:
+            await self.app(scope, counted, send)
 
 
 async def refused(_: Request, error: Exception) -> JSONResponse:
@@ -224,8 +251,12 @@ async def misshapen(_: Request, error: Exception) -> JSONResponse:
     return told(422, f"{'.'.join(map(str, first['loc']))}: {PLAINLY.get(first['type'], first['msg'])}")
 
 
-async def plainly(_: Request, error: Exception) -> JSONResponse:
+async def plainly(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, RecursionError):
+        return await nested(request, error)
+    if isinstance(error.__cause__, UnicodeDecodeError):
+        return told(422, "the body is not UTF-8; give one JSON object in it")
     return told(error.status_code, str(error.detail))
 
 

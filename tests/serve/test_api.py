@@ -113,7 +113,9 @@ def test_a_served_model_is_asked_without_a_name(of_adapted: str, adapted: Adapte
         ("predict", {"rows": ASKED, "model": "x", "top": 3}, 422, "body.top: there is no such key; /docs says"),
         ("adapt", ROWS, 422, "body: give one JSON object"),
         ("adapt", b"{", 422, "JSON decode error"),
-        ("adapt", b"[" * 100_000, 400, "error parsing the body"),
+        ("adapt", b"[" * 100_000, 422, "nested too deeply"),
+        ("adapt", b'{"examples": [{"text": "\xe9"}]}', 422, "the body is not UTF-8"),
+        ("adapt", b" " * 1_000_001, 413, "the body is more than 1 MB; give fewer rows"),
         (
             "adapt",
             b'{"examples": [{"text": "a", "label": ' + b"[" * 600 + b"]" * 600 + b"}]}",
@@ -147,11 +149,13 @@ def test_a_body_of_100_megabytes_is_not_read(address: str) -> None:
     ask.putheader("Content-Type", "application/json")
     ask.putheader("Content-Length", "100000000")
     ask.endheaders(b" " * 100_000)
-    assert ask.getresponse().status == 413
+    assert json.load(too_much := ask.getresponse())["error"].startswith("the body is more than 1 MB")
+    assert too_much.status == 413
     ask.close()
     whole = (b" " * 50_000 for _ in range(100))
     ask.request("POST", "/adapt", whole, {"Content-Type": "application/json"}, encode_chunked=True)
-    assert ask.getresponse().status == 413
+    assert json.load(too_much := ask.getresponse())["error"].startswith("the body is more than 1 MB")
+    assert too_much.status == 413
     ask.close()
     assert asked(f"{address}healthz")[0] == 200
 
