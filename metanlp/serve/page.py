@@ -228,7 +228,7 @@ class Page:
         return save_bytes_to_cache(content, name, self.zip.GRADIO_CACHE)
 
     def _read(self, found: Trial, texts: str) -> list[Row]:
-        return textbox.texts(texts, found.form, found.adapted.pairs)
+        return textbox.texts(texts, found.form, found.adapted.pairs, self.columns)
 
     def _answered(self, found: Trial, rows: Sequence[Row], chosen: int) -> Shown:
         """All texts with their answers, and one of them closely."""

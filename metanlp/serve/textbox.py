@@ -41,13 +41,15 @@ def dropped(path: Path, columns: Columns = None) -> str:
     return written([{name: cells[name] for name in all_columns() if name in cells} for _, cells in found])
 
 
-def texts(box: str, form: Form, pairs: bool) -> list[Row]:
+def texts(box: str, form: Form, pairs: bool, columns: Columns = None) -> list[Row]:
     """Reads unlabelled rows for a model of a form, of pairs or single texts: a text a line, `text | text` for pairs, or
     JSON lines. Raises InputError."""
     if not box.strip():
         raise InputError("there is no text yet; write one a line")
-    ending = ".jsonl" if _is_json(box) else ".txt"
-    found = list(_paired(box)) if pairs and ending == ".txt" else _few(BY_LINE[ending](_lines(box, "texts")))
+    if _is_json(box):
+        found = _read(_lines(box, "texts"), ".jsonl", columns)
+    else:
+        found = list(_paired(box)) if pairs else _few(BY_LINE[".txt"](_lines(box, "texts")))
     return [row for row, _ in unlabelled_rows(found, None, "texts", None, form.name)]
 
 

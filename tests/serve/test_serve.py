@@ -170,6 +170,16 @@ def test_texts_are_as_the_examples_are() -> None:
     assert "there is no text yet" in refusal(box.texts, " \n", *single)
 
 
+def test_texts_have_the_columns_of_the_examples(tmp_path: Path) -> None:
+    columns = {"text": "body|message", "label": "intent"}
+    for name in ("body", "message", "text"):
+        rows = "".join(json.dumps({name: text, "id": 1}) + "\n" for text in ("a", "b"))
+        assert box.texts(rows, DEFAULT, False, columns) == [{"text": "a"}, {"text": "b"}]
+    (tmp_path / "mine.csv").write_text('body,id\n"cats\nand dogs",1\n')
+    dropped = box.dropped_texts(tmp_path / "mine.csv", DEFAULT, columns)
+    assert box.texts(dropped, DEFAULT, False, columns) == [{"text": "cats\nand dogs"}]
+
+
 def test_a_dropped_file_of_texts_comes_into_its_box(tmp_path: Path) -> None:
     for name, written in {
         "a.txt": "a cat\nb | c\n",
