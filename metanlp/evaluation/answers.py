@@ -130,7 +130,9 @@ def _next(found: Report, gap: Difference, alone: bool) -> tuple[str, dict[str, s
     if not alone and (others := [name for name in OTHERS if name not in found.methods]):
         return "another method", {"--method": others[0]}
     length = "steps" if asked.get("steps") else "max_minutes"
-    return "train longer", {f"--{length.replace('_', '-')}": f"{MORE * (asked.get(length) or 5):g}"}
+    more = MORE * (asked.get(length) or 5)
+    # Steps are whole, and no option takes 1e+06 for them.
+    return "train longer", {f"--{length.replace('_', '-')}": f"{more:g}" if isinstance(more, float) else str(more)}
 
 
 def _more_data(found: Report) -> tuple[str, dict[str, str]]:

@@ -78,6 +78,8 @@ def with_asked(found: Report, **asked: Any) -> Report:
         ({"frozen": 0.6, "maml": 0.5}, {"start": "", "steps": 50}, OTHER, {"--steps": "200"}),
         ({"frozen": 0.6, "maml": 0.5}, {"start": "default", "max_minutes": 5.0}, OTHER, {"--max-minutes": "20"}),
         ({"frozen": 0.6, "maml": 0.5}, {"model": "bert-base-uncased", "steps": 50}, OTHER, {"--steps": "200"}),
+        ({"frozen": 0.6, "maml": 0.5}, {"model": "x", "steps": 250_000}, OTHER, {"--steps": "1000000"}),
+        ({"frozen": 0.6, "maml": 0.5}, {"model": "x", "max_minutes": 0.5}, OTHER, {"--max-minutes": "2"}),
         ({"frozen": 0.6, "maml": 0.5}, {"baselines": ["frozen"]}, META, {"--baselines": "frozen multitask"}),
         ({"frozen": 0.5, "maml": 0.6}, {}, OTHER, {}),
     ],
