@@ -167,6 +167,9 @@ def test_the_request_is_what_is_said_of_it(server: LlmServer, tasks: tuple[Task,
     again = llm.answer(tasks[0], rows, [{"text": "asked 0"}], seed=0)
     assert len(server.behaviour.asked) == 9, "the answer is known"
     assert again.values.shape == (1, 7)
+    elsewhere = replace(llm, url=server.url.replace("127.0.0.1", "localhost"))
+    elsewhere.answer(tasks[0], rows, [{"text": "asked 0"}], seed=0)
+    assert len(server.behaviour.asked) == 10, "of a model of that name at another address it is not"
     assert {each.examples for each in server.behaviour.asked} == {server.behaviour.asked[0].examples}, "one order"
 
 

@@ -85,7 +85,7 @@ class Llm(ExternalBaseline):
         return {"model": self.model, "messages": messages, "temperature": 0, "max_tokens": longest}
 
     def _question(self, text: str) -> str:
-        return f"{self.model}\n{text}"
+        return f"{self.url.rstrip('/')}\n{self.model}\n{text}"
 
 
 def prompt(task: Task, support: Sequence[Row], row: Row) -> str:
