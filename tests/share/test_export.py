@@ -168,6 +168,17 @@ def test_plain_peft_holds_several_tasks(
         near(pages[name]["scores"](NEW[0]).numpy(), model.logits(NEW[:1])[0], INNER_STEPS)
 
 
+def test_an_adapter_says_on_which_commit_of_its_base_it_was_learned(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = adapted_on(Backbone.load(str(tiny), Lora(rank=4, alpha=8), precision="fp32"))
+    monkeypatch.setattr(model.net, "base", replace(model.net.base, revision="0" * 40))
+    export(model, "lora", tmp_path / "out", base=str(tiny))
+    for name in ("head.json", "adapter_config.json"):
+        assert json.loads((tmp_path / "out" / name).read_text())["revision"] == "0" * 40
+    assert (tmp_path / "out" / "README.md").read_text().count('revision=head["revision"]') == 2
+
+
 def code_of(folder: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the code on an adapter's page defines."""
     head = json.loads((folder / "head.json").read_text())

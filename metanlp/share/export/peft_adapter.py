@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import cast
 
+from metanlp.backbone import Backbone
 from metanlp.backbone.languages import prompted
 from metanlp.backbone.writer import Writer
 from metanlp.core.errors import InputError
@@ -31,9 +32,14 @@ def write_lora(adapted: Adapted, parts: Parts, folder: Path) -> str:
     copy_segments(folder)
     atomic_write(folder / HEAD, to_safetensors(head))
     views = [{"adapted": view.adapted, "layer": view.layer, "pooling": view.pooling} for view in reading.views]
-    said = settings_of(adapted, parts) | {"base": adapted.net.name, "views": views}
+    said = settings_of(adapted, parts) | pinned(adapted.net) | {"views": views}
     describe(folder, "lora.md", said, HEAD_CONFIG, **(PAIRS if adapted.pairs else SINGLE))
     return "README.md there has the lines that open it with peft"
+
+
+def pinned(net: Backbone | Writer) -> dict[str, str | None]:
+    """The pretrained model, of the commit that it was learned on where it is one of the Hub."""
+    return {"base": net.name, "revision": net.base.revision or None}
 
 
 def write_writer(adapted: Adapted, _: object, folder: Path) -> str:
@@ -42,7 +48,7 @@ def write_writer(adapted: Adapted, _: object, folder: Path) -> str:
     write_adapter(folder, net, adapted.weights)
     atomic_write(folder / HEAD, to_safetensors({"bias": adapted.weights["head/bias"]}))
     prompt = prompted(net.prompt, net.languages, ["{source}"])[0]
-    said = {"base": net.name, "opens": net.opens, "prompt": prompt, "languages": list(net.languages),
+    said = pinned(net) | {"opens": net.opens, "prompt": prompt, "languages": list(net.languages),
             "max_length": net.max_length, "cut": net.tokenizer.truncation_side, "begins": net.begins()}  # fmt: skip
     atomic_write(folder / HEAD_CONFIG, (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode())
     page = Path(__file__).with_name("writer.md").read_text(encoding="utf-8")
