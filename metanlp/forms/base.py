@@ -167,6 +167,8 @@ class Form(Objective, ABC):
     def question(self, item: Any) -> Row | None:
         """A row without its answer from what `asks` says, else None."""
         if isinstance(item, Mapping):
+            if "text" in item and not item.keys().isdisjoint(PAIR):
+                return None  # as where it is taught: it may be one text or two
             item = (item["text"],) if "text" in item else (item.get("text_a"), item.get("text_b"))
         parts = (item,) if isinstance(item, str) else tuple(item) if isinstance(item, Sequence) else ()
         if len(parts) not in (1, 2) or not all(isinstance(part, str) for part in parts):

@@ -28,7 +28,7 @@ from metanlp.core.versions import versions
 from metanlp.learner.learner import Adapted, Learner
 from metanlp.learner.prediction_table import rounded
 from metanlp.serve.textbox import MOST_BYTES, MOST_ROWS, Columns
-from metanlp.tasks.reading.columns import all_columns, in_file
+from metanlp.tasks.reading.columns import column_names, in_file
 from metanlp.tasks.reading.rows import under_our_names
 
 MOST_KEPT = 256_000_000  # bytes of weights of adapted models; beyond, those that were longest not asked are forgotten
@@ -186,7 +186,7 @@ class Service:
             return row
         cells = cast("dict[str, object]", row)
         ((_, found),) = under_our_names([(where, cells)], in_file(self.columns, cells, where))
-        return {name: found[name] for name in all_columns() if name in found}
+        return {name: found[name] for name in column_names(self.columns) if name in found}
 
 
 def app_of(model: Learner | Adapted, columns: Columns = None) -> FastAPI:

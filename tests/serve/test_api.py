@@ -90,6 +90,16 @@ def test_rows_have_the_columns_that_examples_have(learner: Learner, adapted: Ada
         assert told.answers == rounded(adapted.answers(ASKED))
 
 
+def test_a_row_that_is_one_text_and_two_is_refused(adapted: Adapted) -> None:
+    service = api.Service(adapted)
+    with pytest.raises(InputError, match=r"^row 2 is .*; give a text, two texts, or a row with `text`$"):
+        service._predict(api.Asked(["a", {"text": "a", "text_a": "a", "text_b": "b"}]))  # pyright: ignore[reportPrivateUsage]
+    named = api.Service(adapted, {"text": "body"})
+    rows = [{"body": text, "text_a": "beside it"} for text in ASKED]
+    told = named._predict(api.Asked(rows))  # pyright: ignore[reportPrivateUsage]
+    assert told.answers == rounded(adapted.answers(ASKED))
+
+
 def test_a_served_model_is_asked_without_a_name(of_adapted: str, adapted: Adapted) -> None:
     assert asked(f"{of_adapted}predict", {"rows": ASKED}) == (200, {"answers": rounded(adapted.answers(ASKED))})
     assert asked(f"{of_adapted}adapt", {"examples": ROWS})[0] == 404
@@ -122,6 +132,7 @@ def test_a_served_model_is_asked_without_a_name(of_adapted: str, adapted: Adapte
             422,
             "nested too deeply",
         ),
+        ("adapt", {"examples": [{**ROWS[0], "text_a": "a", "text_b": "b"}]}, 422, "keep `text` alone"),
         ("predict", {"rows": ASKED}, 422, "there is no `model`"),
         ("predict", {"rows": ASKED, "model": "none"}, 404, "no model 'none' is kept here"),
         ("predict", {"rows": ASKED, "model": "\ud800"}, 404, "no model '\\ud800' is kept here"),
