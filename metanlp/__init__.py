@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from metanlp.experiment.options import Experiment, Pretraining, Trail
     from metanlp.experiment.pretrain import pretrain
     from metanlp.experiment.trail import trail
+    from metanlp.learner.joining import join
     from metanlp.learner.learner import Adapted, Learner
     from metanlp.learner.sklearn_classifier import FewShotClassifier
     from metanlp.share.export import export
@@ -57,6 +58,7 @@ NAMES = {
     "episodes.sampling": ("Episodes", "Sampling"),
     "algorithms.base": ("Inner",),
     "algorithms.check": ("check_algorithm",),
+    "learner.joining": ("join",),
     "learner.learner": ("Adapted", "Learner"),
     "learner.sklearn_classifier": ("FewShotClassifier",),
     "training.meta_train": ("Plan", "meta_train"),
@@ -79,7 +81,7 @@ __all__ = [
     "Finetune", "Frozen", "Hypernet", "Inner", "InputError", "LearnedOptimizer", "Learner", "Llm", "Lora", "Maml",
     "Mapping", "Matching", "Memory", "MetaSgd", "Multitask", "Plan", "Pretraining", "ProtoNet", "Protocol", "Report",
     "Reptile", "Roles", "Sampling", "SetFit", "Siamese", "StorageError", "Task", "TaskSet", "Trail", "check_algorithm",
-    "export", "meta_test", "meta_train", "pretrain", "publish", "read_mini", "trail",
+    "export", "join", "meta_test", "meta_train", "pretrain", "publish", "read_mini", "trail",
 ]  # fmt: skip
 
 

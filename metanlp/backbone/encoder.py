@@ -28,7 +28,7 @@ from metanlp.backbone.sentence import Sentence, read_sentence
 from metanlp.backbone.store import Store, is_exact
 from metanlp.backbone.tokens import encode, notice
 from metanlp.backbone.trunk import Trees, align, record_states, skip_layers, twin
-from metanlp.backbone.views import View, default_views, pool
+from metanlp.backbone.views import View, adapter_sets, default_views, pool
 from metanlp.core.errors import InputError
 from metanlp.core.torch_modes import own_modes
 from metanlp.core.types import Batch, Tokens, Trunk, Weights
@@ -66,6 +66,7 @@ class Backbone:
         prompt = self.sentence.prompt if options.prompt is None else options.prompt
         self.options = replace(options, views=views, precision=decided, prompt=prompt)
         self.views = tuple(View.parse(view) for view in views)
+        self.sets = adapter_sets(self.views)
         self._check_views()
         self._check_length(getattr(config, "max_position_embeddings", None) or 0)
         if options.quantize == "none":
@@ -116,7 +117,8 @@ class Backbone:
 
     def init(self, generator: torch.Generator) -> Weights:
         """Fresh adapters: the model computes what it did before."""
-        return {key: value.to(self.device) for key, value in lora.init(self._adapted, generator).items()}
+        made = [lora.init(self._adapted, generator, number) for number in self._numbers]
+        return {key: value.to(self.device) for one in made for key, value in one.items()}
 
     def encode(self, texts: Sequence[tuple[str, ...]], words: bool = False) -> Tokens:
         """Token ids of N texts of one part or two; with `words` also the number of the word, between spaces, of the
@@ -158,6 +160,11 @@ class Backbone:
         return summed(self._adapted_part, w, pieces) if pieces[1:] else self._adapted_part(w, batch)
 
     @property
+    def _numbers(self) -> range:
+        """Of the sets of adapters."""
+        return range(1, self.sets + 1)
+
+    @property
     def _in_parts(self) -> bool:
         """Whether passes are computed in parts: not where second derivatives are wanted, which parts don't have, and
         which take another attention that gives a text other bits."""
@@ -182,8 +189,8 @@ class Backbone:
         return below, torch.stack(frozen, 1) if frozen else below.new_zeros(len(batch.task_of), 0, self.width)
 
     def _adapted_part(self, w: Weights, batch: Batch) -> Tensor:
-        states = self._adapted_states(w, batch)
-        return torch.stack([self._read(states, view, batch) for view in self.views if view.adapted], 1)
+        states = {number: self._adapted_states(w, batch, number) for number in self._numbers}
+        return torch.stack([self._read(states[view.of], view, batch) for view in self.views if view.adapted], 1)
 
     def hidden(self, w: Weights, batch: Batch) -> Tensor:
         """Last hidden states of all tokens: (P, H)."""
@@ -192,7 +199,8 @@ class Backbone:
     def work(self, batch: Batch, passes: int) -> int:
         """Cost of a batch in tokens through the whole stack: once through the frozen layers, `passes` times (forward or
         backward) through the adapted ones."""
-        return round(batch.count_tokens * (self._frozen_layers + passes * (self.depth - self._skipped)) / self.depth)
+        adapted = self.sets * (self.depth - self._skipped)
+        return round(batch.count_tokens * (self._frozen_layers + passes * adapted) / self.depth)
 
     @property
     def view_names(self) -> tuple[str, ...]:
@@ -231,10 +239,10 @@ class Backbone:
     def _peft_config(self) -> Any:
         return lora.peft_config(self.options.adapt, self.family, self.depth, self.name, self.base.revision)
 
-    def _adapted_states(self, w: Weights, batch: Batch) -> dict[int, Tensor]:
+    def _adapted_states(self, w: Weights, batch: Batch, number: int = 1) -> dict[int, Tensor]:
         recall = cast(Trunk, batch.trunk).states if self._skipped else None
         ends = batch.ends if self.family.packed else Packing(batch).padded_ends
-        return self._run(self._trees.mine()[1], batch, lora.arguments(w, self._task_layers, ends), recall)
+        return self._run(self._trees.mine()[1], batch, lora.arguments(w, self._task_layers, ends, number), recall)
 
     def _run(
         self, tree: nn.Module, batch: Batch, w: dict[str, Tensor], recall: Tensor | None = None

@@ -21,6 +21,7 @@ from metanlp.core.types import Weights
 from metanlp.core.weights import pick_inside
 
 PREFIX = "lora/base_model.model."  # our prefix and peft's, in front of a module's name inside the bare model
+FURTHER = "lora/{}/base_model.model."  # the same for a further set of adapters, from the second on
 DEFAULT = ".default.weight"  # how the names of peft's parameters end in memory; in its files, ".weight"
 
 
@@ -125,20 +126,42 @@ def config_bytes(config: LoraConfig) -> bytes:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True, default=sorted).encode()  # peft's sets as lists
 
 
-def init(model: nn.Module, generator: torch.Generator) -> Weights:
-    """Fresh adapters: A uniform as in a linear layer (Kaiming, a = √5, peft's own choice), B zero."""
+def prefix_of(number: int) -> str:
+    """What stands in front of the names of the weights of a set of adapters."""
+    return PREFIX if number == 1 else FURTHER.format(number)
+
+
+def is_further(key: str) -> bool:
+    """Whether a weight is of a set of adapters beyond the first."""
+    return bool(re.match(r"lora/\d+/", key))
+
+
+def one_set(w: Weights, number: int) -> Weights:
+    """A set of adapters as if it were the only one."""
+    return {PREFIX + key: value for key, value in pick_inside(w, prefix_of(number)).items()}
+
+
+def renumbered(w: Weights, number: int) -> Weights:
+    """The only set of adapters as the one of that number."""
+    return {prefix_of(number) + key: value for key, value in pick_inside(w, PREFIX).items()}
+
+
+def init(model: nn.Module, generator: torch.Generator, number: int = 1) -> Weights:
+    """Fresh adapters of a set: A uniform as in a linear layer (Kaiming, a = √5, peft's own choice), B zero."""
     weights: Weights = {}
     for name, parameter in model.named_parameters():
         if ".lora_" in name:
             shape = parameter.shape
             uniform = (torch.rand(shape, generator=generator) * 2 - 1) * shape[1] ** -0.5
-            weights[PREFIX + name.replace(DEFAULT, ".weight")] = uniform if ".lora_A." in name else torch.zeros(shape)
+            weights[prefix_of(number) + name.replace(DEFAULT, ".weight")] = (
+                uniform if ".lora_A." in name else torch.zeros(shape)
+            )
     return weights
 
 
-def arguments(w: Weights, task_layers: Iterable[str], ends: Tensor) -> dict[str, Tensor]:
-    """The dictionary for `functional_call`: adapters under peft's module names, and every layer's `ends`."""
-    adapters = pick_inside(w, PREFIX).items()
+def arguments(w: Weights, task_layers: Iterable[str], ends: Tensor, number: int = 1) -> dict[str, Tensor]:
+    """The dictionary for `functional_call`: a set of adapters under peft's module names, and every layer's `ends`."""
+    adapters = pick_inside(w, prefix_of(number)).items()
     named = {key.removesuffix(".weight") + DEFAULT: value for key, value in adapters}
     return named | {f"{layer}.ends": ends for layer in task_layers}
 

@@ -36,7 +36,7 @@ from metanlp.backbone import quantize as bits
 from metanlp.backbone.families import family_of, tried
 from metanlp.backbone.options import Options
 from metanlp.backbone.packing import PART, WHOLE
-from metanlp.backbone.views import default_views
+from metanlp.backbone.views import View, adapter_sets, default_views
 from metanlp.core.errors import InputError
 
 KEPT = 2.4  # of S: the most that autograd was seen to keep
@@ -84,12 +84,13 @@ def estimate(
     views = options.views or default_views(depth)
     with tried(config.model_type):
         targets = lora.targets(model, lora.peft_config(options.adapt, family, depth, ""))
-    learning = options.adapt.rank * sum(sum(bits.sizes(part)) for part in targets)
+    sets = adapter_sets(map(View.parse, views))
+    learning = sets * options.adapt.rank * sum(sum(bits.sizes(part)) for part in targets)
     layers = list(cast(nn.ModuleList, model.get_submodule(family.layers)))
     # A shared layer is run again and again.
     adapted = layers[:1] * depth if family.shared else layers[options.adapt.lowest(depth) :]
     linear = [[bits.sizes(part) for part in layer.modules() if bits.is_linear(part)] for layer in adapted]
-    each = [4 * sum(map(sum, sizes)) for sizes in linear]  # bytes a token of a layer's inputs and outputs
+    each = sets * [4 * sum(map(sum, sizes)) for sizes in linear]  # bytes a token of a layer's inputs and outputs
     in_parts = device.type == "cpu" and family.packed and not stepped
     most = PART + options.max_length if options.gradient_checkpoint else WHOLE if in_parts else tokens
     kept = max(round(min(tokens, most) * sum(each) * KEPT), tokens * max(each))

@@ -46,6 +46,13 @@ class Base:
         stats = [(path, path.stat()) for path in self.weights]
         return _sha256_of_unchanged(tuple((p, s.st_ino, s.st_size, s.st_mtime_ns) for p, s in stats)) if stats else ""
 
+    @property
+    def place(self) -> str:
+        """By which `base_of` finds the same again; "" for a model that was made in memory."""
+        if self.name == MINILM and has_minilm() and self.folder == minilm_folder():
+            return "minilm"
+        return f"{self.folder}@{self.revision}" if self.revision else self.folder
+
     def file(self, name: str) -> Path | None:
         """A file of the model, here or on the Hub; None where there is none, and offline where it is not in the cache.
         Raises InputError for a name that leads out of the model's folder, OSError where the Hub fails."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
@@ -13,31 +15,43 @@ from metanlp.core.errors import InputError
 from metanlp.core.types import Batch
 
 Pooling = Literal["all", "first", "second", "phrase", "cls", "last", "sentence"]
+SETS = 9  # most sets of adapters
+KIND = re.compile(rf"frozen|adapted([2-{SETS}]?)")
 
 
 @dataclass(frozen=True)
 class View:
-    """A vector read off the encoder, written `frozen.4.second` or `adapted.6.all`."""
+    """A vector read off the encoder, written `frozen.4.second`, `adapted.6.all`, or, where a learner has several sets
+    of adapters, `adapted2.6.all` for the second."""
 
     adapted: bool  # with the adapters, or the pretrained model as it came
     layer: int  # number of layers passed, from 1
     # Mean over all tokens, or the first or second text, or the second where it stands in the first, with a token on
     # either side; the first or last token; or pooling and dense layers of a sentence-transformers folder.
     pooling: Pooling
+    of: int = 1  # number of the set of adapters
 
     def __str__(self) -> str:
-        return f"{'adapted' if self.adapted else 'frozen'}.{self.layer}.{self.pooling}"
+        kind = f"adapted{self.of if self.of > 1 else ''}" if self.adapted else "frozen"
+        return f"{kind}.{self.layer}.{self.pooling}"
 
     @staticmethod
     def parse(text: str) -> View:
         kind, _, rest = text.partition(".")
         layer, _, pooling = rest.partition(".")
-        if kind not in ("frozen", "adapted") or not layer.isdigit() or pooling not in get_args(Pooling):
+        found = KIND.fullmatch(kind)
+        if not found or not layer.isdigit() or pooling not in get_args(Pooling):
             raise InputError(
-                f"view {text!r} is not of the form KIND.LAYER.POOLING with KIND frozen or adapted, LAYER a number "
+                f"view {text!r} is not of the form KIND.LAYER.POOLING with KIND frozen or adapted (adapted2 to "
+                f"adapted{SETS} for further sets of adapters), LAYER a number "
                 f"from 1 and POOLING one of {', '.join(get_args(Pooling))}; for example adapted.6.all"
             )
-        return View(kind == "adapted", int(layer), cast(Pooling, pooling))
+        return View(kind != "frozen", int(layer), cast(Pooling, pooling), int(found[1] or 1))
+
+
+def adapter_sets(views: Iterable[View]) -> int:
+    """Sets of adapters that these views read."""
+    return max((view.of for view in views), default=1)
 
 
 def default_views(depth: int, pooling: str = "all") -> tuple[str, ...]:

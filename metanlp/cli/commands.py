@@ -14,7 +14,7 @@ import tyro
 from metanlp.cli.experiments import COMPARE, TRAIN, Compare, Evaluate, Page, Train
 from metanlp.cli.help_page import WHOLE, asks_for_help, help_page
 from metanlp.cli.launch import guarded
-from metanlp.cli.models import Adapt, Predict, Rank, Score
+from metanlp.cli.models import Adapt, Join, Predict, Rank, Score
 from metanlp.cli.options import Json, Printed
 from metanlp.cli.serving import Serve
 from metanlp.cli.sharing import Export, Publish
@@ -66,6 +66,7 @@ Command = (  # in the order of --help
     | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[Score, tyro.conf.subcommand("score")]
     | Annotated[Rank, tyro.conf.subcommand("rank")]
+    | Annotated[Join, tyro.conf.subcommand("join")]
     | Annotated[Page, tyro.conf.subcommand("report")]
     | Annotated[Publish, tyro.conf.subcommand("publish")]
     | Annotated[Export, tyro.conf.subcommand("export")]

@@ -56,6 +56,31 @@ class Adapt(Taught, Columns, Repeats, Output, Json):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Join(Output, Json):
+    """Make one learner of several of one encoder: adapters side by side, of which a task's examples say what they are
+    worth."""
+
+    # Two or more: folders or zips of learners, owner/name on the Hub, or default, the one that comes with the package.
+    source: Annotated[tuple[Path, ...], tyro.conf.arg(name="from")]
+    base: str | None = None  # where the pretrained model is, if not at its public id
+
+    def run(self) -> Printed:
+        from metanlp.learner.joining import join
+        from metanlp.learner.learner import Learner
+        from metanlp.learner.origin import teachers
+
+        out = OutputFolder(self.out, self.source, self.replace)
+        out.check()
+        made = join([Learner.load(source, base=self.base) for source in self.source])
+        with out.claimed():
+            made.save(self.out)
+        tasks = len(teachers(made.record))
+        print(f"{self.out}: {len(self.source)} learners side by side, taught by {tasks} tasks")
+        print(f"metanlp adapt --from {shlex.quote(str(self.out))} --examples EXAMPLES.csv --out ADAPTED")
+        return {"out": str(self.out), "learners": len(self.source), "tasks": tasks, "views": list(made.net.view_names)}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answers:
     """A command that answers row by row."""
 

@@ -16,6 +16,7 @@ from zipfile import is_zipfile
 import torch
 
 from metanlp.backbone import Backbone
+from metanlp.backbone.lora import is_further
 from metanlp.backbone.models import open_model, options_of
 from metanlp.backbone.options import Options, Writing
 from metanlp.backbone.pretrained import HERE, MINILM, check_same, has_minilm
@@ -29,7 +30,7 @@ from metanlp.core.signals import deferred
 from metanlp.core.storage import sha256_of, write_together
 from metanlp.core.types import Weights
 from metanlp.core.versions import versions
-from metanlp.core.weights import drop, finite, from_safetensors, pick_inside, to_safetensors
+from metanlp.core.weights import drop, finite, from_safetensors, pick, pick_inside, to_safetensors
 from metanlp.learner.packed import unpacked
 
 ADAPTER, META, CONFIG = "adapter_model.safetensors", "meta_model.safetensors", "meta_config.json"
@@ -63,7 +64,7 @@ def write_artefact(
     with the sha256 of the others and of itself."""
     if not finite(weights):
         raise ValueError("weights with NaN or infinity are not saved")
-    files = {**_adapter_files(net, weights), META: to_safetensors(drop(weights, "lora/"))}
+    files = {**_adapter_files(net, weights), META: to_safetensors(_beside_peft(weights))}
     config = {
         "schema": SCHEMA,
         "kind": kind,
@@ -91,7 +92,13 @@ def write_adapter(folder: Path, net: Backbone | Writer, weights: Weights) -> Non
 
 
 def _adapter_files(net: Backbone | Writer, weights: Weights) -> dict[str, bytes]:
-    return {ADAPTER_CONFIG: net.adapter_config(), ADAPTER: to_safetensors(pick_inside(weights, "lora/"))}
+    first = {key: value for key, value in pick_inside(weights, "lora/").items() if not is_further(f"lora/{key}")}
+    return {ADAPTER_CONFIG: net.adapter_config(), ADAPTER: to_safetensors(first)}
+
+
+def _beside_peft(weights: Weights) -> Weights:
+    """What peft's file has no place for: all but the first set of adapters."""
+    return {key: value for key, value in weights.items() if not key.startswith("lora/") or is_further(key)}
 
 
 def _sha256_of_content(config: Mapping[str, Any]) -> str:
@@ -117,11 +124,11 @@ def read_artefact(
         options = replace(options, max_length=max_length)
     found = net or _backbone(options, config["base"], base or _beside(folder, config["base"]), device)
     check_same(found.base, config["base"], given=net is not None)
-    given = {f"lora/{key}": value for key, value in adapters.items()}
+    given = {f"lora/{key}": value for key, value in adapters.items()} | pick(others, "lora/")
     expected = found.init(torch.Generator().manual_seed(0))
     require_fit(folder / ADAPTER, given, expected)
     # In the backbone's own order, which files don't keep: sums over tensors depend on it to the last bit.
-    weights = {key: given[key] for key in expected} | others
+    weights = {key: given[key] for key in expected} | drop(others, "lora/")
     return Artefact(found, {key: value.to(found.device) for key, value in weights.items()}, config)
 
 

@@ -179,6 +179,14 @@ def test_a_store_of_all_texts_holds_what_is_estimated(precision: Any, tiny: Path
 # What people see.
 
 
+def test_a_second_set_of_adapters_is_counted(tiny: Path) -> None:
+    views = ("adapted.4.all", "frozen.4.all")
+    (_, one), (net, both) = (opened("bert", precision="fp32", tokenizer=tiny, views=each)
+                             for each in (views, (*views, "adapted2.4.all")))  # fmt: skip
+    assert both.learned == 2 * one.learned == 36 * sum(value.numel() for value in stirred(net).values())
+    assert abs(both.activations - 2 * one.activations) <= 2, "two roundings"
+
+
 def test_the_line_says_what_is_what() -> None:
     said = str(MemoryEstimate(weights=91_000_000, learned=12_000_000, activations=300_000_000))
     assert said == "about 0.4 GB: 0.09 weights, 0.01 adapters and optimizer, 0.3 a pass"

@@ -91,11 +91,41 @@ def test_padded_and_merged_the_scores_are_the_same(kind: str, tiny: Path, tmp_pa
         near(scorer_of(parts)(**given), model.logits(asked), INNER_STEPS)
 
 
+@pytest.fixture(scope="module")
+def of_two(tiny: Path) -> Adapted:
+    """With two sets of adapters, as joined learners have."""
+    views = ("adapted2.4.all", "adapted.4.all", "frozen.3.all", "adapted2.3.all")
+    return adapted_on(Backbone.load(str(tiny), Lora(rank=4, alpha=8), views=views, precision="fp32"))
+
+
+def test_every_set_of_adapters_is_merged(of_two: Adapted, tiny: Path) -> None:
+    parts = parts_of(of_two, str(tiny))
+    given = padded(parts, of_two, [(text,) for text in NEW])
+    near(scorer_of(parts)(**given), of_two.logits(NEW), INNER_STEPS)
+    first, second = parts.merged
+    for merged in ((second, first), (first, first), (second, second)):
+        found = scorer_of(replace(parts, merged=merged))(**given)
+        assert not torch.allclose(found, scorer_of(parts)(**given), atol=1e-2)
+
+
+def test_a_model_with_two_sets_of_adapters_is_exported_whole_or_not(
+    of_two: Adapted, tiny: Path, tmp_path: Path
+) -> None:
+    export(of_two, "onnx", tmp_path / "onnx", base=str(tiny))  # raises where its scores are others
+    with pytest.raises(InputError, match="2 sets of adapters, of which peft's file holds one; export to onnx"):
+        export(of_two, "lora", tmp_path / "lora", base=str(tiny))
+    export(of_two, "pipeline", tmp_path / "pipeline", base=str(tiny), custom_code=True)
+    given = AutoTokenizer.from_pretrained(tmp_path / "pipeline")(NEW[:1], return_tensors="pt")
+    model = views_classifier.ViewsClassifier.from_pretrained(tmp_path / "pipeline").eval()
+    with torch.no_grad():
+        near(model(**given).logits, of_two.logits(NEW[:1]), INNER_STEPS)
+
+
 def test_the_adapter_and_every_view_count(adapted: Adapted, tiny: Path) -> None:
     parts = parts_of(adapted, str(tiny))
     given = padded(parts, adapted, [(text,) for text in NEW])
     before = scorer_of(parts)(**given)
-    assert not torch.allclose(scorer_of(replace(parts, merged=parts.plain))(**given), before, atol=1e-2)
+    assert not torch.allclose(scorer_of(replace(parts, merged=(parts.plain,)))(**given), before, atol=1e-2)
     for view in range(len(parts.reading.views)):
         width = parts.reading.width
         parts.reading.weight[:, view * width : (view + 1) * width] *= -1

@@ -48,7 +48,7 @@ def write_pipeline(adapted: Adapted, parts: Parts, folder: Path, *, custom_code:
     check_own_pooling(adapted, parts)
     given = padded(parts, adapted, known_texts(adapted))
     with torch.no_grad():
-        length = float(parts.merged(**given).last_hidden_state[:, 0].norm(dim=-1).mean())
+        length = float(parts.merged[0](**given).last_hidden_state[:, 0].norm(dim=-1).mean())
         model = _classifier(adapted, parts, length)
         near = agreement(scorer_of(parts)(**given).numpy(), model(**given).logits.numpy())
     _save(adapted, parts, model, folder, "")
@@ -60,7 +60,7 @@ def _with_code(adapted: Adapted, parts: Parts, folder: Path) -> str:
     names, reading = dict(enumerate(adapted.label_words)), parts.reading
     config = ViewsConfig(
         encoder=cast(Any, parts.plain).config.to_dict(), width=reading.width, first_position=parts.first_position,
-        views=[(view.adapted, view.layer, view.pooling) for view in reading.views],
+        views=[(view.adapted, view.layer, view.pooling, view.of) for view in reading.views],
         num_labels=len(names), id2label=names, label2id={label: number for number, label in names.items()},
     )  # fmt: skip
     model = ViewsClassifier(config).eval()
@@ -120,7 +120,7 @@ def _classifier(adapted: Adapted, parts: Parts, length: float) -> nn.Module:
     )  # fmt: skip
     inside: Any = made
     model, before, after, bend = made.eval(), *CLASSIFIERS[inside.config.model_type]
-    inside.base_model.load_state_dict(parts.merged.state_dict(), strict=False)  # it may have no pooler of its own
+    inside.base_model.load_state_dict(parts.merged[0].state_dict(), strict=False)  # it may have no pooler of its own
     scale, shift = (SMALL, 0.0) if bend == "tanh" else (1.0, FAR)
     passing, linear = (cast(nn.Linear, model.get_submodule(name)) for name in (before, after))
     weight = parts.reading.weight / (length * scale)

@@ -16,13 +16,15 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from metanlp.backbone import phrase
+from metanlp.backbone import lora, phrase
+from metanlp.backbone.encoder import Backbone
 from metanlp.backbone.models import encoder_of
 from metanlp.backbone.phrase import segments_of
 from metanlp.backbone.pretrained import Base, base_of, check_same
 from metanlp.backbone.tokens import between, columns_of
 from metanlp.core.errors import InputError
 from metanlp.core.storage import atomic_write
+from metanlp.core.types import Weights
 from metanlp.forms import DEFAULT, FORMS
 from metanlp.forms.base import softmax
 from metanlp.learner.artefact import write_adapter
@@ -41,7 +43,7 @@ class Parts:
 
     base: Base
     plain: nn.Module
-    merged: nn.Module
+    merged: tuple[nn.Module, ...]  # for each set of adapters
     tokenizer: Any  # pads on the right
     reading: Reading
     inputs: tuple[str, ...]  # what the scores are computed from
@@ -54,11 +56,8 @@ def parts_of(adapted: Adapted, base: str | None) -> Parts:
     net = encoder_of(adapted.net)
     found = base_of(base) if base else net.base
     check_same(found, {"name": net.name, "sha256": net.base.sha256})
-    with TemporaryDirectory() as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # peft's, of layers that a bare model need not have
-        write_adapter(Path(scratch), net, adapted.weights)
-        plain, changed = (_load(found) for _ in range(2))
-        merged = cast(nn.Module, PeftModel.from_pretrained(cast(Any, changed), scratch).merge_and_unload())
+    plain = _load(found)
+    merged = tuple(_merged(found, net, lora.one_set(adapted.weights, 1 + n)) for n in range(net.sets))
     tokenizer, reading = found.tokenizer(), reading_of(adapted)
     tokenizer.padding_side = "right"
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token  # the mask hides it
@@ -66,7 +65,15 @@ def parts_of(adapted: Adapted, base: str | None) -> Parts:
     inputs = (*given, *([SEGMENTS] if reading.by_text else []))
     # RoBERTa's own count would pass over a mark for padding that stands in a text.
     first = net.family.first_position(cast(Any, plain).config) if net.family.packed else None
-    return Parts(found, plain, merged.eval(), tokenizer, reading, inputs, first)
+    return Parts(found, plain, merged, tokenizer, reading, inputs, first)
+
+
+def _merged(base: Base, net: Backbone, adapters: Weights) -> nn.Module:
+    """The pretrained model with a set of adapters merged by peft."""
+    with TemporaryDirectory() as scratch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft's, of layers that a bare model need not have
+        write_adapter(Path(scratch), net, adapters)
+        return cast(Any, PeftModel.from_pretrained(cast(Any, _load(base)), scratch)).merge_and_unload().eval()
 
 
 def _load(base: Base) -> nn.Module:

@@ -27,6 +27,8 @@ class View(Protocol):
     def layer(self) -> int: ...  # number of layers passed, from 1
     @property
     def pooling(self) -> str: ...  # all, first, second, phrase, cls, last, or sentence
+    @property
+    def of(self) -> int: ...  # number of the set of adapters, from 1
 
 
 class Reading(nn.Module):
@@ -50,8 +52,9 @@ class Reading(nn.Module):
         return any(view.pooling in OF_A_TEXT for view in self.views)
 
     def forward(self, frozen: Any, adapted: Any, mask: Tensor, segments: Tensor | None = None) -> Tensor:
-        """Hidden states by layer, (B, L, H) each, of both models; mask and segments (B, L) -> scores (B, K)."""
-        states = [(adapted if view.adapted else frozen)[view.layer] for view in self.views]
+        """Hidden states by layer, (B, L, H) each, of the model as it came and with each set of adapters; mask and
+        segments (B, L) -> scores (B, K)."""
+        states = [(adapted[view.of - 1] if view.adapted else frozen)[view.layer] for view in self.views]
         read = [self.read(state, view, mask, segments) for state, view in zip(states, self.views, strict=True)]
         return torch.cat([normalize(x, dim=-1) for x in read], dim=-1) @ self.weight.T + self.bias
 
@@ -85,15 +88,15 @@ def in_text(pooling: str, segments: Tensor) -> Tensor:
 
 
 class Scorer(nn.Module):
-    """The whole model, called as those of transformers, with `segments` where a view needs them: (B, L) -> (B, K). A
-    model that no view reads may be None. `first_position` is the number of the first token's place; None where the
-    model counts by itself."""
+    """The whole model, called as those of transformers, with `segments` where a view needs them: (B, L) -> (B, K). The
+    model as it came may be None where no view reads it; `merged` are those with a set of adapters each.
+    `first_position` is the number of the first token's place; None where the model counts by itself."""
 
-    def __init__(self, plain: Any, merged: Any, reading: Reading, first_position: int | None) -> None:
+    def __init__(self, plain: Any, merged: Sequence[Any], reading: Reading, first_position: int | None) -> None:
         super().__init__()
         frozen = any(not view.adapted for view in reading.views)
         adapted = any(view.adapted for view in reading.views)
-        self.plain, self.merged = plain if frozen else None, merged if adapted else None
+        self.plain, self.merged = plain if frozen else None, nn.ModuleList(merged if adapted else [])
         self.reading, self.first_position = reading, first_position
 
     def forward(
@@ -107,7 +110,8 @@ class Scorer(nn.Module):
         given |= {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         if self.first_position is not None:
             given["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0) + self.first_position
-        frozen, adapted = (model and model(**given).hidden_states for model in (self.plain, self.merged))
+        frozen = self.plain and self.plain(**given).hidden_states
+        adapted = [model(**given).hidden_states for model in self.merged]
         return self.reading(frozen, adapted, attention_mask, segments)
 
 
@@ -119,7 +123,7 @@ class ViewsConfig(PretrainedConfig):
     def __init__(
         self,
         encoder: dict[str, Any] | None = None,  # the pretrained model's own configuration
-        views: Sequence[Sequence[Any]] = (),  # each adapted, layer, pooling
+        views: Sequence[Sequence[Any]] = (),  # each adapted, layer, pooling, number of the set of adapters
         width: int = 0,  # D
         first_position: int | None = None,
         **others: Any,
@@ -131,12 +135,12 @@ class ViewsConfig(PretrainedConfig):
 class OneView:
     """A view out of a configuration."""
 
-    def __init__(self, adapted: bool, layer: int, pooling: str) -> None:
-        self.adapted, self.layer, self.pooling = adapted, layer, pooling
+    def __init__(self, adapted: bool, layer: int, pooling: str, of: int) -> None:
+        self.adapted, self.layer, self.pooling, self.of = adapted, layer, pooling, of
 
 
 class ViewsClassifier(PreTrainedModel):
-    """Two encoders, as the model came and with its adapter merged, and the head on what is read off them."""
+    """The encoder as it came and with each set of adapters merged, and the head on what is read off them."""
 
     config_class = ViewsConfig
 
@@ -144,10 +148,8 @@ class ViewsClassifier(PreTrainedModel):
         super().__init__(config)
         of = AutoConfig.for_model(**config.encoder)
         views = [OneView(*view) for view in config.views]
-        plain, merged = (
-            AutoModel.from_config(of) if any(view.adapted == adapted for view in views) else None
-            for adapted in (False, True)
-        )
+        plain = AutoModel.from_config(of) if any(not view.adapted for view in views) else None
+        merged = [AutoModel.from_config(of) for _ in {view.of for view in views if view.adapted}]
         labels = cast(int, config.num_labels)
         head = torch.zeros(labels, len(views) * config.width), torch.zeros(labels)
         self.scorer = Scorer(plain, merged, Reading(views, config.width, *head), config.first_position)
