@@ -269,6 +269,11 @@ class Backbone:
         return {number: packing.packed(state) for number, state in enumerate(out.hidden_states)}
 
     def _check_views(self) -> None:
+        read = {view.of for view in self.views if view.adapted}
+        if unread := [number for number in self._numbers if read and number not in read]:
+            raise InputError(
+                f"views read set {self.sets} of the adapters, and none reads set {unread[0]}; leave none out"
+            )
         for view in self.views:
             low = self.lowest + 1 if view.adapted else 1
             if not low <= view.layer <= self.depth:

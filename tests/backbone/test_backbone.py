@@ -460,13 +460,19 @@ def test_a_kernel_that_is_not_there_is_not_used(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_views_are_written_as_they_are_read() -> None:
-    assert all(str(View.parse(view)) == view for view in EVERY_VIEW)
+    assert all(str(View.parse(view)) == view for view in (*EVERY_VIEW, "adapted2.4.all", "adapted9.3.cls"))
 
 
-@pytest.mark.parametrize("view", ["", "adapted", "adapted.4", "frozen.x.all", "adapted.4.mean", "both.4.all"])
+@pytest.mark.parametrize("view", ["", "adapted", "adapted.4", "frozen.x.all", "adapted.4.mean", "both.4.all",
+                                  "adapted1.4.all", "adapted10.4.all", "frozen2.4.all"])  # fmt: skip
 def test_a_view_that_is_none(view: str) -> None:
     with pytest.raises(InputError, match=r"KIND\.LAYER\.POOLING"):
         View.parse(view)
+
+
+def test_no_set_of_adapters_is_left_out(tiny: Path) -> None:
+    with pytest.raises(InputError, match="read set 3 of the adapters, and none reads set 2"):
+        Backbone.load(str(tiny), Lora(rank=4), views=["adapted.4.all", "adapted3.4.all"])
 
 
 @pytest.mark.parametrize("view", ["adapted.2.all", "frozen.0.all", "frozen.5.all"])
