@@ -118,5 +118,6 @@ def _record(learners: Sequence[Learner]) -> dict[str, Any]:
     taught = {name: asdict(origin) for record in records for name, origin in taught_before(record).items()}
     said = {key: reduce(dict.__or__, known[key]) for key in ("sources", "licences") if key in known}
     costs = {key: sum(known[key]) for key in COSTS if key in known}
+    said |= {"sampling": known["sampling"][0]} if "sampling" in known else {}  # of the first
     return {"tasks": {role: [*names] for role, names in tasks.items()}, **({"began": taught} if taught else {}),
             **said, **costs, "joined": len(learners)}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from metanlp.backbone import Backbone, Lora
 from metanlp.backbone.lora import one_set
 from metanlp.core import weights
 from metanlp.core.errors import InputError
-from metanlp.learner.artefact import ADAPTER, META
+from metanlp.learner.artefact import ADAPTER, CONFIG, META
 from metanlp.learner.joining import join
 from metanlp.learner.learner import Learner
 from metanlp.learner.origin import teachers
+from metanlp.share.card_header import Subject
+from metanlp.share.model_card import card
 
 VIEWS = ("adapted.4.all", "frozen.4.all", "frozen.2.second")
 OTHERS = ("frozen.4.all", "adapted.4.second", "adapted.3.all", "frozen.3.phrase")
@@ -89,6 +92,10 @@ def test_it_is_saved_and_peft_opens_the_first(two: tuple[Learner, Learner], tiny
     assert np.array_equal(again.adapt(ROWS).scores(NEW), whole.adapt(ROWS).scores(NEW))
     assert len(load_file(tmp_path / ADAPTER)) == len(one_set(whole.theta, 1))
     assert {key for key in load_file(tmp_path / META) if key.startswith("lora/2/")}
+    page = card(Subject("lab/both", json.loads((tmp_path / CONFIG).read_text())))
+    assert (
+        "hidden states of the first of the 2 learners that were joined.\nThe adapters of the others, the head" in page
+    )
     plain = PeftModel.from_pretrained(AutoModel.from_pretrained(tiny), tmp_path).eval()
     given = {"input_ids": torch.tensor([[2, 30, 40, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
     batch = whole.encoder.with_trunk(pack_rows([{"text": NEW[0], "label": 0}], 1, whole.encoder.encode))
