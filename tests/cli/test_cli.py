@@ -72,7 +72,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
     def run(*words: object, stdin: bytes = b"") -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["metanlp", *map(str, words)])
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin))))
         code: object = 0
         try:
             main()
@@ -217,20 +217,19 @@ def test_predict_reads_what_has_no_known_ending_as_lines(
     ids=["jsonl", "csv", "semicolons"],
 )
 def test_standard_input_that_looks_like_a_table_is_not_taken_for_lines(
-    work: Path, tiny: Path, expected: list[dict[str, object]], kind: str, given: str
+    command: Command, work: Path, tiny: Path, expected: list[dict[str, object]], kind: str, given: str
 ) -> None:
-    words = ["predict", "--from", work / "adapted", "--base", tiny]
-    ended = metanlp_command(*words, stdin=given.encode())
-    assert ended.returncode == 2
-    assert f"say --stdin {kind}, or --stdin txt for lines of text" in one_line(ended.stderr.decode())
-    ended = metanlp_command(*words, "--stdin", kind, stdin=given.encode())
-    assert ended.returncode == 0
-    told = [json.loads(line) for line in ended.stdout.splitlines()]
-    assert [row["label"] for row in told] == [row["label"] for row in expected]
-    ended = metanlp_command(*words, "--stdin", kind, work / "texts.txt")
-    assert (ended.returncode, "is a file; leave one out" in one_line(ended.stderr.decode())) == (2, True)
-    ended = metanlp_command(*words, "--stdin", "txt", stdin=given.encode())
-    assert (ended.returncode, len(ended.stdout.splitlines())) == (0, len(given.splitlines()))
+    words, stdin = ["predict", "--from", work / "adapted", "--base", tiny], given.encode()
+    code, _, said = command(*words, stdin=stdin)
+    assert code == 2
+    assert f"say --stdin {kind}, or --stdin txt for lines of text" in one_line(said)
+    code, out, _ = command(*words, "--stdin", kind, stdin=stdin)
+    assert code == 0
+    assert [json.loads(line)["label"] for line in out.splitlines()] == [row["label"] for row in expected]
+    code, _, said = command(*words, "--stdin", kind, work / "texts.txt")
+    assert (code, "is a file; leave one out" in one_line(said)) == (2, True)
+    code, out, _ = command(*words, "--stdin", "txt", stdin=stdin)
+    assert (code, len(out.splitlines())) == (0, len(given.splitlines()))
 
 
 def test_other_columns_stay_as_they_are_written(command: Command, work: Path, tiny: Path, tmp_path: Path) -> None:

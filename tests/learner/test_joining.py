@@ -22,12 +22,15 @@ from metanlp.backbone import Backbone, Lora
 from metanlp.backbone.lora import one_set
 from metanlp.core import weights
 from metanlp.core.errors import InputError
+from metanlp.core.types import Task
+from metanlp.episodes.sampling import Episodes, Sampling
 from metanlp.learner.artefact import ADAPTER, CONFIG, META
 from metanlp.learner.joining import join
 from metanlp.learner.learner import Learner
 from metanlp.learner.origin import teachers
 from metanlp.share.card_header import Subject
 from metanlp.share.model_card import card
+from metanlp.training.meta_train import Plan, meta_train
 
 VIEWS = ("adapted.4.all", "frozen.4.all", "frozen.2.second")
 OTHERS = ("frozen.4.all", "adapted.4.second", "adapted.3.all", "frozen.3.phrase")
@@ -210,3 +213,13 @@ def test_the_command(here: Here, two: tuple[Learner, Learner], tiny: Path, tmp_p
 def test_multitask_joins_protonet(nets: tuple[Backbone, Backbone]) -> None:
     """Methods may differ: the first says how to adapt."""
     assert join([learner(nets[0], 1, Multitask()), learner(nets[1], 2)]).algorithm == Multitask()
+
+
+def test_training_goes_on_from_what_was_joined(two: tuple[Learner, Learner], toy_tasks: tuple[Task, ...]) -> None:
+    whole = join(two)
+    episodes = Episodes(toy_tasks, whole.encoder.encode, Sampling(shots=(2, 2), queries=2), seed=0)
+    learned = meta_train(ProtoNet(), whole.encoder, episodes, Plan(steps=2, meta_batch=2), start=whole)
+    for number in (1, 2):
+        before, after = (one_set(theta, number) for theta in (whole.theta, learned.theta))
+        assert any(not torch.equal(before[key], after[key]) for key in before)
+    assert {*whole.seen.tolist()} < {*learned.seen.tolist()}
