@@ -46,6 +46,9 @@ cards: env  ## write data_cards/ anew from the tasks
 leopard: env  ## the tables of docs/results.md: train on GLUE, test on LEOPARD, about two hours on 2 cores; METANLP_DATA names the folder of both
 	$(BIN)/accelerate launch recipes/maml_glue.py --model minilm --data $(METANLP_DATA)/glue --test $(METANLP_DATA)/leopard \
 		--max-minutes 20 --test-rows 500 --out out/leopard
+	$(BIN)/metanlp join --from out/leopard/baselines/protonet out/leopard/baselines/multitask --replace --out out/leopard_joined
+	$(BIN)/metanlp evaluate --from out/leopard_joined out/leopard/baselines/protonet out/leopard/baselines/multitask \
+		--test $(METANLP_DATA)/leopard --test-rows 500 --replace --out out/leopard_side_by_side
 
 bench: env  ## the engine against a plain peft loop and the machine's limit, at most 25 minutes on 2 cores
 	$(BIN)/python recipes/bench/bench_engine.py --data $(if $(METANLP_DATA),leopard/airline,mini) --replace
