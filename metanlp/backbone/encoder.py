@@ -66,7 +66,7 @@ class Backbone:
         prompt = self.sentence.prompt if options.prompt is None else options.prompt
         self.options = replace(options, views=views, precision=decided, prompt=prompt)
         self.views = tuple(View.parse(view) for view in views)
-        self.sets = adapter_sets(self.views)
+        self.sets = adapter_sets(views)
         self._check_views()
         self._check_length(getattr(config, "max_position_embeddings", None) or 0)
         if options.quantize == "none":

@@ -36,7 +36,7 @@ from metanlp.backbone import quantize as bits
 from metanlp.backbone.families import family_of, tried
 from metanlp.backbone.options import Options
 from metanlp.backbone.packing import PART, WHOLE
-from metanlp.backbone.views import View, adapter_sets, default_views
+from metanlp.backbone.views import adapter_sets, default_views
 from metanlp.core.errors import InputError
 
 KEPT = 2.4  # of S: the most that autograd was seen to keep
@@ -84,7 +84,7 @@ def estimate(
     views = options.views or default_views(depth)
     with tried(config.model_type):
         targets = lora.targets(model, lora.peft_config(options.adapt, family, depth, ""))
-    sets = adapter_sets(map(View.parse, views))
+    sets = adapter_sets(views)
     learning = sets * options.adapt.rank * sum(sum(bits.sizes(part)) for part in targets)
     layers = list(cast(nn.ModuleList, model.get_submodule(family.layers)))
     # A shared layer is run again and again.

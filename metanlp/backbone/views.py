@@ -49,9 +49,9 @@ class View:
         return View(kind != "frozen", int(layer), cast(Pooling, pooling), int(found[1] or 1))
 
 
-def adapter_sets(views: Iterable[View]) -> int:
-    """Sets of adapters that these views read."""
-    return max((view.of for view in views), default=1)
+def adapter_sets(views: Iterable[str]) -> int:
+    """Sets of adapters of a backbone with these views."""
+    return max((View.parse(view).of for view in views), default=1)
 
 
 def default_views(depth: int, pooling: str = "all") -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import torch
 
 from metanlp.backbone.models import is_writing
 from metanlp.backbone.quantize import decide
+from metanlp.backbone.views import adapter_sets
 from metanlp.core.errors import InputError
 from metanlp.core.hub import token
 from metanlp.core.launched import threads_each
@@ -73,7 +74,8 @@ def of_model(source: str | Path, config: Mapping[str, Any]) -> dict[str, Any]:
         "versions": config["versions"],
     }
     if config["kind"] == "adapted":
-        use = [f"metanlp predict --from {said} texts.txt", f"metanlp export --from {said} --to lora --out EXPORTED"]
+        to = "lora" if adapter_sets(config["backbone"].get("views", ())) == 1 else "onnx"
+        use = [f"metanlp predict --from {said} texts.txt", f"metanlp export --from {said} --to {to} --out EXPORTED"]
         return about | {"form": config["form"], "labels": config["labels"], "use": use}
     adapt, judge = (f"metanlp {name} --from {said} --examples examples.csv" for name in ("adapt", "score"))
     if is_writing(config["backbone"]):

@@ -63,6 +63,7 @@ class Join(Output, Json):
     # Two or more: folders or zips of learners, owner/name on the Hub, or default, the one that comes with the package.
     source: Annotated[tuple[Path, ...], tyro.conf.arg(name="from")]
     base: str | None = None  # where the pretrained model is, if not at its public id
+    max_length: int | None = None  # longer texts are cut, in tokens; by default as the learners have it
 
     def run(self) -> Printed:
         from metanlp.learner.joining import join
@@ -71,7 +72,10 @@ class Join(Output, Json):
 
         out = OutputFolder(self.out, self.source, self.replace)
         out.check()
-        made = join([Learner.load(source, base=self.base) for source in self.source])
+        learners = [Learner.load(each, base=self.base, max_length=self.max_length) for each in self.source]
+        for source in (each for each, learner in zip(self.source, learners, strict=True) if not len(learner.seen)):
+            warn(f"{source} has no hashes of the rows that it has seen; nothing can tell if they judge the whole")
+        made = join(learners)
         with out.claimed():
             made.save(self.out)
         tasks = len(teachers(made.record))

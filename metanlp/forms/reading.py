@@ -111,7 +111,7 @@ def label_word(word: str, what: str) -> str:
 def truth_word(value: bool, known: Iterable[str] = ()) -> str:
     """A label that is true or false in letters: those of the labels `known`, else Excel's, `TRUE`."""
     word = str(value).upper()
-    return next((label for label in known if label.upper() == word), word)
+    return next((label for label in known if str(label).upper() == word), word)
 
 
 def composed(word: str) -> str:

@@ -8,11 +8,11 @@ Letters: L learners, V views of all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import reduce
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,17 +25,19 @@ from metanlp.backbone.views import SETS
 from metanlp.core.errors import InputError
 from metanlp.core.settings import to_json
 from metanlp.core.types import Weights
-from metanlp.core.weights import drop
+from metanlp.core.weights import equal, pick_inside
+from metanlp.forms import FORMS
 from metanlp.learner.learner import Learner
 from metanlp.learner.origin import taught_before
 
+NO_MATTER: dict[str, Any] = {"views": (), "gradient_checkpoint": False}  # options in which learners may differ
 COSTS = ("steps", "tokens", "train_s", "recipe_s")  # of a record
 
 
-def join(learners: Sequence[Learner], net: Backbone | None = None) -> Learner:
+def join(learners: Iterable[Learner]) -> Learner:
     """One learner of several, which adapts by the method and the recipe of the first. Adapting and answering take the
-    time of the adapted layers once for each. `net` is a backbone with the views of all, by default one that is opened
-    from the first's files. Raises InputError for learners that can't stand side by side."""
+    time of the adapted layers once for each. Raises InputError for learners that can't stand side by side."""
+    learners = tuple(learners)
     if len(learners) < 2:
         raise InputError("one learner alone has nothing to be joined with; give two or more")
     for number, learner in enumerate(learners, start=1):
@@ -48,16 +50,20 @@ def join(learners: Sequence[Learner], net: Backbone | None = None) -> Learner:
     places = [[views.index(view) for view in each] for each in of_each]
     theta = _adapters(learners) | _heads(learners, places)
     seen = reduce(np.union1d, (learner.seen for learner in learners))
-    net = net or _opened(learners[0].encoder, views)
+    net = _opened(learners[0].encoder, views)
     return replace(learners[0], net=net, theta=theta, record=_record(learners), seen=seen)
 
 
 def _check(first: Learner, learner: Learner, number: int) -> None:
     """Raises InputError for a learner that can't stand beside the first."""
+    if not isinstance(cast(object, learner), Learner):
+        raise InputError(f"learner {number} is of {type(learner).__name__}; give learners, as of a run or `default`")
     here, there = (each.encoder.base for each in (first, learner))
     if (here.name, here.sha256) != (there.name, there.sha256):
         raise InputError(f"learner {number} is of {there.name}, the first of {here.name}; join those of one encoder")
-    ours, its = (to_json(replace(each.encoder.options, views=())) for each in (first, learner))
+    if not any(view.adapted for view in learner.encoder.views):
+        raise InputError(f"learner {number} has no view with adapters, so that there is nothing to join; leave it out")
+    ours, its = (to_json(replace(each.encoder.options, **NO_MATTER)) for each in (first, learner))
     if apart := [key for key in ours if ours[key] != its[key]]:
         key = apart[0]
         raise InputError(f"learner {number} has {key} {its[key]}, the first {ours[key]}; join those with the same")
@@ -81,7 +87,7 @@ def _views(learner: Learner, before: int) -> tuple[str, ...]:
 
 def _opened(net: Backbone, views: tuple[str, ...]) -> Backbone:
     if not net.base.place:
-        raise InputError(f"{net.name} was made in memory; give `net`, one on it with the views {', '.join(views)}")
+        raise InputError(f"{net.name} was made in memory; save it, and load the learners with its folder as `base`")
     return Backbone.open(net.base.place, replace(net.options, views=views), net.device)
 
 
@@ -92,20 +98,30 @@ def _adapters(learners: Sequence[Learner]) -> Weights:
 
 
 def _heads(learners: Sequence[Learner], places: Sequence[Sequence[int]]) -> Weights:
-    """The heads' part of θ. `places` are those of each learner's views among all. What several learners have, as the
-    scale, or what is known of a frozen view, is their mean."""
-    parts = [drop(learner.theta, "lora/") for learner in learners]
-    return {key: _mean([part[key] for part in parts], places) for key in parts[0]}
+    """The heads' part of θ. `places` are those of each learner's views among all. What several know of a form, as its
+    scale, or what a frozen view says, is the mean over those that have learned it: others are as they began."""
+    theta: Weights = {}
+    for form in FORMS.values():
+        fresh = [form.head.init(len(mine), learners[0].encoder.width) for mine in places]
+        known = [pick_inside(learner.theta, form.prefix) for learner in learners]
+        parts = [{key: own.get(key, begins[key]) for key in begins} for own, begins in zip(known, fresh, strict=True)]
+        taught = [not equal(part, begins) for part, begins in zip(parts, fresh, strict=True)]
+        theta |= {form.prefix + key: _mean([part[key] for part in parts], places, taught) for key in fresh[0]}
+    return theta
 
 
-def _mean(values: Sequence[Tensor], places: Sequence[Sequence[int]]) -> Tensor:
-    """Of L numbers, or of L tensors by view, each view's mean over the learners that have it: (V, …)."""
+def _mean(values: Sequence[Tensor], places: Sequence[Sequence[int]], taught: Sequence[bool]) -> Tensor:
+    """Of L numbers, or of L tensors by view, each view's mean over the learners that have it and were `taught`, or over
+    all that have it where none was: (V, …)."""
     if not values[0].dim():
-        return torch.stack(list(values)).mean(0)
+        return torch.stack([value for value, each in zip(values, taught, strict=True) if each or not any(taught)]).mean(
+            0
+        )
     table = values[0].new_full((len(values), 1 + max(map(max, places)), *values[0].shape[1:]), torch.nan)
     for row, value, mine in zip(table, values, places, strict=True):
         row[mine] = value
-    return table.nanmean(0)
+    mean = table[torch.tensor(taught, device=table.device)].nanmean(0)
+    return torch.where(mean.isnan(), table.nanmean(0), mean)
 
 
 def _record(learners: Sequence[Learner]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from huggingface_hub import ModelCard
 
 from metanlp.algorithms import ALGORITHMS
+from metanlp.backbone.views import adapter_sets
 from metanlp.core.intervals import Interval
 from metanlp.evaluation.results import Report
 from metanlp.forms import Form
@@ -34,6 +35,7 @@ def card(subject: Subject) -> str:
         "few": _python([*subject.form.few]),
         "opens": config["backbone"].get("opens", "AutoModel"),  # what transformers opens the pretrained model with
         "origin": _origin(config["record"]),
+        "sets": adapter_sets(config["backbone"].get("views", ())),
         "taught": len(teachers(config["record"])),
         "cost": _cost(subject),
         "versions": _versions(config),

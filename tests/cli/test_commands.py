@@ -121,6 +121,16 @@ def test_learners_of_one_base_share_its_backbone(work: Path, tiny: Path) -> None
     assert weights.equal(second.theta, Learner.load(work / "protonet", base=str(tiny)).theta)
 
 
+def test_info_says_an_export_that_can_be(here: Here, tiny: Path, tmp_path: Path) -> None:
+    for number, views in enumerate((("adapted.4.all",), ("adapted.4.all", "adapted2.4.all"))):
+        net = Backbone.load(str(tiny), Lora(rank=4), views=views, precision="fp32")
+        learner(ProtoNet(), net, 0).adapt([("refund me", "payment"), ("where is it", "delivery")]).save(
+            tmp_path / str(number)
+        )
+        code, out, _ = here("metanlp", "info", tmp_path / str(number))
+        assert (code, f"--to {('lora', 'onnx')[number]}" in out) == (0, True)
+
+
 def test_beside_a_frozen_learner_there_is_no_second(net: Backbone) -> None:
     from metanlp.experiment.evaluate import beside_frozen
 

@@ -86,6 +86,28 @@ def test_heads_keep_what_one_knows_and_average_what_several_know(two: tuple[Lear
     assert all(whole[key].shape == value.shape for key, value in expected.items())
 
 
+def test_who_has_not_learned_a_form_has_no_say_in_it(two: tuple[Learner, Learner]) -> None:
+    """Not for a form that it never saw, and not for one that came after its file."""
+    begins = ProtoNet().init(two[1].net, torch.Generator())
+    forms = ("regress/", "span/")
+    fresh = weights.pick(begins, *forms)
+    older = {key: value for key, value in two[1].theta.items() if not key.startswith("span/")}
+    for theta in (two[1].theta | fresh, weights.drop(older, "regress/") | weights.pick(begins, "regress/")):
+        whole = join([two[0], replace(two[1], theta=theta)]).theta
+        for key in weights.pick(two[0].theta, *forms):
+            own = two[0].theta[key]
+            near(whole[key][: len(own)] if own.dim() else whole[key], own, LAYERS)
+        near(whole["regress/views/prior"][3:], begins["regress/views/prior"][1:], LAYERS, size=1.0)
+    untaught = [ProtoNet().init(each.net, torch.Generator()) for each in two]
+    whole = join([replace(each, theta=each.theta | theta) for each, theta in zip(two, untaught, strict=True)]).theta
+    assert torch.equal(whole["span/head/scale"], begins["span/head/scale"])
+
+
+def test_what_changes_no_answer_may_differ(two: tuple[Learner, Learner], tiny: Path) -> None:
+    again = Backbone.load(str(tiny), Lora(rank=4), views=VIEWS, precision="fp32", gradient_checkpoint=True)
+    assert join(each for each in (two[0], learner(again, 2))).encoder.sets == 2
+
+
 def test_it_is_saved_and_peft_opens_the_first(two: tuple[Learner, Learner], tiny: Path, tmp_path: Path) -> None:
     whole = join(two)
     whole.save(tmp_path)
@@ -96,9 +118,7 @@ def test_it_is_saved_and_peft_opens_the_first(two: tuple[Learner, Learner], tiny
     assert len(load_file(tmp_path / ADAPTER)) == len(one_set(whole.theta, 1))
     assert {key for key in load_file(tmp_path / META) if key.startswith("lora/2/")}
     page = card(Subject("lab/both", json.loads((tmp_path / CONFIG).read_text())))
-    assert (
-        "hidden states of the first of the 2 learners that were joined.\nThe adapters of the others, the head" in page
-    )
+    assert "hidden states of the first of 2 sets of adapters.\nThe others, the head" in page
     plain = PeftModel.from_pretrained(AutoModel.from_pretrained(tiny), tmp_path).eval()
     given = {"input_ids": torch.tensor([[2, 30, 40, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
     batch = whole.encoder.with_trunk(pack_rows([{"text": NEW[0], "label": 0}], 1, whole.encoder.encode))
@@ -173,6 +193,13 @@ def test_learners_that_can_not_stand_side_by_side(two: tuple[Learner, Learner], 
     other = Backbone.load(str(tmp_path / "tiny-bert"), Lora(rank=4), views=VIEWS, precision="fp32")
     with pytest.raises(InputError, match="join those of one encoder"):
         join([two[0], learner(other, 3)])
+    frozen = Backbone.load(str(tiny), Lora(rank=4), views=("frozen.4.all",), precision="fp32")
+    for pair in ([two[0], learner(frozen, 3)], [learner(frozen, 3), two[0]]):
+        with pytest.raises(InputError, match=r"learner [12] has no view with adapters"):
+            join(pair)
+    wrong: Any = [two[0], two[0].adapt(ROWS)]
+    with pytest.raises(InputError, match="learner 2 is of Adapted; give learners"):
+        join(wrong)
     memory = Backbone(AutoModel.from_pretrained(tiny), other.tokenizer, other.options, base="mine")
     with pytest.raises(InputError, match="made in memory"):
         join([learner(memory, 3), learner(memory, 4)])
@@ -201,6 +228,13 @@ def test_the_command(here: Here, two: tuple[Learner, Learner], tiny: Path, tmp_p
     )
     assert code == 0, said
     assert out.startswith(f"{tmp_path / 'both'}: 2 learners side by side")
+    assert not said
+    replace(two[1], seen=two[1].seen[:0]).save(tmp_path / "silent")
+    short = ["--base", tiny, "--max-length", 16, "--out", tmp_path / "short"]
+    code, _, said = here("metanlp", "join", "--from", tmp_path / "0", tmp_path / "silent", *short)
+    assert (code, said.count("\n")) == (0, 1)
+    assert "silent has no hashes of the rows that it has seen" in said
+    assert json.loads((tmp_path / "short" / CONFIG).read_text())["backbone"]["max_length"] == 16
     code, out, said = here("metanlp", "adapt", "--from", tmp_path / "both", "--base", tiny, "--examples",
                            tmp_path / "examples.csv", "--out", tmp_path / "adapted")  # fmt: skip
     assert code == 0, said

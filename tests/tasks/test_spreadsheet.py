@@ -59,6 +59,9 @@ def test_true_and_false_are_what_excel_writes(tmp_path: Path) -> None:
     own = rows_from("rows", [{"text": "soon", "label": True}], None)
     assert rows_for(own, task.meaning, pairs=False) == [{"text": "soon", "label": 1}]
     assert rows_for(own, Meaning("classify", ("False", "True")), pairs=False)[0]["label"] == 1
+    numbers: Any = (0, 1)
+    with pytest.raises(InputError, match="true or false"):
+        rows_for(own, Meaning("classify", numbers), pairs=False)
     told = unlabelled_rows([("t:1", {"text": "soon", "label": True})], None, "t", task.labels)
     assert [row for row, _ in told] == [{"text": "soon"}]
     with pytest.raises(InputError, match=r"rows: row 1: the label is true or false; write a word or an integer"):

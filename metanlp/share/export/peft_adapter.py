@@ -8,6 +8,7 @@ from typing import cast
 
 from metanlp.backbone import Backbone
 from metanlp.backbone.languages import prompted
+from metanlp.backbone.models import encoder_of
 from metanlp.backbone.writer import Writer
 from metanlp.core.errors import InputError
 from metanlp.core.storage import atomic_write
@@ -27,7 +28,7 @@ def write_lora(adapted: Adapted, parts: Parts, folder: Path) -> str:
     reading = parts.reading
     if any(view.pooling == "sentence" for view in reading.views):
         raise InputError("this model's vectors go through layers of their own, which no head holds; export to onnx")
-    if (sets := max((view.of for view in reading.views), default=1)) > 1:
+    if (sets := encoder_of(adapted.net).sets) > 1:
         raise InputError(f"this model has {sets} sets of adapters, of which peft's file holds one; export to onnx")
     write_adapter(folder, adapted.net, adapted.weights)
     head = {"weight": reading.weight, "bias": reading.bias}
