@@ -114,9 +114,8 @@ def _mean(values: Sequence[Tensor], places: Sequence[Sequence[int]], taught: Seq
     """Of L numbers, or of L tensors by view, each view's mean over the learners that have it and were `taught`, or over
     all that have it where none was: (V, …)."""
     if not values[0].dim():
-        return torch.stack([value for value, each in zip(values, taught, strict=True) if each or not any(taught)]).mean(
-            0
-        )
+        counted = [value for value, each in zip(values, taught, strict=True) if each or not any(taught)]
+        return torch.stack(counted).mean(0)
     table = values[0].new_full((len(values), 1 + max(map(max, places)), *values[0].shape[1:]), torch.nan)
     for row, value, mine in zip(table, values, places, strict=True):
         row[mine] = value
