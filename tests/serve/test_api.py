@@ -171,6 +171,16 @@ def test_a_body_of_100_megabytes_is_not_read(address: str) -> None:
     assert asked(f"{address}healthz")[0] == 200
 
 
+@pytest.mark.parametrize("megabytes", [1.1, 6, 15])
+def test_who_sends_too_much_reads_the_answer(address: str, megabytes: float) -> None:
+    """Also who sends it all before reading, as most programs do."""
+    for body in (b" " * round(1e6 * megabytes), [b" " * 100_000] * round(10 * megabytes)):
+        ask = http.client.HTTPConnection(address.split("/")[2])
+        ask.request("POST", "/adapt", body, {"Content-Type": "application/json"}, encode_chunked=isinstance(body, list))
+        assert ask.getresponse().status == 413
+        ask.close()
+
+
 def test_models_are_forgotten_where_there_is_no_place(adapted: Adapted) -> None:
     size = api.size_of(adapted)
     kept = api.Kept(2 * size + 1)
