@@ -14,6 +14,7 @@ from conftest import Here, pack_rows
 from near import LAYERS, near
 from peft import PeftModel
 from safetensors.torch import load_file
+from test_learner import NEW, ROWS
 from transformers import AutoModel
 
 from metanlp.algorithms import Algorithm, Frozen, Maml, MetaSgd, Multitask, ProtoNet
@@ -34,13 +35,6 @@ from metanlp.training.meta_train import Plan, meta_train
 
 VIEWS = ("adapted.4.all", "frozen.4.all", "frozen.2.second")
 OTHERS = ("frozen.4.all", "adapted.4.second", "adapted.3.all", "frozen.3.phrase")
-ROWS = [
-    {"text": "the parcel never came", "label": "delivery"},
-    {"text": "my card was charged twice", "label": "payment"},
-    {"text": "where is my order", "label": "delivery"},
-    {"text": "please send the money back", "label": "payment"},
-]
-NEW = ["nothing was delivered", "a wrong amount on the bill", "thanks"]
 
 
 def learner(net: Backbone, seed: int, algorithm: Algorithm | None = None, **record: Any) -> Learner:
